@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod consent;
 pub mod decide;
 pub mod desired;
+pub mod fault;
 pub mod observed;
 pub mod parse;
 pub mod plan;
@@ -286,6 +287,8 @@ pub struct ProviderView {
     pub unmanaged: UnmanagedClients,
     /// What the IdP can and cannot do.
     pub capabilities: Capabilities,
+    /// How often registrations are compared in bulk.
+    pub drift_check: Duration,
     /// How often each consent is looked at again.
     pub consent_sweep: Duration,
 }
@@ -295,10 +298,10 @@ pub struct ProviderView {
 pub enum ProviderState {
     /// Connected; everything may proceed.
     Usable,
-    /// Its own Ready condition says why it cannot be used.
-    Stalled(String),
-    /// A newer look is under way.
-    Pending,
+    /// Its own Ready condition says why it cannot be used for now.
+    Unusable,
+    /// Another provider object speaks for the issuer: this one neither reads nor writes.
+    IssuerTaken,
 }
 
 /// What an IdP can do, as its adapter declares it.
@@ -306,6 +309,8 @@ pub enum ProviderState {
 pub struct Capabilities {
     /// Consents of one subject can be listed.
     pub lists_consents: bool,
+    /// A client id with a slash in it can be addressed.
+    pub slash_in_client_id: bool,
     /// Enforcement points, as published in `status.enforcement.points`.
     pub points: &'static [&'static str],
     /// Parts that nothing holds, as published in `status.enforcement.notEnforced`.

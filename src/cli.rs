@@ -1,0 +1,52 @@
+//! The command line: one file per subcommand.
+
+pub mod crds;
+pub mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// Per-client consent as Kubernetes resources.
+#[derive(Parser, Debug)]
+#[command(name = "clientgrant", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the operator.
+    Run(Config),
+    /// Print the custom resource definitions.
+    Crds {
+        /// Write each to a file of its own in this directory instead.
+        #[arg(long)]
+        directory: Option<std::path::PathBuf>,
+    },
+}
+
+/// Parses the arguments and does what they say. A wrong flag is one clear line and exit code 2.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(config) => run::main(config),
+        Command::Crds { directory: None } => {
+            print!("{}", crds::crds());
+            Ok(())
+        }
+        Command::Crds { directory: Some(directory) } => {
+            crds::write(&directory).map_err(|error| format!("cannot write to {}: {error}", directory.display()))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("clientgrant: {message}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Wiring: watches fill the [`World`], the queue hands clients to workers, workers act and publish.
+//!
+//! What is decided is decided in [`crate::grant`]; nothing below has an opinion about the domain.
+
+pub mod provider;
+pub mod publish;
+pub mod queue;
+pub mod reconcile;
+pub mod record;
+pub mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Config;
+use crate::grant::ClientKey;
+use crate::grant::plan::Track;
+use crate::world::World;
+use queue::Queue;
+
+/// What every part of the operator shares.
+pub struct Context {
+    /// What we were told.
+    pub world: World,
+    /// What is to be looked at.
+    pub queue: Queue,
+    /// The Kubernetes API.
+    pub kube: kube::Client,
+    /// Flags.
+    pub config: Config,
+    /// This cluster's mark at IdPs.
+    pub cluster: String,
+    memory: Mutex<HashMap<ClientKey, Memory>>,
+}
+
+/// What is remembered about a client between two looks.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// For planning.
+    pub track: Track,
+    /// The last finding, to tell every grant when it changes.
+    pub finding: Option<crate::grant::verdict::Finding>,
+    /// Failures in a row of the client as a whole.
+    pub failures: u32,
+    /// By grant: failures in a row, looks while waiting, and since when work is in progress.
+    pub grants: HashMap<Arc<str>, Part>,
+}
+
+/// The same for one grant.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Looks while waiting for the subject.
+    pub looks: u32,
+    /// Since when work is in progress.
+    pub since: Option<k8s_openapi::jiff::Timestamp>,
+}
+
+impl Context {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(kube: kube::Client, config: Config, cluster: String) -> Self {
+        Self {
+            world: World::default(),
+            queue: Queue::default(),
+            kube,
+            config,
+            cluster,
+            memory: Mutex::default(),
+        }
+    }
+
+    fn memories(&self) -> MutexGuard<'_, HashMap<ClientKey, Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the memory of a client; the queue hands a client to one worker at a time.
+    fn take_memory(&self, key: &ClientKey) -> Memory {
+        self.memories().remove(key).unwrap_or_default()
+    }
+
+    fn keep_memory(&self, key: ClientKey, memory: Memory) {
+        self.memories().insert(key, memory);
+    }
+}

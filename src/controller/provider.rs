@@ -1,0 +1,602 @@
+//! Provider objects: who may connect where, with which keys, and is the IdP still as it should be.
+//!
+//! One task per object reads the Secrets it names, proves the issuer, compares registrations in bulk
+//! every `driftCheckInterval`, and publishes the object's status. It marks clients due and acts on none.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use kube::core::Resource;
+use reqwest::Url;
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::watch::ProviderChange;
+use super::{Context, publish};
+use crate::api::condition::{ConditionStatus, ConditionType, Reason, remove_condition, set_condition};
+use crate::api::{
+    ClusterIdentityProvider, Connection, GrantCounts, HydraSpec, IdentityProvider, IdentityProviderSpec,
+    IdentityProviderStatus, SecretKeyRef, duration,
+};
+use crate::clock;
+use crate::config::Config;
+use crate::grant::backoff;
+use crate::grant::desired;
+use crate::grant::fault::Fault;
+use crate::grant::parse;
+use crate::grant::{Capabilities, ProviderKey, ProviderState, ProviderView};
+use crate::idp::hydra::{self, dialect::Keys};
+use crate::idp::{Idp, memory::Memory};
+use crate::world::{Due, Lane, Source};
+
+/// Keeps a provider until its grants are gone.
+pub const FINALIZER: &str = "clientgrant.dev/grants";
+/// Secrets are read again this often.
+const SECRETS_AGAIN: Duration = Duration::from_secs(60);
+/// A first attempt that takes longer does not hold up the others.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(8);
+
+/// One provider object.
+#[derive(Clone, Debug)]
+struct Object {
+    key: ProviderKey,
+    spec: IdentityProviderSpec,
+    generation: i64,
+    uid: String,
+    created: Timestamp,
+    deleting: bool,
+    finalizers: Vec<String>,
+    version: String,
+    status: Option<IdentityProviderStatus>,
+}
+
+struct Task {
+    object: Object,
+    handle: JoinHandle<()>,
+    model: Arc<Idp>,
+}
+
+/// Follows the changes of provider objects for ever.
+pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<ProviderChange>) {
+    let mut tasks: HashMap<ProviderKey, Task> = HashMap::new();
+    let mut attempts: Vec<oneshot::Receiver<()>> = Vec::new();
+    while let Some(change) = changes.recv().await {
+        let object = match change {
+            ProviderChange::Cluster(object) => object_of(&*object, object.spec(), object.status.clone()),
+            ProviderChange::Namespaced(object) => object_of(&*object, object.spec(), object.status.clone()),
+            ProviderChange::Gone(key) => {
+                if let Some(task) = tasks.remove(&key) {
+                    task.handle.abort();
+                }
+                context.world.remove_provider(&key);
+                context.queue.push_all(context.world.everything(None, Lane::Narrow));
+                continue;
+            }
+            ProviderChange::Listed(source) => {
+                let waiting = std::mem::take(&mut attempts);
+                tokio::spawn(after_first_attempts(context.clone(), source, waiting));
+                continue;
+            }
+        };
+        let old = tasks.remove(&object.key);
+        if let Some(task) = &old
+            && task.object.uid == object.uid
+            && task.object.generation == object.generation
+            && task.object.deleting == object.deleting
+        {
+            // Our own status or finalizer.
+            let key = object.key.clone();
+            tasks.extend(old.map(|task| (key, task)));
+            continue;
+        }
+        // The model lives as long as its object.
+        let model = old.filter(|t| t.object.uid == object.uid).map(|task| {
+            task.handle.abort();
+            task.model
+        });
+        let model = model.unwrap_or_else(|| Arc::new(Idp::Memory(seeded(&object.spec))));
+        let taken = tasks.values().any(|t| same_url(&t.object, &object));
+        let (attempted, attempt) = oneshot::channel();
+        attempts.push(attempt);
+        let work = supervise(context.clone(), object.clone(), model.clone(), taken, attempted);
+        tasks.insert(object.key.clone(), Task { object, handle: tokio::spawn(work), model });
+    }
+}
+
+async fn after_first_attempts(context: Arc<Context>, source: Source, waiting: Vec<oneshot::Receiver<()>>) {
+    let all = futures::future::join_all(waiting);
+    if tokio::time::timeout(FIRST_ATTEMPT, all).await.is_err() {
+        tracing::warn!("a provider does not answer; the others go ahead");
+    }
+    context.world.synced(source);
+}
+
+fn object_of<K: Resource>(
+    object: &K,
+    spec: &IdentityProviderSpec,
+    status: Option<IdentityProviderStatus>,
+) -> Object {
+    let meta = object.meta();
+    let name = parse::name(meta);
+    Object {
+        key: ProviderKey { namespace: name.namespace, name: name.name },
+        spec: spec.clone(),
+        generation: meta.generation.unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+        deleting: meta.deletion_timestamp.is_some(),
+        finalizers: meta.finalizers.clone().unwrap_or_default(),
+        version: meta.resource_version.clone().unwrap_or_default(),
+        status,
+    }
+}
+
+fn seeded(spec: &IdentityProviderSpec) -> Memory {
+    match &spec.connection {
+        Connection::Memory(seed) => Memory::seeded(seed),
+        Connection::Hydra(_) => Memory::default(),
+    }
+}
+
+/// A namespaced provider may not name the URL of a cluster provider.
+fn same_url(a: &Object, b: &Object) -> bool {
+    let (Connection::Hydra(x), Connection::Hydra(y)) = (&a.spec.connection, &b.spec.connection) else { return false };
+    let kinds = a.key.namespace.is_empty() && !b.key.namespace.is_empty();
+    kinds && Url::parse(&x.admin_url).ok() == Url::parse(&y.admin_url).ok()
+}
+
+/// Why a provider cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Trouble {
+    reason: Reason,
+    message: String,
+    /// Nothing changes by waiting.
+    stalled: bool,
+}
+
+impl Trouble {
+    fn stalled(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), stalled: true }
+    }
+
+    fn passing(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), stalled: false }
+    }
+}
+
+async fn supervise(
+    context: Arc<Context>,
+    object: Object,
+    model: Arc<Idp>,
+    taken: bool,
+    attempted: oneshot::Sender<()>,
+) {
+    let mut attempted = Some(attempted);
+    let mut said = object.status.clone();
+    let mut failures = 0;
+    let mut current: Option<(Arc<Idp>, [u8; 32])> = None;
+    let mut usable = false;
+    let mut read_at = tokio::time::Instant::now();
+    loop {
+        if object.deleting && context.world.complete() && release(&context, &object).await {
+            return;
+        }
+        if current.is_none() || read_at.elapsed() >= SECRETS_AGAIN {
+            read_at = tokio::time::Instant::now();
+            match connect(&context, &object, &model, taken).await {
+                Ok((_, print)) if current.as_ref().is_some_and(|(_, p)| *p == print) => {}
+                Ok(next) => {
+                    current = Some(next);
+                    usable = false;
+                }
+                // Keys stay in memory while their Secret cannot be read: ends are still due.
+                Err(trouble) if current.is_some() => {
+                    tracing::warn!(provider = %object.key, reason = %trouble.reason, "keys could not be read again");
+                }
+                Err(trouble) => {
+                    set(&context, &object, None);
+                    failures += 1;
+                    publish_status(&context, &object, &mut said, Err(&trouble), None).await;
+                    attempted.take().map(|a| a.send(()));
+                    tokio::time::sleep(backoff::delay(failures, &object.uid)).await;
+                    continue;
+                }
+            }
+        }
+        let Some((idp, _)) = &current else { continue };
+        let looked = look(&context, &object, idp, usable).await;
+        let pause = match &looked {
+            Ok(_) if !usable => {
+                failures = 0;
+                usable = true;
+                Duration::ZERO
+            }
+            Ok(_) => {
+                failures = 0;
+                duration::parse(&object.spec.drift_check_interval).unwrap_or(SECRETS_AGAIN)
+            }
+            Err(_) => {
+                failures += 1;
+                backoff::delay(failures, &object.uid).min(Duration::from_secs(30))
+            }
+        };
+        let told = looked.as_ref().map(Option::as_deref);
+        let first_of_two = usable && pause.is_zero();
+        if !first_of_two {
+            publish_status(&context, &object, &mut said, told, Some(idp.capabilities())).await;
+        }
+        attempted.take().map(|a| a.send(()));
+        let pause = if object.deleting { pause.min(Duration::from_secs(2)) } else { pause };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One look: probe, then the bulk comparison. `usable` was said before.
+async fn look(
+    context: &Context,
+    object: &Object,
+    idp: &Arc<Idp>,
+    usable: bool,
+) -> Result<Option<String>, Trouble> {
+    if context.world.issuer_taken(&object.key) {
+        return Err(taken_trouble());
+    }
+    let probe = idp.probe().await.map_err(|fault| faulty(&fault))?;
+    if let Some(issuer) = probe.issuer.filter(|i| *i != object.spec.issuer) {
+        set(context, object, None);
+        return Err(Trouble::stalled(
+            Reason::IssuerMismatch,
+            format!("The discovery document names another issuer ({issuer}). Correct spec.issuer in a new object."),
+        ));
+    }
+    if !usable {
+        set(context, object, Some(idp.clone()));
+        if context.world.issuer_taken(&object.key) {
+            return Err(taken_trouble());
+        }
+        hold(context, object).await;
+        context.queue.push_all(context.world.unsettled(Some(&object.key), clock::now()));
+        return Ok(probe.version);
+    }
+    drift(context, &object.key, idp).await.map_err(|fault| faulty(&fault))?;
+    Ok(probe.version)
+}
+
+fn taken_trouble() -> Trouble {
+    Trouble::stalled(
+        Reason::IssuerTaken,
+        "Another provider object speaks for this issuer; this one neither reads nor writes. Delete one of the two.",
+    )
+}
+
+fn faulty(fault: &Fault) -> Trouble {
+    match fault {
+        Fault::Retry { why, .. } => Trouble::passing(Reason::ProviderUnavailable, format!("{why}; it is tried again.")),
+        Fault::NeedsPerson { why } => Trouble::stalled(Reason::ProviderDenied, format!("{why}.")),
+    }
+}
+
+fn set(context: &Context, object: &Object, idp: Option<Arc<Idp>>) {
+    let spec = &object.spec;
+    let none = Capabilities {
+        lists_consents: true,
+        slash_in_client_id: true,
+        points: &[],
+        not_enforced: &[],
+        max_residual_seconds: 0,
+    };
+    // A namespaced provider without rules serves its own namespace, whatever it asks.
+    let mut rules: Vec<_> = spec.allow.iter().filter_map(parse::rule).collect();
+    if !object.key.namespace.is_empty() && spec.allow.is_empty() {
+        rules.push(crate::grant::rules::Rule::default());
+    }
+    let before = context.world.provider(&object.key).map(|(v, i)| (v.state.clone(), v.generation, i.is_some()));
+    let view = ProviderView {
+        key: object.key.clone(),
+        issuer: Arc::from(spec.issuer.as_str()),
+        generation: object.generation,
+        state: ProviderState::Unusable,
+        rules,
+        adoption: spec.adoption,
+        unmanaged: spec.unmanaged_clients.unwrap_or_default(),
+        capabilities: idp.as_ref().map_or(none, |i| i.capabilities()),
+        drift_check: duration::parse(&spec.drift_check_interval).unwrap_or(Duration::from_secs(60)),
+        consent_sweep: duration::parse(&spec.consent_sweep_interval).unwrap_or(Duration::from_secs(86_400)),
+    };
+    context.world.set_provider(view, idp, object.created, object.uid.clone());
+    let after = context.world.provider(&object.key).map(|(v, i)| (v.state.clone(), v.generation, i.is_some()));
+    if before != after && context.world.complete() {
+        // Rules may have changed, and another object may now speak for the issuer.
+        context.queue.push_all(context.world.everything(None, Lane::Narrow));
+    }
+}
+
+/// Registrations in bulk, from a complete list; what differs is looked at singly before anything is done.
+async fn drift(context: &Context, provider: &ProviderKey, idp: &Idp) -> Result<(), Fault> {
+    let found = idp.observe_clients().await?;
+    let now = clock::now();
+    for key in context.world.clients_of(provider) {
+        let view = context.world.view(&key);
+        if view.managed.is_none() {
+            continue;
+        }
+        let ceiling = desired::ceiling(&view, now);
+        let lane = match found.get(&*key.client) {
+            Some(client) if client.is_exactly(&ceiling, &context.cluster) => continue,
+            Some(client) if client.exceeds(&ceiling) => Lane::Narrow,
+            Some(_) => Lane::Drift,
+            None if ceiling.scopes.is_empty() => continue,
+            None => Lane::Drift,
+        };
+        tracing::info!(client = %key.client, %provider, "the registration is not as its grants ask");
+        context.queue.push(Due { key, grants: [].into(), lane });
+    }
+    Ok(())
+}
+
+type Connected = (Arc<Idp>, [u8; 32]);
+
+async fn connect(context: &Context, object: &Object, model: &Arc<Idp>, taken: bool) -> Result<Connected, Trouble> {
+    let spec = match &object.spec.connection {
+        Connection::Memory(_) => {
+            let own = format!("memory://{}/{}", object.key.namespace, object.key.name);
+            if !object.key.namespace.is_empty() && object.spec.issuer != own {
+                return Err(Trouble::stalled(Reason::IssuerMismatch, format!("The issuer of this provider is always {own}.")));
+            }
+            return Ok((model.clone(), [0; 32]));
+        }
+        Connection::Hydra(spec) => spec,
+    };
+    let admin = check_url(&spec.admin_url, object, &context.config)?;
+    if taken {
+        return Err(Trouble::stalled(Reason::URLNotAllowed, "A cluster provider uses this URL; a namespaced one may not."));
+    }
+    let issuer = Url::parse(&object.spec.issuer)
+        .map_err(|_| Trouble::stalled(Reason::IssuerMismatch, "spec.issuer is not a URL."))?;
+    let (keys, print) = keys(context, object, spec).await?;
+    let limits = object.spec.limits.clone().unwrap_or_default();
+    let settings = hydra::Settings {
+        admin,
+        issuer,
+        fenced: spec.admin_fenced,
+        access_token_lifetime: duration::parse(&spec.access_token_lifetime).unwrap_or(Duration::from_secs(300)),
+        per_second: limits.requests_per_second.and_then(|n| u32::try_from(n).ok()).unwrap_or(200),
+        concurrency: limits.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(8),
+        keys,
+    };
+    let hydra = hydra::Hydra::new(settings).map_err(|fault| faulty(&fault))?;
+    Ok((Arc::new(Idp::Hydra(hydra)), print))
+}
+
+async fn keys(context: &Context, object: &Object, spec: &HydraSpec) -> Result<(Keys, [u8; 32]), Trouble> {
+    let hook = secret(context, object, &spec.token_hook.api_key_secret_ref).await?;
+    let consent = secret(context, object, &spec.consent.api_key_secret_ref).await?;
+    let previous = SecretKeyRef {
+        key: format!("{}-previous", spec.consent.api_key_secret_ref.key),
+        ..spec.consent.api_key_secret_ref.clone()
+    };
+    let previous = secret(context, object, &previous).await.ok();
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in [Some(&hook), Some(&consent), previous.as_ref()].into_iter().flatten() {
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    let mut print = [0; 32];
+    print.copy_from_slice(digest.finish().as_ref());
+    let consent = [Some(consent), previous].into_iter().flatten().map(SecretString::from).collect();
+    Ok((Keys { hook: SecretString::from(hook), consent }, print))
+}
+
+async fn secret(context: &Context, object: &Object, reference: &SecretKeyRef) -> Result<String, Trouble> {
+    let namespace = if object.key.namespace.is_empty() {
+        &context.config.operator_namespace
+    } else {
+        &object.key.namespace
+    };
+    let named = format!("Secret {}, key {}, in namespace {namespace}", reference.name, reference.key);
+    let missing = |why: &str| Trouble::passing(Reason::SecretNotFound, format!("{named}: {why}."));
+    let api: Api<Secret> = Api::namespaced(context.kube.clone(), namespace);
+    let found = tokio::time::timeout(Duration::from_secs(5), api.get_opt(&reference.name)).await;
+    let found = match found {
+        Ok(Ok(Some(secret))) => secret,
+        Ok(Ok(None)) => return Err(missing("it does not exist; create it")),
+        Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
+            return Err(missing("the operator may not read it; bind its role to the Secret"));
+        }
+        Ok(Err(_)) | Err(_) => return Err(missing("it could not be read; it is tried again")),
+    };
+    let bytes = found.data.unwrap_or_default().remove(&reference.key).ok_or_else(|| missing("the key is missing"))?;
+    let text = String::from_utf8(bytes.0).map_err(|_| missing("the key is not text"))?;
+    let text = text.trim_end_matches(['\r', '\n']).to_owned();
+    if text.len() < 16 {
+        return Err(missing("the key has fewer than 16 characters"));
+    }
+    Ok(text)
+}
+
+/// Where a provider may point.
+fn check_url(text: &str, object: &Object, config: &Config) -> Result<Url, Trouble> {
+    let refuse = |why: &str| Trouble::stalled(Reason::URLNotAllowed, format!("{why}."));
+    let url = Url::parse(text).map_err(|_| refuse("The URL cannot be read"))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse("The URL may not carry credentials, a query or a fragment"));
+    }
+    if text.split('/').any(|part| matches!(part, "." | ".." | "%2e" | "%2e%2e" | "%2E%2E")) {
+        return Err(refuse("The URL may not have dot segments"));
+    }
+    let host = url.host_str().ok_or_else(|| refuse("The URL has no host"))?;
+    let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+    let loopback = address.is_some_and(|a| a.is_loopback()) || host == "localhost";
+    match url.scheme() {
+        "https" => {}
+        "http" if !object.spec.insecure_http => return Err(refuse("Plain http needs spec.insecureHTTP: true")),
+        "http" if !loopback && !config.allow_insecure_http => {
+            return Err(refuse("Plain http beyond loopback needs the operator's flag --allow-insecure-http"));
+        }
+        "http" => {}
+        _ => return Err(refuse("The URL must be https")),
+    }
+    if address.is_some_and(reserved) || host.eq_ignore_ascii_case("metadata.google.internal") {
+        return Err(refuse("Link-local and metadata addresses are refused"));
+    }
+    if !object.key.namespace.is_empty() {
+        let allowed = config.allow_provider_url.iter().any(|rule| crate::grant::rules::Pattern::parse(rule).covers(text));
+        if !allowed {
+            return Err(refuse("The operator's --allow-provider-url does not name this URL; ask the platform team"));
+        }
+    }
+    Ok(url)
+}
+
+fn reserved(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => reserved(IpAddr::V4(v4)),
+            None => {
+                let segments = v6.segments();
+                (segments[0] & 0xffc0) == 0xfe80
+                    || segments[..2] == [0xfd00, 0x0ec2]
+                    || v6.is_unspecified()
+                    || v6.is_multicast()
+            }
+        },
+    }
+}
+
+async fn publish_status(
+    context: &Context,
+    object: &Object,
+    said: &mut Option<IdentityProviderStatus>,
+    told: Result<Option<&str>, &Trouble>,
+    capabilities: Option<Capabilities>,
+) {
+    use ConditionStatus::{False, True, Unknown};
+    let now = clock::now();
+    let generation = Some(object.generation);
+    let mut status = said.clone().unwrap_or_default();
+    status.observed_generation = generation;
+    let list = &mut status.conditions;
+    match told {
+        Ok(version) => {
+            let message = "The identity provider answers, and its registrations were compared.";
+            set_condition(list, ConditionType::Ready, True, Reason::Connected, message, generation, now);
+            set_condition(list, ConditionType::Reachable, True, Reason::Connected, message, generation, now);
+            remove_condition(list, ConditionType::Stalled);
+            let verified = match version {
+                Some("v2.3.0" | "memory") => (True, Reason::Connected, "This version is the verified one."),
+                _ => (False, Reason::UnverifiedVersion, "This version was not tried; v2.3.0 is the verified one."),
+            };
+            set_condition(list, ConditionType::Verified, verified.0, verified.1, verified.2, generation, now);
+            status.version = version.map(str::to_owned);
+        }
+        Err(trouble) => {
+            let ready = if trouble.stalled { False } else { Unknown };
+            set_condition(list, ConditionType::Ready, ready, trouble.reason, &trouble.message, generation, now);
+            if trouble.reason == Reason::ProviderUnavailable {
+                set_condition(list, ConditionType::Reachable, False, trouble.reason, &trouble.message, generation, now);
+            }
+            if trouble.stalled {
+                set_condition(list, ConditionType::Stalled, True, trouble.reason, &trouble.message, generation, now);
+            } else {
+                remove_condition(list, ConditionType::Stalled);
+            }
+        }
+    }
+    if let Some(capabilities) = capabilities {
+        status.capabilities = capabilities.points.iter().map(|p| (*p).to_owned()).collect();
+    }
+    let (total, active) = context.world.counts(&object.key);
+    status.grants = Some(GrantCounts {
+        total: i64::try_from(total).unwrap_or(i64::MAX),
+        active: i64::try_from(active).unwrap_or(i64::MAX),
+    });
+    if said.as_ref() == Some(&status) {
+        return;
+    }
+    let written = if object.key.namespace.is_empty() {
+        let api: Api<ClusterIdentityProvider> = Api::all(context.kube.clone());
+        put_status(&api, object, "ClusterIdentityProvider", &status).await
+    } else {
+        let api: Api<IdentityProvider> = Api::namespaced(context.kube.clone(), &object.key.namespace);
+        put_status(&api, object, "IdentityProvider", &status).await
+    };
+    match written {
+        Ok(()) => *said = Some(status),
+        Err(error) => tracing::warn!(provider = %object.key, %error, "the API server did not take a write"),
+    }
+}
+
+async fn put_status<K>(api: &Api<K>, object: &Object, kind: &str, status: &IdentityProviderStatus) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    // A recreated object has another uid, which the API server refuses here.
+    let body = json!({
+        "apiVersion": "clientgrant.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": object.key.name, "uid": object.uid},
+        "status": status,
+    });
+    let params = PatchParams::apply(publish::MANAGER).force();
+    let patch = Patch::Apply(body);
+    let work = api.patch_status(&object.key.name, &params, &patch);
+    match tokio::time::timeout(Duration::from_secs(10), work).await {
+        Ok(answer) => answer.map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Holds the object until its grants are gone: without it nobody could end what they gave.
+async fn hold(context: &Context, object: &Object) {
+    if object.deleting || object.finalizers.iter().any(|f| f == FINALIZER) {
+        return;
+    }
+    let mut finalizers = object.finalizers.clone();
+    finalizers.push(FINALIZER.to_owned());
+    if let Err(error) = put_finalizers(context, object, &finalizers, true).await {
+        tracing::warn!(provider = %object.key, %error, "the finalizer could not be written");
+    }
+}
+
+/// Lets a deleted provider go when no grant names it. Returns true if it did.
+async fn release(context: &Context, object: &Object) -> bool {
+    if context.world.counts(&object.key).0 > 0 {
+        return false;
+    }
+    let finalizers: Vec<String> = object.finalizers.iter().filter(|f| *f != FINALIZER).cloned().collect();
+    match put_finalizers(context, object, &finalizers, false).await {
+        Ok(()) => true,
+        Err(kube::Error::Api(status)) if status.is_not_found() => true,
+        Err(error) => {
+            tracing::warn!(provider = %object.key, %error, "the finalizer could not be taken off");
+            false
+        }
+    }
+}
+
+async fn put_finalizers(context: &Context, object: &Object, finalizers: &[String], fresh: bool) -> Result<(), kube::Error> {
+    let mut body = json!({"metadata": {"uid": object.uid, "finalizers": finalizers}});
+    if fresh {
+        // Only while it is as it was read: a list is replaced as a whole.
+        body["metadata"]["resourceVersion"] = json!(object.version);
+    }
+    let patch = Patch::Merge(body);
+    let params = PatchParams::default();
+    if object.key.namespace.is_empty() {
+        let api: Api<ClusterIdentityProvider> = Api::all(context.kube.clone());
+        api.patch(&object.key.name, &params, &patch).await.map(drop)
+    } else {
+        let api: Api<IdentityProvider> = Api::namespaced(context.kube.clone(), &object.key.namespace);
+        api.patch(&object.key.name, &params, &patch).await.map(drop)
+    }
+}

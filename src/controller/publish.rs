@@ -1,0 +1,93 @@
+//! Writing to the API server: status, finalizer. The only place that does for ClientGrants.
+//!
+//! Every write carries the resourceVersion it was computed from: a verdict must not land on an object
+//! that was recreated or edited meanwhile. The answer goes back into the World at once.
+
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::Context;
+use crate::api::{ClientGrant, ClientGrantStatus};
+use crate::grant::parse::FINALIZER;
+use crate::world::Entry;
+
+/// The field manager of everything we write.
+pub const MANAGER: &str = "clientgrant";
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How a write ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is stored.
+    Stored,
+    /// The object is gone, or another one has its name.
+    Gone,
+    /// It was changed meanwhile: look again.
+    Changed,
+    /// The API server did not take it: try again.
+    Failed,
+}
+
+fn api(context: &Context, entry: &Entry) -> Api<ClientGrant> {
+    Api::namespaced(context.kube.clone(), &entry.grant.name.namespace)
+}
+
+async fn sent(
+    context: &Context,
+    entry: &Entry,
+    work: impl Future<Output = Result<ClientGrant, kube::Error>>,
+) -> Written {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(Ok(object)) => {
+            context.world.fed_back(&object);
+            Written::Stored
+        }
+        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Written::Gone,
+        Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Written::Changed,
+        Ok(Err(error)) => {
+            tracing::warn!(grant = %entry.grant.name, %error, "the API server did not take a write");
+            Written::Failed
+        }
+        Err(_) => {
+            tracing::warn!(grant = %entry.grant.name, "the API server did not answer a write in time");
+            Written::Failed
+        }
+    }
+}
+
+/// Writes a status, if it says something new.
+pub async fn status(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Written {
+    if entry.status.as_deref() == Some(status) {
+        return Written::Stored;
+    }
+    let body = json!({
+        "apiVersion": "clientgrant.dev/v1alpha1",
+        "kind": "ClientGrant",
+        "metadata": {"name": entry.grant.name.name, "resourceVersion": entry.version},
+        "status": status,
+    });
+    let api = api(context, entry);
+    let params = PatchParams::apply(MANAGER).force();
+    sent(context, entry, api.patch_status(&entry.grant.name.name, &params, &Patch::Apply(body))).await
+}
+
+/// Puts our finalizer on, or takes it off; others' stay.
+pub async fn finalizer(context: &Context, entry: &Entry, held: bool) -> Written {
+    if entry.grant.held == held {
+        return Written::Stored;
+    }
+    let mut finalizers = entry.finalizers.clone();
+    finalizers.retain(|f| f != FINALIZER);
+    if held {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let body = json!({
+        "metadata": {"uid": &*entry.grant.uid, "resourceVersion": entry.version, "finalizers": finalizers},
+    });
+    let api = api(context, entry);
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    sent(context, entry, api.patch(&entry.grant.name.name, &params, &Patch::Merge(body))).await
+}

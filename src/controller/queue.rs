@@ -1,0 +1,157 @@
+//! Which client is looked at next: lanes by urgency, first come first served within a lane, and timers.
+//!
+//! One client is in one worker's hands at a time; what becomes due meanwhile is kept and merged. After a
+//! start everything overdue is ended before anything else is begun ([`Queue::begin`]).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::grant::ClientKey;
+use crate::world::{Due, Lane};
+
+/// Timers are compared with the wall clock at least this often: it may have been set.
+const RECHECK: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Default)]
+struct State {
+    pending: HashMap<ClientKey, (Lane, u64, BTreeSet<Arc<str>>)>,
+    ready: BTreeSet<(Lane, u64, ClientKey)>,
+    busy: HashSet<ClientKey>,
+    timers: BTreeMap<(Timestamp, ClientKey, Arc<str>), Lane>,
+    timer_of: HashMap<(ClientKey, Arc<str>), Timestamp>,
+    next: u64,
+    begun: bool,
+    /// Clients with something overdue at the start that no worker has looked at yet.
+    first: HashSet<ClientKey>,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client is due now.
+    pub fn push(&self, due: Due) {
+        self.state().push(due);
+        self.wake.notify_waiters();
+    }
+
+    /// Several are.
+    pub fn push_all(&self, dues: impl IntoIterator<Item = Due>) {
+        let mut state = self.state();
+        dues.into_iter().for_each(|due| state.push(due));
+        drop(state);
+        self.wake.notify_waiters();
+    }
+
+    /// A look at one part (a grant's UID; empty: the client) at an instant. The part's earlier timer is
+    /// replaced.
+    pub fn at(&self, key: &ClientKey, part: Arc<str>, at: Timestamp, lane: Lane) {
+        let mut state = self.state();
+        let name = (key.clone(), part.clone());
+        if let Some(old) = state.timer_of.insert(name, at) {
+            state.timers.remove(&(old, key.clone(), part.clone()));
+        }
+        state.timers.insert((at, key.clone(), part), lane);
+        drop(state);
+        self.wake.notify_waiters();
+    }
+
+    /// The first look at everything: what is overdue (lane [`Lane::End`]) is finished before another
+    /// lane is served. Workers wait until this is called.
+    pub fn begin(&self, dues: Vec<Due>) {
+        let mut state = self.state();
+        dues.into_iter().for_each(|due| state.push(due));
+        state.begun = true;
+        let ending: HashSet<ClientKey> =
+            state.pending.iter().filter(|(_, (lane, _, _))| *lane == Lane::End).map(|(k, _)| k.clone()).collect();
+        state.first = ending;
+        drop(state);
+        self.wake.notify_waiters();
+    }
+
+    /// The next client; waits until there is one.
+    pub async fn pop(&self) -> Due {
+        loop {
+            let woken = self.wake.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            let sleep = {
+                let mut state = self.state();
+                let now = clock::now();
+                state.fire(now);
+                if let Some(due) = state.pop() {
+                    return due;
+                }
+                state.timers.first_key_value().map_or(RECHECK, |((at, _, _), _)| clock::until(*at).min(RECHECK))
+            };
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep(sleep.max(Duration::from_millis(1))) => {}
+            }
+        }
+    }
+
+    /// A worker is done with a client.
+    pub fn done(&self, key: &ClientKey) {
+        let mut state = self.state();
+        state.busy.remove(key);
+        state.first.remove(key);
+        drop(state);
+        self.wake.notify_waiters();
+    }
+}
+
+impl State {
+    fn push(&mut self, due: Due) {
+        let Due { key, grants, lane } = due;
+        self.next += 1;
+        let next = self.next;
+        let (was, seq, all) = self.pending.entry(key.clone()).or_insert_with(|| (lane, next, BTreeSet::new()));
+        all.extend(grants);
+        self.ready.remove(&(*was, *seq, key.clone()));
+        *was = (*was).min(lane);
+        self.ready.insert((*was, *seq, key));
+    }
+
+    fn fire(&mut self, now: Timestamp) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let ((_, key, part), lane) = entry.remove_entry();
+            self.timer_of.remove(&(key.clone(), part.clone()));
+            let grants = if part.is_empty() { BTreeSet::new() } else { [part].into() };
+            self.push(Due { key, grants, lane });
+        }
+    }
+
+    fn pop(&mut self) -> Option<Due> {
+        if !self.begun {
+            return None;
+        }
+        let only_first = !self.first.is_empty();
+        let next = self
+            .ready
+            .iter()
+            .find(|(lane, _, key)| !self.busy.contains(key) && (!only_first || *lane == Lane::End))?
+            .clone();
+        self.ready.remove(&next);
+        let (lane, _, key) = next;
+        let (_, _, grants) = self.pending.remove(&key)?;
+        self.busy.insert(key.clone());
+        Some(Due { key, grants, lane })
+    }
+}

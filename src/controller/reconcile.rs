@@ -1,0 +1,463 @@
+//! One client: observe, plan, act, read again until the plan is empty, say what came of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use k8s_openapi::jiff::Timestamp;
+
+use super::publish::{self, Written};
+use super::{Context, Memory, record};
+use crate::clock;
+use crate::grant::consent;
+use crate::grant::fault::Fault;
+use crate::grant::observed::{Found, Observation};
+use crate::grant::plan::{self, Plan, Step, Warrant};
+use crate::grant::standing::{self, Standing};
+use crate::grant::verdict::{self, Facts, Finding};
+use crate::grant::{ClientKey, ClientView, Grant, ProviderState, RevocationCause, Subject, backoff};
+use crate::idp::{Idp, Urgency, Write};
+use crate::world::{Due, Lane};
+
+/// A client that does not come to rest in this many rounds is tried again later.
+const ROUNDS: usize = 4;
+/// Calls to the API server and lists at the IdP at once, for one client.
+const AT_ONCE: usize = 8;
+/// An end does not wait longer than this for the API server to take its intent.
+const INTENT: Duration = Duration::from_millis(700);
+/// Work in progress is worth a status write after this long.
+const WORTH_SAYING: Duration = Duration::from_secs(2);
+
+/// Takes clients from the queue for ever.
+pub async fn worker(context: Arc<Context>) {
+    loop {
+        let due = context.queue.pop().await;
+        let key = due.key.clone();
+        let mut memory = context.take_memory(&key);
+        client(&context, due, &mut memory).await;
+        context.keep_memory(key.clone(), memory);
+        context.queue.done(&key);
+    }
+}
+
+/// Runs calls at once, at most so many.
+async fn together<F: Future>(calls: Vec<F>, at_once: usize) -> Vec<F::Output> {
+    stream::iter(calls).buffer_unordered(at_once).collect().await
+}
+
+/// What one look at a client brought.
+struct Look {
+    view: Arc<ClientView>,
+    finding: Finding,
+    seen: Observation,
+    plan: Plan,
+    /// Grants whose own part failed.
+    faults: Vec<(Arc<str>, Fault)>,
+}
+
+async fn client(context: &Context, due: Due, memory: &mut Memory) {
+    let Due { key, grants, lane } = due;
+    let view = context.world.view(&key);
+    let look = match connection(context, &view) {
+        Ok(idp) => act(context, &key, &idp, &grants, lane, memory).await,
+        Err(finding) => unreadable(view, finding),
+    };
+    say(context, &key, grants, look, memory).await;
+}
+
+fn connection(context: &Context, view: &ClientView) -> Result<Arc<Idp>, Finding> {
+    let provider = view.provider.as_ref().map(|p| &p.state);
+    let idp = context.world.provider(&view.key.provider).and_then(|(_, idp)| idp);
+    match (provider, idp) {
+        (Some(ProviderState::Usable), Some(idp)) => Ok(idp),
+        (None | Some(ProviderState::IssuerTaken), _) => {
+            Err(Finding::Fault(Fault::retry("the provider object is missing or does not speak for its issuer")))
+        }
+        _ => Err(Finding::Fault(Fault::retry("the provider cannot be used yet; its Ready condition says why"))),
+    }
+}
+
+fn unreadable(view: Arc<ClientView>, finding: Finding) -> Look {
+    let seen = Observation { client: Found::Absent, consents: [].into() };
+    // Nothing was read: what is owed stays owed.
+    let mut plan = Plan::default();
+    for (grant, standing) in standing::all(&view, clock::now()) {
+        plan.duties.extend(plan::duty(&grant, &standing, &seen, clock::now()));
+    }
+    Look { view, finding, seen, plan, faults: Vec::new() }
+}
+
+fn urgency(lane: Lane) -> Urgency {
+    match lane {
+        Lane::End | Lane::Narrow => Urgency::Ending,
+        Lane::Apply | Lane::Drift => Urgency::Ordinary,
+    }
+}
+
+async fn act(
+    context: &Context,
+    key: &ClientKey,
+    idp: &Idp,
+    wanted: &BTreeSet<Arc<str>>,
+    lane: Lane,
+    memory: &mut Memory,
+) -> Look {
+    let urgency = urgency(lane);
+    let mut view = context.world.view(key);
+    let mut faults = Vec::new();
+    let mut seen = Observation { client: Found::Absent, consents: [].into() };
+    let mut now = clock::now();
+    match idp.observe_client(&key.client, urgency).await {
+        Ok(found) => seen.client = found,
+        Err(fault) => return Look { finding: Finding::Fault(fault), ..unreadable(view, Finding::Converging) },
+    }
+    let subjects = subjects_to_read(&view, wanted, now);
+    faults.extend(read_consents(idp, &view, subjects, &mut seen, urgency).await);
+
+    let mut plan = plan::plan(&view, &seen, &memory.track, &context.cluster, now);
+    for _ in 0..ROUNDS {
+        if plan.is_empty() {
+            break;
+        }
+        if let Err(fault) = prepare(context, &view, &mut plan, &mut faults).await {
+            return Look { view, finding: Finding::Fault(fault), seen, plan, faults };
+        }
+        let carried = carry_out(context, key, idp, &plan, &seen, memory, &mut faults, urgency).await;
+        if let Err(fault) = carried {
+            return Look { view, finding: Finding::Fault(fault), seen, plan, faults };
+        }
+        if plan.complete {
+            let issuer = view.provider.as_ref().map(|p| p.issuer.clone()).unwrap_or_default();
+            let recorded = view.managed.as_ref().is_some_and(|m| m.complete);
+            if recorded || record::complete(context, &issuer, &key.client).await.is_ok() {
+                memory.track.client = plan::Passes::default();
+                memory.track.excess = false;
+            } else {
+                let fault = Fault::retry("the record of managed clients could not be written");
+                return Look { view, finding: Finding::Fault(fault), seen, plan, faults };
+            }
+        }
+        // Read again: the IdP's word is not what holds.
+        match idp.observe_client(&key.client, urgency).await {
+            Ok(found) => seen.client = found,
+            Err(fault) => return Look { view, finding: Finding::Fault(fault), seen, plan, faults },
+        }
+        let again = plan.steps.iter().filter_map(|step| match step {
+            Step::RevokePair { subject, .. } => Some(subject.clone()),
+            Step::RevokeClientTokens { .. } | Step::SetRegistration => None,
+        });
+        let again = again.collect();
+        view = context.world.view(key);
+        faults.extend(read_consents(idp, &view, again, &mut seen, urgency).await);
+        now = clock::now();
+        plan = plan::plan(&view, &seen, &memory.track, &context.cluster, now);
+        if !faults.is_empty() {
+            break;
+        }
+    }
+    let finding = finding(&plan);
+    if finding == Finding::Exact {
+        memory.track.ceiling = Some(plan.ceiling.clone());
+    }
+    Look { view, finding, seen, plan, faults }
+}
+
+fn finding(plan: &Plan) -> Finding {
+    if let Some(refusal) = &plan.refusal {
+        return Finding::Refused(refusal.clone());
+    }
+    let whole = plan.duties.iter().any(|d| d.grant.is_none());
+    let set = plan.steps.contains(&Step::SetRegistration) || plan.adopt.is_some();
+    if whole || set { Finding::Converging } else { Finding::Exact }
+}
+
+/// Subjects whose consents say something about the grants that are looked at.
+fn subjects_to_read(view: &ClientView, wanted: &BTreeSet<Arc<str>>, now: Timestamp) -> BTreeSet<String> {
+    standing::all(view, now)
+        .into_iter()
+        .filter(|(grant, standing)| wanted.contains(&grant.uid) && *standing == Standing::Live)
+        .filter_map(|(grant, _)| match &grant.subject {
+            Subject::User(id) => Some(id.clone()),
+            Subject::Any | Subject::Own => None,
+        })
+        .collect()
+}
+
+/// Reads the consents of subjects; a subject that cannot be read is told to its grants and is no key.
+async fn read_consents(
+    idp: &Idp,
+    view: &ClientView,
+    subjects: BTreeSet<String>,
+    seen: &mut Observation,
+    urgency: Urgency,
+) -> Vec<(Arc<str>, Fault)> {
+    let client = &view.key.client;
+    let reads = subjects.into_iter().map(|subject| async move {
+        let consents = idp.observe_consents(client, &subject, urgency).await;
+        (subject, consents)
+    });
+    let answers = together(reads.collect(), AT_ONCE).await;
+    let mut faults = Vec::new();
+    for (subject, answer) in answers {
+        match answer {
+            Ok(consents) => _ = seen.consents.insert(subject, consents),
+            Err(fault) => {
+                seen.consents.remove(&subject);
+                let group = view.grants.get(&Subject::User(subject)).into_iter().flatten();
+                faults.extend(group.map(|g| (g.uid.clone(), fault.clone())));
+            }
+        }
+    }
+    faults
+}
+
+/// What must be written before the first step: finalizers, intents, the record.
+async fn prepare(
+    context: &Context,
+    view: &ClientView,
+    plan: &mut Plan,
+    faults: &mut Vec<(Arc<str>, Fault)>,
+) -> Result<(), Fault> {
+    let finalizers = plan.finalizers.iter().filter_map(|uid| view.grant(uid)).map(|grant| async move {
+        let entry = context.world.entry(&grant.name)?;
+        let written = publish::finalizer(context, &entry, true).await;
+        (written != Written::Stored).then(|| grant.uid.clone())
+    });
+    let bare = together(finalizers.collect(), AT_ONCE).await;
+    if bare.iter().any(Option::is_some) {
+        // The ceiling is a union: without this grant's finalizer it must not be widened for it.
+        return Err(Fault::retry("a finalizer could not be written"));
+    }
+
+    let now = clock::now();
+    let intents = plan.intents.iter().filter_map(|(uid, cause)| Some((view.grant(uid)?, *cause)));
+    let intents = intents.map(|(grant, cause)| async move {
+        let entry = context.world.entry(&grant.name)?;
+        let mut status = entry.status.as_deref().cloned().unwrap_or_default();
+        status.revocation = Some(verdict::requested(cause, now));
+        let work = publish::status(context, &entry, &status);
+        let written = match cause {
+            RevocationCause::Narrowed => work.await,
+            // The date does not wait for the API server.
+            _ => tokio::time::timeout(INTENT, work).await.unwrap_or(Written::Failed),
+        };
+        (written != Written::Stored && cause == RevocationCause::Narrowed).then(|| grant.uid.clone())
+    });
+    let unwritten = together(intents.collect(), AT_ONCE * 4).await;
+    for uid in unwritten.into_iter().flatten() {
+        // Without the intent a crash would let the subject's consent look removed by somebody else.
+        // Decision points refuse the old chain meanwhile.
+        plan.steps.retain(|step| match step {
+            Step::RevokePair { warrant, .. } | Step::RevokeClientTokens { warrant } => {
+                *warrant != Warrant::Asked(uid.clone())
+            }
+            Step::SetRegistration => true,
+        });
+        faults.push((uid, Fault::retry("the intent to revoke could not be written")));
+    }
+
+    if let Some(before) = &plan.adopt {
+        let issuer = view.provider.as_ref().map(|p| p.issuer.clone()).unwrap_or_default();
+        if let Err(error) = record::adopt(context, &issuer, &view.key.client, before).await {
+            tracing::warn!(client = %view.key.client, %error, "the record of managed clients could not be written");
+            return Err(Fault::retry("the record of managed clients could not be written"));
+        }
+        tracing::info!(client = %view.key.client, provider = %view.key.provider, "client adopted");
+    }
+    Ok(())
+}
+
+/// Carries out the steps in order; pairs go together. A pair that fails does not fail its neighbours.
+#[expect(clippy::too_many_arguments, reason = "the shell of one client")]
+async fn carry_out(
+    context: &Context,
+    key: &ClientKey,
+    idp: &Idp,
+    plan: &Plan,
+    seen: &Observation,
+    memory: &mut Memory,
+    faults: &mut Vec<(Arc<str>, Fault)>,
+    urgency: Urgency,
+) -> Result<(), Fault> {
+    if plan.steps.is_empty() {
+        return Ok(());
+    }
+    let gone = || Fault::retry("the provider changed while a plan was carried out");
+    let permit = context.world.permit(&key.provider).ok_or_else(gone)?;
+    let write = |step| Write {
+        permit: &permit,
+        client: &key.client,
+        step,
+        ceiling: &plan.ceiling,
+        cluster: &context.cluster,
+        urgency: if matches!(step, Step::SetRegistration) { urgency } else { Urgency::Ending },
+    };
+    let pairs = plan.steps.iter().filter(|s| matches!(s, Step::RevokePair { .. }));
+    let pairs = pairs.map(|step| async move { (step, idp.execute(write(step)).await) });
+    let answers = together(pairs.collect(), AT_ONCE).await;
+    let now = clock::now();
+    for (step, answer) in answers {
+        audit(key, step, &answer);
+        match (answer, step) {
+            (Ok(()), step) => memory.track.carried_out(step, &plan.duties, now),
+            (Err(fault), Step::RevokePair { subject, .. }) => {
+                let of = plan.duties.iter().filter(|d| d.what == plan::What::Pair(subject.clone()));
+                faults.extend(of.filter_map(|d| Some((d.grant.clone()?, fault.clone()))));
+            }
+            (Err(fault), _) => return Err(fault),
+        }
+    }
+    for step in plan.steps.iter().filter(|s| !matches!(s, Step::RevokePair { .. })) {
+        if !context.world.still(&permit) {
+            return Err(gone());
+        }
+        if *step == Step::SetRegistration && seen.client == Found::Absent {
+            continue;
+        }
+        let answer = idp.execute(write(step)).await;
+        audit(key, step, &answer);
+        answer?;
+        memory.track.carried_out(step, &plan.duties, clock::now());
+    }
+    Ok(())
+}
+
+/// One line per write at an IdP: who, what, why, and whether it was taken.
+fn audit(key: &ClientKey, step: &Step, answer: &Result<(), Fault>) {
+    let (what, why) = match step {
+        Step::SetRegistration => ("SetRegistration", String::new()),
+        Step::RevokePair { warrant, .. } => ("RevokePair", because(warrant)),
+        Step::RevokeClientTokens { warrant } => ("RevokeClientTokens", because(warrant)),
+    };
+    match answer {
+        Ok(()) => tracing::info!(client = %key.client, provider = %key.provider, step = what, why, "written at the identity provider"),
+        Err(fault) => tracing::warn!(client = %key.client, provider = %key.provider, step = what, why, %fault, "not written at the identity provider"),
+    }
+}
+
+fn because(warrant: &Warrant) -> String {
+    match warrant {
+        Warrant::Asked(uid) => format!("grant {uid}"),
+        Warrant::Adoption => "adoption".into(),
+        Warrant::Excess => "excess".into(),
+    }
+}
+
+/// Composes and publishes the status of every grant that this look concerns.
+async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, look: Look, memory: &mut Memory) {
+    let now = clock::now();
+    let Look { view, finding, seen, plan, faults } = look;
+    let changed = memory.finding.as_ref().is_some_and(|old| *old != finding)
+        || (memory.finding.is_none() && matches!(finding, Finding::Refused(_)));
+    let owing: BTreeSet<Arc<str>> = plan.duties.iter().filter_map(|d| d.grant.clone()).collect();
+    let failing = matches!(finding, Finding::Fault(_));
+
+    let standings = standing::all(&view, now);
+    let concerned = standings.iter().filter(|(grant, standing)| {
+        wanted.contains(&grant.uid)
+            || owing.contains(&grant.uid)
+            || faults.iter().any(|(uid, _)| *uid == grant.uid)
+            || (changed && !failing)
+            || plan::wants_finalizer(grant, standing)
+    });
+    let mut work = Vec::new();
+    for (grant, standing) in concerned {
+        let part = memory.grants.entry(grant.uid.clone()).or_default();
+        let reading = reading(grant, &seen, now);
+        let duty = plan.owes(&grant.uid);
+        let facts = Facts {
+            view: &view,
+            grant,
+            standing,
+            finding: &finding,
+            reading: reading.as_ref(),
+            duty,
+            confirmed: !failing && duty.is_some_and(|d| plan::confirmed(d, &memory.track, &seen, &plan)),
+            fault: faults.iter().find(|(uid, _)| *uid == grant.uid).map(|(_, f)| f),
+            old: None,
+            looks: part.looks,
+        };
+        let Some(entry) = context.world.entry(&grant.name).filter(|e| e.grant.uid == grant.uid) else { continue };
+        let facts = Facts { old: entry.status.as_deref(), ..facts };
+        let said = verdict::compose(&facts, now);
+        let failed = facts.fault.is_some();
+        let confirmed = facts.confirmed;
+
+        part.looks = if said.waiting { part.looks.saturating_add(1) } else { 0 };
+        part.failures = if failed { part.failures.saturating_add(1) } else { 0 };
+        part.since = if said.progress { Some(part.since.unwrap_or(now)) } else { None };
+        let quiet = part.since.is_some_and(|s| now < s + WORTH_SAYING);
+        let retry = failed.then(|| now + backoff::delay(part.failures, &grant.uid));
+        let progress = part.since.filter(|_| quiet).map(|s| s + WORTH_SAYING + Duration::from_millis(500));
+        let next = [said.look, retry, progress].into_iter().flatten().min();
+        work.push((entry, said, quiet, confirmed, next));
+    }
+    let writes = work.into_iter().map(|(entry, said, quiet, confirmed, next)| async move {
+        let written = if said.release {
+            publish::finalizer(context, &entry, false).await
+        } else {
+            match &said.status {
+                Some(status) if !quiet => publish::status(context, &entry, status).await,
+                _ => Written::Stored,
+            }
+        };
+        (entry, written, confirmed, next)
+    });
+    let results = together(writes.collect(), AT_ONCE * 2).await;
+    for (entry, written, confirmed, next) in results {
+        let uid = entry.grant.uid.clone();
+        let soon = clock::now() + Duration::from_millis(250);
+        match written {
+            Written::Stored => {
+                if confirmed {
+                    memory.track.grants.remove(&uid);
+                    context.world.narrowing_done(&entry.grant.name, entry.grant.generation);
+                }
+                if let Some(at) = next {
+                    context.queue.at(key, uid, at, lane_at(&entry.grant, at));
+                }
+            }
+            Written::Gone => {
+                memory.grants.remove(&uid);
+                memory.track.grants.remove(&uid);
+            }
+            // The watch brings the newer object; if it already has, look at that one.
+            Written::Changed => context.queue.at(key, uid, soon, Lane::Apply),
+            Written::Failed => context.queue.at(key, uid, soon + Duration::from_secs(1), Lane::Apply),
+        }
+    }
+
+    memory.failures = if failing || !plan.is_empty() { memory.failures.saturating_add(1) } else { 0 };
+    let retry = (memory.failures > 0).then(|| {
+        let asked = match &finding {
+            Finding::Fault(Fault::Retry { after, .. }) => *after,
+            _ => None,
+        };
+        now + asked.unwrap_or_else(|| backoff::delay(memory.failures, &key.client))
+    });
+    let next = [plan.next, retry].into_iter().flatten().min();
+    if let Some(at) = next {
+        let lane = if plan.duties.is_empty() { Lane::Apply } else { Lane::End };
+        context.queue.at(key, Arc::from(""), at, lane);
+    }
+    if !failing {
+        memory.finding = Some(finding);
+    }
+    let present: BTreeSet<&Arc<str>> = standings.iter().map(|(g, _)| &g.uid).collect();
+    memory.grants.retain(|uid, _| present.contains(uid));
+    memory.track.grants.retain(|uid, _| present.contains(uid));
+}
+
+fn reading(grant: &Grant, seen: &Observation, now: Timestamp) -> Option<consent::Reading> {
+    let (Subject::User(id), Ok(terms)) = (&grant.subject, &grant.terms) else { return None };
+    Some(consent::read(seen.consents.get(id)?, grant, terms, now))
+}
+
+fn lane_at(grant: &Grant, at: Timestamp) -> Lane {
+    match &grant.terms {
+        Ok(terms) if terms.expires_at <= at => Lane::End,
+        _ => Lane::Drift,
+    }
+}

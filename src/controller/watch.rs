@@ -1,0 +1,262 @@
+//! One watch per kind, each with its own backoff, each feeding the World.
+//!
+//! An object that cannot be read is set aside and never stops the others. What a list no longer names is
+//! gone; it is concluded only from a complete list.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{Context, publish};
+use crate::api::{
+    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, ProviderKind, instant,
+};
+use crate::clock;
+use crate::grant::{ClientKey, GrantName, ProviderKey, parse};
+use crate::world::{Identity, Lane, Quarantine, Source};
+
+/// The API server ends a watch after this long; the client's read timeout is a little longer, so that a
+/// connection that died silently is found.
+pub const WATCH_TIMEOUT: u32 = 55;
+
+/// What a watch reports.
+enum Seen<K> {
+    /// Created or changed.
+    Is(Box<K>),
+    /// Stored, but it cannot be read.
+    Unreadable { name: GrantName, version: String, why: String },
+    /// Gone.
+    Gone(GrantName),
+    /// A complete list begins: what follows until `Listed` is all there is.
+    Listed,
+}
+
+/// Starts every watch. They end with the process.
+pub fn start(context: &Arc<Context>, providers: &mpsc::UnboundedSender<ProviderChange>) {
+    let client = &context.kube;
+    tokio::spawn(run(Api::<ClientGrant>::all(client.clone()), context.clone(), Source::Grants, grants));
+    tokio::spawn(run(Api::<Namespace>::all(client.clone()), context.clone(), Source::Namespaces, namespaces));
+    tokio::spawn(run(Api::<ClientIdentity>::all(client.clone()), context.clone(), Source::Identities, identities));
+    tokio::spawn(run(Api::<ClientQuarantine>::all(client.clone()), context.clone(), Source::Quarantines, quarantines));
+    let send = providers.clone();
+    let cluster = move |_: &Arc<Context>, seen: Seen<ClusterIdentityProvider>| {
+        _ = send.send(provider_change(seen, Source::ClusterProviders, ProviderChange::Cluster));
+    };
+    tokio::spawn(run(Api::all(client.clone()), context.clone(), Source::ClusterProviders, cluster));
+    let send = providers.clone();
+    let namespaced = move |_: &Arc<Context>, seen: Seen<IdentityProvider>| {
+        _ = send.send(provider_change(seen, Source::Providers, ProviderChange::Namespaced));
+    };
+    tokio::spawn(run(Api::all(client.clone()), context.clone(), Source::Providers, namespaced));
+}
+
+/// A change of a provider object, for the provider controller.
+#[derive(Debug)]
+pub enum ProviderChange {
+    /// A cluster provider is this.
+    Cluster(Box<ClusterIdentityProvider>),
+    /// A namespaced provider is this.
+    Namespaced(Box<IdentityProvider>),
+    /// It is gone, or cannot be read.
+    Gone(ProviderKey),
+    /// All of one kind have been told.
+    Listed(Source),
+}
+
+fn provider_change<K>(seen: Seen<K>, source: Source, is: fn(Box<K>) -> ProviderChange) -> ProviderChange {
+    match seen {
+        Seen::Is(object) => is(object),
+        Seen::Gone(name) | Seen::Unreadable { name, .. } => {
+            ProviderChange::Gone(ProviderKey { namespace: name.namespace, name: name.name })
+        }
+        Seen::Listed => ProviderChange::Listed(source),
+    }
+}
+
+async fn run<K, F>(api: Api<K>, context: Arc<Context>, source: Source, mut handle: F)
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+    F: FnMut(&Arc<Context>, Seen<K>) + Send,
+{
+    let api: Api<DeserializeGuard<K>> = Api::all(api.into_client());
+    // In pages, from etcd: what is concluded from a list must be the newest there is.
+    let config = watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(500);
+    let mut stream = watcher(api, config).default_backoff().boxed();
+    let mut known: BTreeSet<GrantName> = BTreeSet::new();
+    let mut listing: Vec<Seen<K>> = Vec::new();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Init) => listing.clear(),
+            Ok(Event::InitApply(object)) => listing.push(read(object)),
+            Ok(Event::InitDone) => {
+                let listed = std::mem::take(&mut listing);
+                let names: BTreeSet<GrantName> = listed.iter().filter_map(name_of).collect();
+                for gone in known.difference(&names) {
+                    handle(&context, Seen::Gone(gone.clone()));
+                }
+                listed.into_iter().for_each(|seen| handle(&context, seen));
+                known = names;
+                handle(&context, Seen::Listed);
+            }
+            Ok(Event::Apply(object)) => {
+                let seen = read(object);
+                known.extend(name_of(&seen));
+                handle(&context, seen);
+            }
+            Ok(Event::Delete(object)) => {
+                let name = parse::name(object.meta());
+                known.remove(&name);
+                handle(&context, Seen::Gone(name));
+            }
+            Err(error) => tracing::warn!(?source, %error, "a watch failed and is tried again"),
+        }
+    }
+}
+
+fn name_of<K: Resource>(seen: &Seen<K>) -> Option<GrantName> {
+    match seen {
+        Seen::Is(object) => Some(parse::name(object.meta())),
+        Seen::Unreadable { name, .. } => Some(name.clone()),
+        Seen::Gone(_) | Seen::Listed => None,
+    }
+}
+
+fn read<K: Resource>(object: DeserializeGuard<K>) -> Seen<K> {
+    match object.0 {
+        Ok(mut object) => {
+            // Neither is evidence of anything, and both are larger than the rest.
+            object.meta_mut().managed_fields = None;
+            if let Some(annotations) = &mut object.meta_mut().annotations {
+                annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            }
+            Seen::Is(Box::new(object))
+        }
+        Err(invalid) => Seen::Unreadable {
+            name: parse::name(&invalid.metadata),
+            version: invalid.metadata.resource_version.clone().unwrap_or_default(),
+            why: invalid.error,
+        },
+    }
+}
+
+fn grants(context: &Arc<Context>, seen: Seen<ClientGrant>) {
+    match seen {
+        Seen::Is(object) => {
+            let now = clock::now();
+            if let Some(due) = context.world.upsert_grant(&object, now) {
+                schedule(context, &object);
+                context.queue.push(due);
+            }
+        }
+        Seen::Gone(name) => context.queue.push_all(context.world.remove_grant(&name)),
+        Seen::Unreadable { name, version, why } => {
+            tracing::error!(grant = %name, "a stored ClientGrant cannot be read; it gives nothing");
+            context.queue.push_all(context.world.unreadable(&name, &version, &why));
+            tokio::spawn(say_unreadable(context.clone(), name, version));
+        }
+        Seen::Listed => context.world.synced(Source::Grants),
+    }
+}
+
+/// A look at the next instant at which the clock alone changes how the grant stands.
+fn schedule(context: &Context, object: &ClientGrant) {
+    let (Some(grant), key) = (parse::grant(object), parse::client_key(object)) else { return };
+    let now = clock::now();
+    let Ok(terms) = &grant.terms else { return };
+    let next = [terms.not_before, Some(terms.expires_at)].into_iter().flatten().filter(|t| *t > now).min();
+    if let Some(at) = next {
+        context.queue.at(&key, grant.uid, at, Lane::End);
+    }
+}
+
+/// Tells the person who can correct the object.
+async fn say_unreadable(context: Arc<Context>, name: GrantName, version: String) {
+    let now = instant::format(clock::now());
+    let condition = |type_: &str, status: &str| {
+        json!({
+            "type": type_, "status": status, "reason": "InvalidSpec", "lastTransitionTime": now,
+            "message": "The stored object cannot be read by the operator. Apply a corrected one.",
+        })
+    };
+    let body = json!({
+        "apiVersion": "clientgrant.dev/v1alpha1",
+        "kind": "ClientGrant",
+        "metadata": {"name": name.name, "resourceVersion": version},
+        "status": {"conditions": [condition("Ready", "False"), condition("Active", "False"), condition("Stalled", "True")]},
+    });
+    let api: Api<DeserializeGuard<ClientGrant>> = Api::namespaced(context.kube.clone(), &name.namespace);
+    let params = PatchParams::apply(publish::MANAGER).force();
+    if let Err(error) = api.patch_status(&name.name, &params, &Patch::Apply(body)).await {
+        tracing::warn!(grant = %name, %error, "the API server did not take a write");
+    }
+}
+
+fn namespaces(context: &Arc<Context>, seen: Seen<Namespace>) {
+    let changed = match seen {
+        Seen::Is(object) => {
+            let labels = object.labels().clone();
+            context.world.set_namespace(&object.name_any(), Some(labels))
+        }
+        Seen::Gone(name) | Seen::Unreadable { name, .. } => context.world.set_namespace(&name.name, None),
+        Seen::Listed => {
+            context.world.synced(Source::Namespaces);
+            false
+        }
+    };
+    if changed && context.world.complete() {
+        context.queue.push_all(context.world.unsettled(None, clock::now()));
+    }
+}
+
+fn identities(context: &Arc<Context>, seen: Seen<ClientIdentity>) {
+    let dues = match seen {
+        Seen::Is(object) => {
+            let name = parse::name(&object.metadata);
+            let reference = &object.spec.provider_ref;
+            let namespace = match reference.kind {
+                ProviderKind::ClusterIdentityProvider => String::new(),
+                ProviderKind::IdentityProvider => name.namespace.clone(),
+            };
+            let provider = ProviderKey { namespace, name: reference.name.clone() };
+            let key = ClientKey { provider, client: Arc::from(object.spec.client_id.as_str()) };
+            let identity = Identity { namespace: name.namespace.clone(), key, adopt: object.spec.adopt };
+            context.world.set_identity(name, Some(identity))
+        }
+        Seen::Gone(name) | Seen::Unreadable { name, .. } => context.world.set_identity(name, None),
+        Seen::Listed => {
+            context.world.synced(Source::Identities);
+            return;
+        }
+    };
+    context.queue.push_all(dues);
+}
+
+fn quarantines(context: &Arc<Context>, seen: Seen<ClientQuarantine>) {
+    let dues = match seen {
+        Seen::Is(object) => {
+            let spec = &object.spec;
+            let quarantine = Quarantine { issuer: spec.issuer.clone(), client: spec.client_id.clone() };
+            context.world.set_quarantine(&object.name_any(), Some(quarantine))
+        }
+        // A brake that cannot be read stays pulled.
+        Seen::Unreadable { .. } => return,
+        Seen::Gone(name) => context.world.set_quarantine(&name.name, None),
+        Seen::Listed => {
+            context.world.synced(Source::Quarantines);
+            return;
+        }
+    };
+    context.queue.push_all(dues);
+}

@@ -1,0 +1,400 @@
+//! What is to be done about one client: a value, compared, logged and tested as such.
+//!
+//! An empty plan means converged. Every step may be repeated; the read-back decides.
+//!
+//! **Ending authority is two passes.** A decision point may have said yes just before the end, and the
+//! IdP then writes a token just after our first revocation. So what ended is revoked at once, and once
+//! more after [`PASS_GAP`], when every such answer has run out. [`Track`] remembers which pass is done;
+//! losing it (a crash) only means that both are done again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::consent;
+use super::observed::{Found, Observation, ObservedClient};
+use super::standing::{self, Held, Standing};
+use super::{Adoption, Authority, Basis, ClientView, Grant, PASS_GAP, RevocationCause, Subject, Timestamp, desired};
+
+/// One idempotent thing to do at the IdP.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// End every consent and token that one subject's approval gave the client.
+    RevokePair {
+        /// The IdP's internal subject.
+        subject: String,
+        /// What asked for it.
+        warrant: Warrant,
+    },
+    /// End every access token of the client.
+    RevokeClientTokens {
+        /// What asked for it.
+        warrant: Warrant,
+    },
+    /// Make the registration exactly the ceiling, and mark it ours.
+    SetRegistration,
+}
+
+/// Nothing is removed at an IdP without one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Warrant {
+    /// A person or a date ended this grant, or made it narrower.
+    Asked(Arc<str>),
+    /// The client is being adopted: what it had before ends.
+    Adoption,
+    /// The registration was found to hold more than the ceiling.
+    Excess,
+}
+
+/// Why the client as a whole cannot be brought to its ceiling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientRefusal {
+    /// The IdP does not know it.
+    Unknown,
+    /// Another cluster manages it.
+    Foreign,
+    /// It holds more than its grants, and adoption is explicit. Says what.
+    AdoptionNeeded(Vec<String>),
+}
+
+/// The two passes of one revocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// When the first was done.
+    pub first: Option<Timestamp>,
+    /// When the second was done.
+    pub second: Option<Timestamp>,
+}
+
+impl Passes {
+    /// True if a pass is due now.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> bool {
+        self.second.is_none() && self.first.is_none_or(|t| t + PASS_GAP <= now)
+    }
+
+    /// When the next pass is due; `None`: both are done.
+    #[must_use]
+    pub fn next(&self) -> Option<Timestamp> {
+        match (self.first, self.second) {
+            (_, Some(_)) | (None, None) => None,
+            (Some(first), None) => Some(first + PASS_GAP),
+        }
+    }
+
+    /// Notes a pass that was done.
+    pub fn done(&mut self, now: Timestamp) {
+        match self.first {
+            None => self.first = Some(now),
+            Some(_) => self.second = Some(now),
+        }
+    }
+}
+
+/// What the operator remembers about a client between two looks. Nothing here is needed to be right,
+/// only to be economical: without it everything is done again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Track {
+    /// Revocations that a grant asked for.
+    pub grants: BTreeMap<Arc<str>, Passes>,
+    /// The revocation of the client's tokens at adoption or after an excess.
+    pub client: Passes,
+    /// An excess was found that no edit of ours explains.
+    pub excess: bool,
+    /// The ceiling as last read back.
+    pub ceiling: Option<Authority>,
+}
+
+impl Track {
+    /// Notes that a step was carried out.
+    pub fn carried_out(&mut self, step: &Step, duties: &[Duty], now: Timestamp) {
+        let (warrant, served): (&Warrant, Vec<&Duty>) = match step {
+            Step::SetRegistration => return,
+            Step::RevokePair { subject, warrant } => {
+                (warrant, duties.iter().filter(|d| d.what == What::Pair(subject.clone())).collect())
+            }
+            Step::RevokeClientTokens { warrant } => {
+                (warrant, duties.iter().filter(|d| d.what == What::Tokens).collect())
+            }
+        };
+        for duty in served {
+            match &duty.grant {
+                Some(uid) => {
+                    let passes = self.grants.entry(uid.clone()).or_default();
+                    if passes.due(now) || passes.second.is_some() {
+                        passes.done(now);
+                    }
+                }
+                None => {
+                    self.excess |= *warrant == Warrant::Excess;
+                    if self.client.due(now) {
+                        self.client.done(now);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What has to be ended, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// The grant that asks; `None`: the client as a whole.
+    pub grant: Option<Arc<str>>,
+    /// What.
+    pub what: What,
+    /// Why, as the status says it.
+    pub cause: RevocationCause,
+}
+
+/// What a revocation ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// One subject's approval and everything born from it.
+    Pair(String),
+    /// The client's access tokens.
+    Tokens,
+}
+
+/// Everything to do about a client now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The client as a whole cannot be brought to its ceiling.
+    pub refusal: Option<ClientRefusal>,
+    /// Adopt: write the record, with what the client held, before the first step.
+    pub adopt: Option<ObservedClient>,
+    /// Put the finalizer on these grants before the first step.
+    pub finalizers: Vec<Arc<str>>,
+    /// Write these intents before the first step.
+    pub intents: Vec<(Arc<str>, RevocationCause)>,
+    /// What has to be ended, done or not.
+    pub duties: Vec<Duty>,
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// The tokens from before the adoption are ended: record it.
+    pub complete: bool,
+    /// The ceiling that the steps set.
+    pub ceiling: Authority,
+    /// When the next pass is due.
+    pub next: Option<Timestamp>,
+}
+
+impl Plan {
+    /// Nothing is left to do now (a second pass may be due later).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+            && self.adopt.is_none()
+            && self.intents.is_empty()
+            && self.finalizers.is_empty()
+            && !self.complete
+    }
+
+    /// Whether `grant` still has something to be ended.
+    #[must_use]
+    pub fn owes(&self, grant: &str) -> Option<&Duty> {
+        self.duties.iter().find(|d| d.grant.as_deref() == Some(grant))
+    }
+}
+
+/// The revocation that a grant asks for by how it stands, if any.
+///
+/// Decided from what is listed and from intents on the object, never from memory of an edit; only the
+/// tokens of `Any` and client-own grants, which no list shows, go by [`Grant::narrowed`].
+#[must_use]
+pub fn duty(grant: &Grant, standing: &Standing, seen: &Observation, now: Timestamp) -> Option<Duty> {
+    let what = match &grant.subject {
+        Subject::User(id) => What::Pair(id.clone()),
+        Subject::Any | Subject::Own => What::Tokens,
+    };
+    let open = grant.carried.revocation.filter(|r| r.confirmed_at.is_none());
+    let confirmed = grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_some());
+    let cause = match standing {
+        Standing::Live => {
+            if let Some(open) = open {
+                open.cause
+            } else if grant.narrowed || tainted(grant, seen, now) {
+                RevocationCause::Narrowed
+            } else {
+                return None;
+            }
+        }
+        // What never was in force has nothing to end; what is confirmed has ended.
+        _ if !grant.held || confirmed => return None,
+        Standing::Held(held) => cause_of(*held),
+        // An edit by mistake must not destroy consents for good: decisions and ceiling act at once,
+        // the consents of a grant that is merely refused stay until a person or a date ends it.
+        Standing::Refused(_) if matches!(what, What::Pair(_)) => return open.map(|r| Duty::of(grant, what, r.cause)),
+        Standing::Refused(_) => RevocationCause::Refused,
+    };
+    Some(Duty::of(grant, what, cause))
+}
+
+impl Duty {
+    fn of(grant: &Grant, what: What, cause: RevocationCause) -> Self {
+        Self { grant: Some(grant.uid.clone()), what, cause }
+    }
+}
+
+fn tainted(grant: &Grant, seen: &Observation, now: Timestamp) -> bool {
+    let (Subject::User(id), Ok(terms)) = (&grant.subject, &grant.terms) else { return false };
+    let Some(listed) = seen.consents.get(id) else { return false };
+    matches!(terms.basis, Basis::SubjectConsent | Basis::AdminConsent)
+        && consent::read(listed, grant, terms, now).tainted
+}
+
+/// The cause that a status names for a grant that is held back.
+#[must_use]
+pub fn cause_of(held: Held) -> RevocationCause {
+    match held {
+        Held::Deleting => RevocationCause::Deleted,
+        Held::Expired => RevocationCause::Expired,
+        Held::Quarantined => RevocationCause::Quarantined,
+        Held::Suspended => RevocationCause::Suspended,
+        Held::NotYetValid => RevocationCause::NotYetValid,
+    }
+}
+
+/// Plans one client. `cluster` is this cluster's mark.
+#[must_use]
+pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str, now: Timestamp) -> Plan {
+    let standings = standing::all(view, now);
+    let mut plan = Plan { ceiling: desired::ceiling(view, now), ..Plan::default() };
+    let live = standings.iter().any(|(_, s)| *s == Standing::Live);
+
+    match &seen.client {
+        Found::Absent => plan.refusal = live.then_some(ClientRefusal::Unknown),
+        Found::Present(client) => match (&client.mark, &view.managed) {
+            (Some(other), _) if other != cluster => plan.refusal = Some(ClientRefusal::Foreign),
+            (_, None) if !live => {}
+            (_, None) => adopt(view, client, &mut plan),
+            (_, Some(_)) if client.is_exactly(&plan.ceiling, cluster) => {}
+            (_, Some(_)) => plan.steps.push(Step::SetRegistration),
+        },
+    }
+    if plan.refusal.is_none() {
+        let bare = standings.iter().filter(|(g, s)| wants_finalizer(g, s));
+        plan.finalizers = bare.map(|(g, _)| g.uid.clone()).collect();
+    }
+    // Nothing of ours can be at a client that we never adopted.
+    if view.managed.is_some() || plan.adopt.is_some() {
+        revocations(view, &standings, seen, track, now, &mut plan);
+    }
+    plan.steps.sort();
+    plan
+}
+
+/// A live grant carries the finalizer before anything is done for it at the IdP.
+#[must_use]
+pub fn wants_finalizer(grant: &Grant, standing: &Standing) -> bool {
+    *standing == Standing::Live && !grant.held
+}
+
+fn adopt(view: &ClientView, client: &ObservedClient, plan: &mut Plan) {
+    let automatic = view.adopt || view.provider.as_ref().is_some_and(|p| p.adoption == Adoption::Automatic);
+    if client.exceeds(&plan.ceiling) && !automatic {
+        plan.refusal = Some(ClientRefusal::AdoptionNeeded(holds_beyond(client, &plan.ceiling)));
+        return;
+    }
+    plan.adopt = Some(client.clone());
+    plan.steps.push(Step::SetRegistration);
+}
+
+/// What a client holds beyond a ceiling, by name, sorted.
+#[must_use]
+pub fn holds_beyond(client: &ObservedClient, ceiling: &Authority) -> Vec<String> {
+    let mut beyond: BTreeSet<String> = client.extra.clone();
+    beyond.extend(client.authority.scopes.beyond(&ceiling.scopes).iter().map(|s| format!("scope {s}")));
+    beyond.extend(client.authority.audiences.beyond(&ceiling.audiences).iter().map(|a| format!("audience {a}")));
+    let flows = client.authority.grant_types.difference(&ceiling.grant_types);
+    beyond.extend(flows.map(|g| format!("grant type {}", g.as_str())));
+    beyond.into_iter().collect()
+}
+
+fn revocations(
+    view: &ClientView,
+    standings: &[(Arc<Grant>, Standing)],
+    seen: &Observation,
+    track: &Track,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    for (grant, standing) in standings {
+        let Some(duty) = duty(grant, standing, seen, now) else { continue };
+        let passes = track.grants.get(&grant.uid).copied().unwrap_or_default();
+        let again = passes.second.is_some() && still_listed(grant, standing, seen, now);
+        if grant.carried.revocation.is_none_or(|r| r.confirmed_at.is_some()) {
+            plan.intents.push((grant.uid.clone(), duty.cause));
+        }
+        let warrant = Warrant::Asked(grant.uid.clone());
+        if passes.due(now) || again {
+            plan.steps.push(match &duty.what {
+                What::Pair(subject) => Step::RevokePair { subject: subject.clone(), warrant },
+                What::Tokens => Step::RevokeClientTokens { warrant },
+            });
+        } else {
+            soonest(&mut plan.next, passes.next());
+        }
+        plan.duties.push(duty);
+    }
+
+    let adopting = plan.adopt.is_some() || view.managed.as_ref().is_some_and(|m| !m.complete);
+    let excess = match &seen.client {
+        _ if adopting || plan.refusal.is_some() => false,
+        Found::Absent => false,
+        Found::Present(client) => {
+            let ours = track.ceiling.as_ref().is_some_and(|last| !client.exceeds(last));
+            track.excess || (client.exceeds(&plan.ceiling) && !ours)
+        }
+    };
+    if adopting || excess {
+        // An excess found again after both passes starts over.
+        let passes = if excess && !track.excess { Passes::default() } else { track.client };
+        if passes.due(now) {
+            let warrant = if adopting { Warrant::Adoption } else { Warrant::Excess };
+            plan.steps.push(Step::RevokeClientTokens { warrant });
+        }
+        soonest(&mut plan.next, passes.next());
+        plan.complete =
+            passes.second.is_some() && plan.adopt.is_none() && !plan.steps.contains(&Step::SetRegistration);
+        plan.duties.push(Duty { grant: None, what: What::Tokens, cause: RevocationCause::Narrowed });
+    }
+    // One call serves every duty on the same tokens or the same pair.
+    let mut met = BTreeSet::new();
+    plan.steps.retain(|step| match step {
+        Step::SetRegistration => true,
+        Step::RevokePair { subject, .. } => met.insert(Some(subject.clone())),
+        Step::RevokeClientTokens { .. } => met.insert(None),
+    });
+}
+
+/// After both passes something is listed again that must not be.
+fn still_listed(grant: &Grant, standing: &Standing, seen: &Observation, now: Timestamp) -> bool {
+    let Subject::User(id) = &grant.subject else { return false };
+    match standing {
+        Standing::Live => tainted(grant, seen, now),
+        _ => seen.consents.get(id).is_some_and(|listed| !listed.is_empty()),
+    }
+}
+
+fn soonest(next: &mut Option<Timestamp>, candidate: Option<Timestamp>) {
+    if let Some(candidate) = candidate {
+        *next = Some(next.map_or(candidate, |n| n.min(candidate)));
+    }
+}
+
+/// Whether a grant's revocation is done and read back: both passes, nothing listed, and the ceiling
+/// without it.
+#[must_use]
+pub fn confirmed(duty: &Duty, track: &Track, seen: &Observation, plan: &Plan) -> bool {
+    let done = duty.grant.as_ref().and_then(|uid| track.grants.get(uid)).is_some_and(|p| p.second.is_some());
+    let read_back = match &duty.what {
+        What::Pair(subject) => seen.consents.contains_key(subject),
+        What::Tokens => true,
+    };
+    let repeated = plan.steps.iter().any(|step| match (step, &duty.what) {
+        (Step::SetRegistration, _) => true,
+        (Step::RevokePair { subject, .. }, What::Pair(mine)) => subject == mine,
+        _ => false,
+    });
+    done && read_back && !repeated
+}

@@ -1,0 +1,475 @@
+//! The one composer of status: what was found, and what was said before → what is said now.
+//!
+//! `Ready=True` is said only of a client that was read after the last write and is exactly as its
+//! grants ask. Everything else says what is missing and who acts next.
+
+use super::consent::Reading;
+use super::fault::Fault;
+use super::plan::{self, ClientRefusal, Duty};
+use super::standing::{Held, Refusal, Standing};
+use super::{Basis, CONFIRM_WITHIN, ClientView, Grant, RevocationCause, Subject, Timestamp, backoff};
+use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition, remove_condition, set_condition};
+use crate::api::{self, ClientGrantStatus, instant};
+use std::time::Duration;
+
+/// For this long a generation that cannot be put in force counts as still arriving: appliers fail
+/// fast on Stalled while the objects of one commit are on their way.
+const ARRIVING: Duration = Duration::from_secs(120);
+
+/// What was found about the client as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Read after the last write, exactly as its grants ask.
+    Exact,
+    /// Not yet as asked; work goes on.
+    Converging,
+    /// It cannot be brought there.
+    Refused(ClientRefusal),
+    /// The IdP could not be read or written.
+    Fault(Fault),
+}
+
+/// Everything that a status is made of.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The client.
+    pub view: &'a ClientView,
+    /// The grant.
+    pub grant: &'a Grant,
+    /// How it stands.
+    pub standing: &'a Standing,
+    /// The client as a whole.
+    pub finding: &'a Finding,
+    /// The consents of its subject, if they were read.
+    pub reading: Option<&'a Reading>,
+    /// What it still has to have ended.
+    pub duty: Option<&'a Duty>,
+    /// That is done and read back.
+    pub confirmed: bool,
+    /// What went wrong with its own part.
+    pub fault: Option<&'a Fault>,
+    /// What was said before.
+    pub old: Option<&'a ClientGrantStatus>,
+    /// How often it was looked at while waiting for its subject.
+    pub looks: u32,
+}
+
+/// What to say, and when to look again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// `None`: nothing to say (the object is about to go).
+    pub status: Option<ClientGrantStatus>,
+    /// Nothing is left to revoke and the object is being deleted: let it go.
+    pub release: bool,
+    /// Only work in progress: not worth a write during its first two seconds.
+    pub progress: bool,
+    /// It waits for its subject.
+    pub waiting: bool,
+    /// When to look again at the latest.
+    pub look: Option<Timestamp>,
+}
+
+enum Active {
+    Same(bool),
+    LastKnown,
+    Overdue,
+}
+
+struct Said {
+    ready: ConditionStatus,
+    reason: Reason,
+    message: String,
+    active: Active,
+    reconciling: bool,
+    /// Stalled at once, or only when the generation had its time to arrive.
+    stalled: Option<Stall>,
+    look: Option<Timestamp>,
+}
+
+#[derive(PartialEq)]
+enum Stall {
+    Now,
+    AfterArrival,
+}
+
+impl Said {
+    fn settled(active: bool, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            ready: ConditionStatus::True,
+            reason,
+            message: message.into(),
+            active: Active::Same(active),
+            reconciling: false,
+            stalled: None,
+            look: None,
+        }
+    }
+
+    fn refused(stall: Stall, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            ready: ConditionStatus::False,
+            reason,
+            message: message.into(),
+            active: Active::Same(false),
+            reconciling: false,
+            stalled: Some(stall),
+            look: None,
+        }
+    }
+
+    fn working(ready: ConditionStatus, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            ready,
+            reason,
+            message: message.into(),
+            active: Active::LastKnown,
+            reconciling: true,
+            stalled: None,
+            look: None,
+        }
+    }
+}
+
+/// Composes the status of one grant.
+#[must_use]
+pub fn compose(facts: &Facts<'_>, now: Timestamp) -> Verdict {
+    let mut status = facts.old.cloned().unwrap_or_default();
+    let owed = facts.duty.filter(|_| !facts.confirmed);
+    note_revocation(&mut status, facts, now);
+
+    let said = match facts.standing {
+        Standing::Held(held) => match (held, owed) {
+            (Held::Deleting, None) => {
+                return Verdict { status: None, release: true, progress: false, waiting: false, look: None };
+            }
+            (_, Some(_)) => match ending(facts, *held, now) {
+                Ok(said) => said,
+                Err(look) => {
+                    let look = Some(look);
+                    return Verdict { status: Some(status), release: false, progress: false, waiting: false, look };
+                }
+            },
+            (held, None) => {
+                status.effective = None;
+                status.observed = None;
+                ended(*held)
+            }
+        },
+        Standing::Refused(refusal) => {
+            status.effective = None;
+            refused(facts, refusal)
+        }
+        Standing::Live => live(facts, &mut status, owed.is_some(), now),
+    };
+    finish(facts, status, said, now)
+}
+
+/// Keeps the intent and its confirmation in step with what is owed.
+fn note_revocation(status: &mut ClientGrantStatus, facts: &Facts<'_>, now: Timestamp) {
+    match facts.duty {
+        Some(duty) => {
+            let open = status.revocation.take().filter(|r| r.confirmed_at.is_none());
+            let revocation = status.revocation.insert(open.unwrap_or_else(|| requested(duty.cause, now)));
+            if facts.confirmed {
+                revocation.confirmed_at = Some(instant::format(now));
+                // A revocation of ours ended it: nobody removed it.
+                status.observed = None;
+            }
+        }
+        None if *facts.standing == Standing::Live => status.revocation = None,
+        None => {}
+    }
+    if facts.confirmed && *facts.standing == Standing::Live {
+        status.revocation = None;
+    }
+}
+
+/// The intent, written before the first call at the IdP.
+#[must_use]
+pub fn requested(cause: RevocationCause, now: Timestamp) -> api::Revocation {
+    api::Revocation { cause, requested_at: instant::format(now), confirmed_at: None, residual_until: None }
+}
+
+/// An end that is not confirmed. `Err`: nothing to say before that instant.
+fn ending(facts: &Facts<'_>, held: Held, now: Timestamp) -> Result<Said, Timestamp> {
+    let since = match (held, &facts.grant.terms, &facts.grant.carried.revocation) {
+        (Held::Expired, Ok(terms), _) => terms.expires_at,
+        (_, _, Some(revocation)) => revocation.requested_at,
+        _ => now,
+    };
+    let why = facts.fault.or(match facts.finding {
+        Finding::Fault(fault) => Some(fault),
+        _ => None,
+    });
+    let late = why.is_some() || since + CONFIRM_WITHIN <= now;
+    let cause = why.map_or_else(|| "The identity provider has not confirmed it".to_owned(), |w| sentence(&w.to_string()));
+    if held == Held::Deleting {
+        let (reason, message) = if late {
+            (Reason::RevocationBlocked, format!("{cause}. The object stays until its authority is ended; it is tried again."))
+        } else {
+            (Reason::Revoking, "Ending what this grant gave at the identity provider.".to_owned())
+        };
+        return Ok(Said { look: Some(now + CONFIRM_WITHIN), ..Said::working(ConditionStatus::False, reason, message) });
+    }
+    if !late {
+        return Err(since + CONFIRM_WITHIN);
+    }
+    let message = format!("{cause}. Decision points already refuse; the revocation is tried again.");
+    Ok(Said {
+        active: Active::Overdue,
+        ..Said::working(ConditionStatus::False, Reason::RevocationOverdue, message)
+    })
+}
+
+fn ended(held: Held) -> Said {
+    let (reason, message) = match held {
+        Held::Expired => (Reason::Expired, "Ended at expiresAt. A new end date in Git renews it; subjects are asked again."),
+        Held::Suspended => (Reason::Suspended, "Withdrawn by spec.suspend. Set it to false to resume."),
+        Held::Quarantined => (Reason::Quarantined, "A ClientQuarantine names this client. It is out of force until that object is deleted."),
+        Held::NotYetValid => (Reason::NotYetValid, "Comes into force at notBefore."),
+        Held::Deleting => (Reason::Revoking, "Being deleted."),
+    };
+    Said::settled(false, reason, message)
+}
+
+fn refused(facts: &Facts<'_>, refusal: &Refusal) -> Said {
+    let later = |reason, message: String| Said::refused(Stall::AfterArrival, reason, message);
+    match refusal {
+        Refusal::Invalid(why) => Said::refused(Stall::Now, Reason::InvalidSpec, format!("{}. Correct the object.", sentence(why))),
+        Refusal::ProviderMissing => later(
+            Reason::ProviderNotFound,
+            format!("No {} exists. Create it or correct spec.providerRef.", provider_words(facts)),
+        ),
+        Refusal::IssuerTaken => later(
+            Reason::ProviderNotFound,
+            "Another provider object speaks for this issuer. Name that one in spec.providerRef.".into(),
+        ),
+        Refusal::NotAllowed(miss) => later(
+            Reason::NotAllowed,
+            format!("Not allowed: {}. Ask the provider's owner for a rule in spec.allow.", miss.words()),
+        ),
+        Refusal::NotSupported(why) => later(Reason::NotSupported, format!("{}.", sentence(why))),
+        Refusal::SubjectClientCollision => later(
+            Reason::SubjectClientCollision,
+            "The subject equals a client id that has a ClientOwn grant; their tokens could not be told apart. Use another subject id.".into(),
+        ),
+        Refusal::Conflict => later(
+            Reason::Conflict,
+            "An older grant names the same client and subject at this issuer. Delete one of the two.".into(),
+        ),
+    }
+}
+
+fn provider_words(facts: &Facts<'_>) -> String {
+    let key = &facts.view.key.provider;
+    if key.namespace.is_empty() {
+        format!("ClusterIdentityProvider {}", key.name)
+    } else {
+        format!("IdentityProvider {} in this namespace", key.name)
+    }
+}
+
+fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Timestamp) -> Said {
+    let Ok(terms) = &facts.grant.terms else {
+        return Said::refused(Stall::Now, Reason::InvalidSpec, "The object cannot be read. Correct it.");
+    };
+    let fault = match facts.finding {
+        Finding::Fault(fault) => Some(fault),
+        Finding::Refused(refusal) => return client_refused(refusal, status),
+        Finding::Exact | Finding::Converging => facts.fault,
+    };
+    match fault {
+        Some(Fault::NeedsPerson { why }) => {
+            return Said {
+                active: Active::LastKnown,
+                ..Said::refused(Stall::Now, Reason::ProviderDenied, format!("{}. Check the provider's credentials and rights.", sentence(why)))
+            };
+        }
+        Some(Fault::Retry { why, .. }) => {
+            return Said::working(ConditionStatus::Unknown, Reason::ProviderUnavailable, format!("{}. It is tried again.", sentence(why)));
+        }
+        None => {}
+    }
+    if *facts.finding == Finding::Converging || owed {
+        return Said::working(ConditionStatus::Unknown, Reason::Progressing, "Being brought about at the identity provider.");
+    }
+    let until_end = api::Effective {
+        scopes: terms.authority.scopes.to_vec(),
+        audiences: terms.authority.audiences.to_vec(),
+        expires_at: instant::format(terms.expires_at),
+    };
+    if !matches!((&facts.grant.subject, terms.basis), (Subject::User(_), Basis::SubjectConsent)) {
+        status.observed = Some(api::Observed { scopes: until_end.scopes.clone(), consent_since: None });
+        status.effective = Some(until_end);
+        return Said::settled(true, Reason::Granted, "In force, and read back at the identity provider.");
+    }
+    let Some(reading) = facts.reading else {
+        return Said::working(ConditionStatus::Unknown, Reason::Progressing, "The subject's consents have not been read yet.");
+    };
+    match &reading.consent {
+        Some(consent) => {
+            status.observed = Some(api::Observed {
+                scopes: consent.scopes.to_vec(),
+                consent_since: Some(instant::format(consent.since)),
+            });
+            status.effective = Some(api::Effective {
+                scopes: consent.scopes.to_vec(),
+                expires_at: instant::format(consent.until),
+                ..until_end
+            });
+            let mut said = Said::settled(true, Reason::Granted, "Consented by the subject, and read back at the identity provider.");
+            let sweep = facts.view.provider.as_ref().map_or(Duration::from_secs(86_400), |p| p.consent_sweep);
+            said.look = Some((now + backoff::spread(sweep, &facts.grant.uid)).min(consent.until));
+            said
+        }
+        None => {
+            status.effective = None;
+            let seen = status.observed.as_ref().is_some_and(|o| o.consent_since.is_some());
+            if let Some(observed) = &mut status.observed {
+                observed.scopes.clear();
+            }
+            let mut said = if seen {
+                Said::settled(false, Reason::ConsentRemoved, "The subject's consent was removed at the identity provider. Only a new consent by the subject brings it back.")
+            } else {
+                status.observed = None;
+                Said::settled(false, Reason::AwaitingConsent, "Waits for the subject's consent at the next login to the client.")
+            };
+            said.look = Some(now + backoff::waiting(facts.looks, &facts.grant.uid));
+            said
+        }
+    }
+}
+
+fn client_refused(refusal: &ClientRefusal, status: &mut ClientGrantStatus) -> Said {
+    status.effective = None;
+    match refusal {
+        ClientRefusal::Unknown => Said::refused(
+            Stall::AfterArrival,
+            Reason::UnknownClient,
+            "The identity provider does not know this client. Register it there or correct spec.clientID.",
+        ),
+        ClientRefusal::Foreign => Said::refused(
+            Stall::AfterArrival,
+            Reason::ForeignClient,
+            "Another cluster manages this client. Release it there first.",
+        ),
+        ClientRefusal::AdoptionNeeded(beyond) => Said::refused(
+            Stall::Now,
+            Reason::AdoptionNeeded,
+            format!(
+                "The client holds more than its grants: {}. A ClientIdentity with adopt: true takes it over; the rest ends.",
+                cut(beyond, 3)
+            ),
+        ),
+    }
+}
+
+/// A list cut short, with a count.
+fn cut(list: &[String], most: usize) -> String {
+    let shown = list.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    if list.len() > most { format!("{shown} and {} more", list.len() - most) } else { shown }
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Timestamp) -> Verdict {
+    use ConditionStatus::{False, True, Unknown};
+    use ConditionType::{Active, Enforced, Ready, Reconciling, Stalled};
+
+    let generation = Some(facts.grant.generation);
+    let mut look = said.look;
+    let mut reconciling = said.reconciling;
+    let mut stalled = said.stalled == Some(Stall::Now);
+    if said.stalled == Some(Stall::AfterArrival) {
+        let since = find_condition(&status.conditions, Reconciling)
+            .filter(|c| c.observed_generation == generation)
+            .map(|c| c.last_transition_time.0);
+        let already = find_condition(&status.conditions, Stalled)
+            .is_some_and(|c| c.status == "True" && c.observed_generation == generation);
+        let due = since.unwrap_or(now) + ARRIVING;
+        stalled = already || due <= now;
+        reconciling = !stalled;
+        if !stalled {
+            look = Some(look.map_or(due, |l| l.min(due)));
+        }
+    }
+    if stalled {
+        let again = facts.view.provider.as_ref().map_or(Duration::from_secs(60), |p| p.drift_check);
+        let at = now + backoff::spread(again, &facts.grant.uid);
+        look = Some(look.map_or(at, |l| l.min(at)));
+    }
+
+    let list = &mut status.conditions;
+    set_condition(list, Ready, said.ready, said.reason, &said.message, generation, now);
+    match said.active {
+        self::Active::Same(active) => {
+            let value = if active { True } else { False };
+            set_condition(list, Active, value, said.reason, &said.message, generation, now);
+        }
+        self::Active::Overdue => set_condition(list, Active, True, said.reason, &said.message, generation, now),
+        self::Active::LastKnown => {}
+    }
+    for (type_, holds) in [(Reconciling, reconciling), (Stalled, stalled)] {
+        if holds {
+            set_condition(list, type_, True, said.reason, &said.message, generation, now);
+        } else {
+            remove_condition(list, type_);
+        }
+    }
+    if let Some(provider) = &facts.view.provider {
+        let capabilities = provider.capabilities;
+        status.enforcement = Some(api::Enforcement {
+            points: capabilities.points.iter().map(|p| (*p).to_owned()).collect(),
+            not_enforced: capabilities.not_enforced.iter().map(|p| (*p).to_owned()).collect(),
+            max_residual_seconds: Some(capabilities.max_residual_seconds),
+        });
+        let (value, reason, message) = if capabilities.points.is_empty() {
+            (False, Reason::NothingEnforced, "This provider is a model in memory: nothing is enforced anywhere.".to_owned())
+        } else if !capabilities.not_enforced.is_empty() {
+            let parts = capabilities.not_enforced.join(", ");
+            (False, Reason::PartlyEnforced, format!("Not held by any enforcement point: {parts}."))
+        } else {
+            (Unknown, Reason::NotProved, "Nobody has proved yet that the identity provider calls the token hook.".to_owned())
+        };
+        set_condition(list, Enforced, value, reason, &message, generation, now);
+    }
+    if let Ok(terms) = &facts.grant.terms {
+        let first = terms.authority.scopes.iter().next().unwrap_or_default();
+        let more = terms.authority.scopes.iter().count().saturating_sub(1);
+        status.summary = Some(api::Summary {
+            subject: facts.grant.subject.to_string(),
+            scopes: if more == 0 { first.to_owned() } else { format!("{first} +{more}") },
+        });
+        for at in [terms.not_before, Some(terms.expires_at)].into_iter().flatten().filter(|t| *t > now) {
+            look = Some(look.map_or(at, |l| l.min(at)));
+        }
+    }
+    status.observed_generation = generation;
+    let progress = said.reason == Reason::Progressing;
+    let waiting = matches!(said.reason, Reason::AwaitingConsent | Reason::ConsentRemoved);
+    Verdict { status: Some(status), release: false, progress, waiting, look }
+}
+
+/// Whether a grant needs a look of its own although nothing about it changed: its status does not
+/// speak of its generation, is not settled, or speaks of another time.
+#[must_use]
+pub fn unsettled(grant: &Grant, standing: &Standing, status: Option<&ClientGrantStatus>) -> bool {
+    let Some(status) = status else { return true };
+    let ready = find_condition(&status.conditions, ConditionType::Ready);
+    let Some(ready) = ready.filter(|c| c.status == "True" && c.observed_generation == Some(grant.generation)) else {
+        return true;
+    };
+    let open = grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_none());
+    let expected = match standing {
+        Standing::Live => ready.reason == Reason::Granted.as_str(),
+        Standing::Held(Held::Deleting) | Standing::Refused(_) => false,
+        Standing::Held(Held::Expired) => ready.reason == Reason::Expired.as_str(),
+        Standing::Held(Held::Suspended) => ready.reason == Reason::Suspended.as_str(),
+        Standing::Held(Held::Quarantined) => ready.reason == Reason::Quarantined.as_str(),
+        Standing::Held(Held::NotYetValid) => ready.reason == Reason::NotYetValid.as_str(),
+    };
+    open || !expected || plan::wants_finalizer(grant, standing)
+}

@@ -1,0 +1,125 @@
+//! The port: what the operator asks of an identity provider, whichever it is.
+//!
+//! A provider is one file below and one line in the table. It declares [`Capabilities`] and carries out
+//! [`Step`]s, which are idempotent data: whether, when and in which order is decided in [`crate::grant`],
+//! never here. Dispatch is static.
+
+pub mod http;
+pub mod hydra;
+pub mod memory;
+
+use std::collections::BTreeMap;
+
+use crate::grant::consent::Consent;
+use crate::grant::fault::Fault;
+use crate::grant::observed::{Found, ObservedClient};
+use crate::grant::plan::Step;
+use crate::grant::{Authority, Capabilities, ProviderKey};
+
+/// Leave to write at an IdP: the provider enforces, and this is the generation of it that was read.
+/// Only [`crate::world::World::permit`] makes one, right before the write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    pub(crate) provider: ProviderKey,
+    pub(crate) generation: i64,
+}
+
+/// How urgent a call is. Ending authority does not wait for the rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Something ends.
+    Ending,
+    /// Everything else.
+    Ordinary,
+}
+
+/// What a provider says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// The IdP's own version string.
+    pub version: Option<String>,
+    /// The `issuer` of its discovery document; `None`: it could not be read from here.
+    pub issuer: Option<String>,
+}
+
+/// A write to be carried out.
+#[derive(Clone, Debug)]
+pub struct Write<'a> {
+    /// Leave to write.
+    pub permit: &'a Permit,
+    /// OAuth 2.0 `client_id`.
+    pub client: &'a str,
+    /// What to do.
+    pub step: &'a Step,
+    /// The ceiling that [`Step::SetRegistration`] sets.
+    pub ceiling: &'a Authority,
+    /// This cluster's mark.
+    pub cluster: &'a str,
+    /// How urgent.
+    pub urgency: Urgency,
+}
+
+macro_rules! providers {
+    ($($(#[$doc:meta])* $name:ident($type:ty),)+) => {
+        /// The table of providers.
+        #[derive(Debug)]
+        pub enum Idp {
+            $($(#[$doc])* $name($type),)+
+        }
+
+        impl Idp {
+            /// What this provider can do.
+            #[must_use]
+            pub fn capabilities(&self) -> Capabilities {
+                match self { $(Idp::$name(idp) => idp.capabilities(),)+ }
+            }
+
+            /// Reads version and issuer.
+            ///
+            /// # Errors
+            /// The IdP could not be read.
+            pub async fn probe(&self) -> Result<Probe, Fault> {
+                match self { $(Idp::$name(idp) => idp.probe().await,)+ }
+            }
+
+            /// Reads one client.
+            ///
+            /// # Errors
+            /// No definite answer; [`Found::Absent`] is a definite one.
+            pub async fn observe_client(&self, client: &str, urgency: Urgency) -> Result<Found, Fault> {
+                match self { $(Idp::$name(idp) => idp.observe_client(client, urgency).await,)+ }
+            }
+
+            /// Reads every client, completely.
+            ///
+            /// # Errors
+            /// No complete list: nothing may be concluded from what is not in it.
+            pub async fn observe_clients(&self) -> Result<BTreeMap<String, ObservedClient>, Fault> {
+                match self { $(Idp::$name(idp) => idp.observe_clients().await,)+ }
+            }
+
+            /// Reads the consents of one subject for one client, completely.
+            ///
+            /// # Errors
+            /// No complete list.
+            pub async fn observe_consents(&self, client: &str, subject: &str, urgency: Urgency) -> Result<Vec<Consent>, Fault> {
+                match self { $(Idp::$name(idp) => idp.observe_consents(client, subject, urgency).await,)+ }
+            }
+
+            /// Carries out one step. Success is the IdP's word only; what holds is what is read afterwards.
+            ///
+            /// # Errors
+            /// It was not carried out, or nobody knows.
+            pub async fn execute(&self, write: Write<'_>) -> Result<(), Fault> {
+                match self { $(Idp::$name(idp) => idp.execute(write).await,)+ }
+            }
+        }
+    };
+}
+
+providers! {
+    /// Ory Hydra.
+    Hydra(hydra::Hydra),
+    /// The reference model, in process.
+    Memory(memory::Memory),
+}

@@ -1,0 +1,207 @@
+//! The only HTTP client: deadline, limits, size cap, and error words of our own.
+//!
+//! No redirect is followed, no body of the IdP reaches a message, and a URL is built from segments.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Method, StatusCode, Url};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Urgency;
+use crate::grant::fault::Fault;
+
+/// A whole call, connect to last byte.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The largest answer that is read.
+const LARGEST: usize = 4 << 20;
+
+/// One IdP's admin API.
+#[derive(Debug)]
+pub struct Http {
+    client: reqwest::Client,
+    base: Url,
+    in_flight: Semaphore,
+    rate: Rate,
+}
+
+/// An answer whose status says that the server understood the question.
+#[derive(Debug)]
+pub struct Answer {
+    /// Below 500, not 401, 403 or 429.
+    pub status: StatusCode,
+    /// Of the answer.
+    pub headers: HeaderMap,
+    /// At most 4 MiB.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// It is not JSON: a retry, because a proxy's error page looks like that.
+    pub fn json(&self) -> Result<Value, Fault> {
+        serde_json::from_slice(&self.body).map_err(|_| Fault::retry("the identity provider's answer is not JSON"))
+    }
+
+    /// A status that this call does not expect.
+    #[must_use]
+    pub fn unexpected(&self) -> Fault {
+        let why = format!("the identity provider answered with status {}", self.status.as_u16());
+        if self.status.is_client_error() { Fault::NeedsPerson { why } } else { Fault::retry(why) }
+    }
+}
+
+/// Spaces calls evenly: one every `1 / per_second`, with a burst of a tenth of a second.
+#[derive(Debug)]
+struct Rate {
+    gap: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Rate {
+    async fn wait(&self) {
+        let at = {
+            let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let now = Instant::now();
+            let earliest = now.checked_sub(Duration::from_millis(100)).unwrap_or(now);
+            let at = (*next).max(earliest);
+            *next = at + self.gap;
+            at
+        };
+        tokio::time::sleep_until(at).await;
+    }
+}
+
+impl Http {
+    /// `base` is the API's root; `per_second` and `concurrency` are at least 1.
+    ///
+    /// # Errors
+    /// The TLS library could not be set up.
+    pub fn new(base: Url, per_second: u32, concurrency: usize) -> Result<Self, Fault> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(3))
+            .timeout(DEADLINE)
+            .no_proxy()
+            .user_agent(concat!("clientgrant/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
+        let rate = Rate { gap: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) };
+        Ok(Self { client, base, in_flight: Semaphore::new(concurrency.max(1)), rate })
+    }
+
+    /// Sends one request. `segments` become the path, each percent-encoded.
+    ///
+    /// # Errors
+    /// No usable answer: unreachable, 401, 403, 429, 5xx, too large.
+    pub async fn send(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        urgency: Urgency,
+    ) -> Result<Answer, Fault> {
+        let url = self.url(segments, query)?;
+        if urgency == Urgency::Ordinary {
+            self.rate.wait().await;
+        }
+        let _place = self.in_flight.acquire().await.map_err(|_| Fault::retry("the operator is stopping"))?;
+        let mut request = self.client.request(method, url);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(|e| transport(&e))?;
+        let status = answer.status();
+        let headers = answer.headers().clone();
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(Fault::NeedsPerson {
+                    why: format!("the identity provider refuses the operator (status {})", status.as_u16()),
+                });
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                return Err(Fault::Retry {
+                    why: "the identity provider asks for fewer requests (status 429)".into(),
+                    after: retry_after(&headers),
+                });
+            }
+            _ if status.is_server_error() || status.is_redirection() => {
+                return Err(Fault::Retry {
+                    why: format!("the identity provider answered with status {}", status.as_u16()),
+                    after: retry_after(&headers),
+                });
+            }
+            _ => {}
+        }
+        Ok(Answer { status, headers, body: read(answer).await? })
+    }
+
+    fn url(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Url, Fault> {
+        let mut url = self.base.clone();
+        {
+            let unusable = || Fault::NeedsPerson { why: "the provider's URL cannot be a base".into() };
+            let mut path = url.path_segments_mut().map_err(|()| unusable())?;
+            path.pop_if_empty();
+            for segment in segments {
+                // The URL library drops these, and the call would reach another resource.
+                if matches!(*segment, "" | "." | "..") || segment.chars().any(char::is_control) {
+                    return Err(Fault::NeedsPerson { why: "a name cannot be part of a URL path".into() });
+                }
+                path.push(segment);
+            }
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(url)
+    }
+}
+
+async fn read(mut answer: reqwest::Response) -> Result<Vec<u8>, Fault> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|e| transport(&e))? {
+        if body.len() + chunk.len() > LARGEST {
+            return Err(Fault::retry("the identity provider's answer is larger than 4 MiB"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn transport(error: &reqwest::Error) -> Fault {
+    Fault::retry(if error.is_timeout() {
+        "the identity provider did not answer in time"
+    } else if error.is_connect() {
+        "the identity provider cannot be reached"
+    } else {
+        "the connection to the identity provider broke"
+    })
+}
+
+/// `Retry-After` in seconds (RFC 9110, section 10.2.3); the date form is not used by these APIs.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.min(3600)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_urls_from_segments() {
+        crate::install_tls();
+        let http = Http::new(Url::parse("http://127.0.0.1:1/base/").unwrap(), 1, 1).unwrap();
+        let url = http.url(&["admin", "clients", "a b/c?d#e%2F"], &[("subject", "ä&b=c")]).unwrap();
+        assert_eq!(url.as_str(), "http://127.0.0.1:1/base/admin/clients/a%20b%2Fc%3Fd%23e%252F?subject=%C3%A4%26b%3Dc");
+        for bad in ["", ".", "..", "a\nb"] {
+            assert!(http.url(&["admin", bad], &[]).is_err(), "{bad:?}");
+        }
+    }
+}

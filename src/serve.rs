@@ -1,0 +1,87 @@
+//! What the operator answers: health, the token hook, the consent decision.
+//!
+//! Answers come from memory; the only thing ever asked on the way is the IdP, for the consent behind a
+//! token, and not for longer than [`LOOKUP`]. In doubt the answer is no.
+
+pub mod consent;
+pub mod health;
+pub mod hook;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use secrecy::SecretString;
+
+use crate::controller::Context;
+use crate::grant::{ClientKey, GrantName, ProviderKey};
+use crate::idp::Idp;
+use crate::idp::hydra::{Hydra, dialect};
+use crate::world::{Due, Lane};
+
+/// A look-up at the IdP that takes longer than this is a no: the hook must answer within 2 s.
+pub const LOOKUP: Duration = Duration::from_millis(1500);
+/// A question is not larger than this.
+const LARGEST: usize = 64 << 10;
+
+/// The decision endpoints.
+pub fn decisions(context: Arc<Context>) -> Router {
+    Router::new()
+        .route("/hydra/token-hook/{name}", post(hook::cluster))
+        .route("/hydra/token-hook/{namespace}/{name}", post(hook::namespaced))
+        .route("/hydra/consent/{name}", post(consent::cluster))
+        .route("/hydra/consent/{namespace}/{name}", post(consent::namespaced))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(context)
+}
+
+/// Serves a router until the process ends.
+///
+/// # Errors
+/// The address cannot be used; the message names it.
+pub async fn listen(address: SocketAddr, what: &str, router: Router) -> Result<SocketAddr, String> {
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address} for {what}: {error}"))?;
+    let bound = listener.local_addr().map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "a listener ended");
+            std::process::exit(1);
+        }
+    });
+    Ok(bound)
+}
+
+fn cluster_key(name: String) -> ProviderKey {
+    ProviderKey { namespace: String::new(), name }
+}
+
+/// The Hydra behind a path, if it is in use.
+fn hydra<'i>(idp: Option<&'i Arc<Idp>>) -> Option<&'i Hydra> {
+    match idp.map(|i| &**i) {
+        Some(Idp::Hydra(hydra)) => Some(hydra),
+        Some(Idp::Memory(_)) | None => None,
+    }
+}
+
+/// Whether the caller presented one of the keys (header `X-Api-Key`).
+fn authenticated<'k>(headers: &HeaderMap, keys: impl IntoIterator<Item = &'k SecretString>) -> bool {
+    let presented = headers.get("x-api-key").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    // Every key is compared: which one fits does not show in the time.
+    keys.into_iter().fold(false, |fits, key| dialect::same_key(presented, key) | fits)
+}
+
+/// What was decided is a reason to look at a grant.
+fn hint(context: &Context, key: &ClientKey, uid: &Arc<str>) {
+    context.queue.push(Due { key: key.clone(), grants: [uid.clone()].into(), lane: Lane::Apply });
+}
+
+/// Whether a grant's status says that it is in force.
+fn said_active(context: &Context, name: &GrantName) -> bool {
+    context.world.entry(name).and_then(|e| e.status).is_some_and(|s| s.effective.is_some())
+}

@@ -1,0 +1,608 @@
+//! Everything the operator has been told, in one place, indexed by client.
+//!
+//! Watches and observations put facts in; every decision takes an immutable [`ClientView`] out. A view
+//! is built once and kept until something it is made of changes. Changes come back as [`Due`]s: which
+//! client has to be looked at, for which of its grants, and how urgently. Nothing here waits.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::api::{ClientGrant, ClientGrantStatus};
+use crate::grant::standing::{self, Standing};
+use crate::grant::{
+    ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject, Timestamp,
+    parse, plan, verdict,
+};
+use crate::idp::{Idp, Permit};
+
+/// Which kinds have been read completely at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// ClientGrants.
+    Grants,
+    /// ClusterIdentityProviders.
+    ClusterProviders,
+    /// IdentityProviders.
+    Providers,
+    /// ClientIdentities.
+    Identities,
+    /// ClientQuarantines.
+    Quarantines,
+    /// Namespaces.
+    Namespaces,
+    /// The record of managed clients.
+    Record,
+}
+
+impl Source {
+    /// Every one must have been read before anything is decided or done.
+    pub const ALL: [Source; 7] = [
+        Source::Grants,
+        Source::ClusterProviders,
+        Source::Providers,
+        Source::Identities,
+        Source::Quarantines,
+        Source::Namespaces,
+        Source::Record,
+    ];
+}
+
+/// How urgent a client is. What ends authority goes before everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Authority ends.
+    End,
+    /// Authority gets less.
+    Narrow,
+    /// Something was created or widened.
+    Apply,
+    /// Only a look.
+    Drift,
+}
+
+/// A client to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub key: ClientKey,
+    /// For these grants, by UID; the ceiling is read every time.
+    pub grants: BTreeSet<Arc<str>>,
+    /// How urgently.
+    pub lane: Lane,
+}
+
+/// One grant with what is needed to write to it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The domain's view.
+    pub grant: Arc<Grant>,
+    /// Which client it names.
+    pub key: ClientKey,
+    /// `metadata.resourceVersion` as last read.
+    pub version: String,
+    /// `metadata.finalizers`, ours and others'.
+    pub finalizers: Vec<String>,
+    /// What was last said.
+    pub status: Option<Arc<ClientGrantStatus>>,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    grants: BTreeSet<GrantName>,
+    view: OnceLock<Arc<ClientView>>,
+}
+
+#[derive(Debug)]
+struct Provider {
+    view: Arc<ProviderView>,
+    idp: Option<Arc<Idp>>,
+    created: Timestamp,
+    uid: String,
+}
+
+/// A ClientIdentity, as far as it counts here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Where it lives: the provider's rules decide whether it counts.
+    pub namespace: String,
+    /// Which client it names.
+    pub key: ClientKey,
+    /// `spec.adopt`.
+    pub adopt: bool,
+}
+
+/// A ClientQuarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// `spec.issuer`.
+    pub issuer: String,
+    /// `spec.clientID`.
+    pub client: String,
+}
+
+type Labels = Arc<BTreeMap<String, String>>;
+
+#[derive(Debug, Default)]
+struct Inner {
+    grants: HashMap<GrantName, Entry>,
+    clients: BTreeMap<ClientKey, Client>,
+    providers: BTreeMap<ProviderKey, Provider>,
+    namespaces: BTreeMap<String, Labels>,
+    identities: HashMap<GrantName, Identity>,
+    quarantines: HashMap<String, Quarantine>,
+    /// By issuer and client.
+    record: BTreeMap<(Arc<str>, Arc<str>), Managed>,
+    synced: BTreeSet<Source>,
+}
+
+/// The picture.
+#[derive(Debug, Default)]
+pub struct World {
+    inner: RwLock<Inner>,
+}
+
+impl World {
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True once every source has been read completely: before, nothing is decided or done.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.read().synced.len() == Source::ALL.len()
+    }
+
+    /// What has not been read completely yet.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Source> {
+        let inner = self.read();
+        Source::ALL.into_iter().filter(|s| !inner.synced.contains(s)).collect()
+    }
+
+    /// Notes that a source has been read completely.
+    pub fn synced(&self, source: Source) {
+        self.write().synced.insert(source);
+    }
+
+    /// The client as it is now.
+    #[must_use]
+    pub fn view(&self, key: &ClientKey) -> Arc<ClientView> {
+        let inner = self.read();
+        match inner.clients.get(key) {
+            Some(client) => client.view.get_or_init(|| Arc::new(inner.build(key, &client.grants))).clone(),
+            None => Arc::new(inner.build(key, &BTreeSet::new())),
+        }
+    }
+
+    /// One grant.
+    #[must_use]
+    pub fn entry(&self, name: &GrantName) -> Option<Entry> {
+        self.read().grants.get(name).cloned()
+    }
+
+    /// A provider and its connection, if there is one.
+    #[must_use]
+    pub fn provider(&self, key: &ProviderKey) -> Option<(Arc<ProviderView>, Option<Arc<Idp>>)> {
+        self.read().providers.get(key).map(|p| (p.view.clone(), p.idp.clone()))
+    }
+
+    /// Leave to write, if the provider may be used now.
+    #[must_use]
+    pub fn permit(&self, key: &ProviderKey) -> Option<Permit> {
+        let inner = self.read();
+        let provider = inner.providers.get(key)?;
+        (provider.view.state == ProviderState::Usable)
+            .then(|| Permit { provider: key.clone(), generation: provider.view.generation })
+    }
+
+    /// Whether that leave still holds.
+    #[must_use]
+    pub fn still(&self, permit: &Permit) -> bool {
+        self.permit(&permit.provider).as_ref() == Some(permit)
+    }
+
+    /// Every client of a provider that has grants or is managed.
+    #[must_use]
+    pub fn clients_of(&self, provider: &ProviderKey) -> Vec<ClientKey> {
+        let inner = self.read();
+        let Some(issuer) = inner.providers.get(provider).map(|p| p.view.issuer.clone()) else { return Vec::new() };
+        let named = inner.clients.keys().filter(|k| k.provider == *provider).cloned();
+        let managed = inner.record.keys().filter(|(i, _)| *i == issuer);
+        let managed = managed.map(|(_, c)| ClientKey { provider: provider.clone(), client: c.clone() });
+        named.chain(managed).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// How many grants a provider has, and how many of them are in force.
+    #[must_use]
+    pub fn counts(&self, provider: &ProviderKey) -> (usize, usize) {
+        let inner = self.read();
+        let of = inner.grants.values().filter(|e| e.key.provider == *provider);
+        let active = |e: &&Entry| e.status.as_ref().is_some_and(|s| s.effective.is_some());
+        (of.clone().count(), of.filter(active).count())
+    }
+
+    /// Everything that needs a look of its own after a start, or after a provider became usable.
+    #[must_use]
+    pub fn unsettled(&self, provider: Option<&ProviderKey>, now: Timestamp) -> Vec<Due> {
+        let keys: Vec<ClientKey> = {
+            let inner = self.read();
+            inner.clients.keys().filter(|k| provider.is_none_or(|p| k.provider == *p)).cloned().collect()
+        };
+        keys.into_iter().filter_map(|key| self.due_of(&key, now)).collect()
+    }
+
+    fn due_of(&self, key: &ClientKey, now: Timestamp) -> Option<Due> {
+        let view = self.view(key);
+        let mut due = Due { key: key.clone(), grants: BTreeSet::new(), lane: Lane::Drift };
+        for (grant, standing) in standing::all(&view, now) {
+            let status = self.entry(&grant.name).and_then(|e| e.status);
+            if verdict::unsettled(&grant, &standing, status.as_deref()) {
+                due.lane = due.lane.min(lane(&grant, &standing));
+                due.grants.insert(grant.uid.clone());
+            }
+        }
+        (!due.grants.is_empty()).then_some(due)
+    }
+
+    /// Replaces all grants: the answer to a complete list.
+    pub fn replace_grants(&self, objects: &[ClientGrant], now: Timestamp) -> Vec<Due> {
+        let named: BTreeSet<GrantName> = objects.iter().map(|o| parse::name(&o.metadata)).collect();
+        let gone: Vec<GrantName> = self.read().grants.keys().filter(|n| !named.contains(n)).cloned().collect();
+        let mut dues: Vec<Due> = gone.iter().filter_map(|name| self.remove_grant(name)).collect();
+        dues.extend(objects.iter().filter_map(|o| self.upsert_grant(o, now)));
+        dues
+    }
+
+    /// A grant was created or changed. `None`: nothing that concerns us (our own status write).
+    pub fn upsert_grant(&self, object: &ClientGrant, now: Timestamp) -> Option<Due> {
+        let mut grant = parse::grant(object)?;
+        let key = parse::client_key(object);
+        let version = object.metadata.resource_version.clone().unwrap_or_default();
+        let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
+        let status = object.status.clone().map(Arc::new);
+        let mut inner = self.write();
+        let old = inner.grants.get(&grant.name).filter(|e| e.grant.uid == grant.uid).cloned();
+        grant.narrowed = narrowed(old.as_ref().map(|e| &*e.grant), &grant);
+        let changed = old.as_ref().is_none_or(|e| {
+            e.grant.generation != grant.generation || e.grant.deleting != grant.deleting || e.grant.held != grant.held
+        });
+        if let Some(before) = inner.grants.get(&grant.name).map(|e| e.key.clone()).filter(|k| *k != key) {
+            inner.unlink(&before, &grant.name);
+        }
+        let entry = Entry { grant: Arc::new(grant), key: key.clone(), version, finalizers, status };
+        inner.link(entry.clone());
+        if !changed {
+            return None;
+        }
+        let grant = entry.grant;
+        let siblings = inner.siblings(&key, &grant.subject);
+        let narrower = grant.narrowed || old.is_some();
+        drop(inner);
+        let view = self.view(&key);
+        let found = standing::all(&view, now).into_iter().find(|(g, _)| g.uid == grant.uid);
+        let lane = match found {
+            Some((grant, standing)) => lane(&grant, &standing).min(if narrower { Lane::Narrow } else { Lane::Apply }),
+            None => Lane::Apply,
+        };
+        Some(Due { key, grants: siblings, lane })
+    }
+
+    /// A stored grant can no longer be read. What we knew of it stays, without its terms: it keeps
+    /// shadowing wider grants, and gives nothing.
+    pub fn unreadable(&self, name: &GrantName, version: &str, why: &str) -> Option<Due> {
+        let mut inner = self.write();
+        let mut entry = inner.grants.get(name).cloned()?;
+        let mut grant = (*entry.grant).clone();
+        grant.terms = Err(why.to_owned());
+        entry.grant = Arc::new(grant);
+        entry.version = version.to_owned();
+        let due = Due { key: entry.key.clone(), grants: [entry.grant.uid.clone()].into(), lane: Lane::Narrow };
+        inner.link(entry);
+        Some(due)
+    }
+
+    /// A grant is gone.
+    pub fn remove_grant(&self, name: &GrantName) -> Option<Due> {
+        let mut inner = self.write();
+        let entry = inner.grants.remove(name)?;
+        inner.unlink(&entry.key, name);
+        let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
+        grants.remove(&entry.grant.uid);
+        Some(Due { key: entry.key, grants, lane: Lane::Narrow })
+    }
+
+    /// What the API server answered to a write of ours.
+    pub fn fed_back(&self, object: &ClientGrant) {
+        let Some(mut grant) = parse::grant(object) else { return };
+        let mut inner = self.write();
+        let Some(old) = inner.grants.get(&grant.name).cloned() else { return };
+        // The watch may have been faster; a recreated object is another one.
+        let version = object.metadata.resource_version.clone().unwrap_or_default();
+        if old.grant.uid != grant.uid || older(&version, &old.version) {
+            return;
+        }
+        grant.narrowed = narrowed(Some(&old.grant), &grant);
+        let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
+        let status = object.status.clone().map(Arc::new);
+        inner.link(Entry { grant: Arc::new(grant), key: old.key, version, finalizers, status });
+    }
+
+    /// The narrower spec has been dealt with.
+    pub fn narrowing_done(&self, name: &GrantName, generation: i64) {
+        let mut inner = self.write();
+        let Some(mut entry) = inner.grants.get(name).cloned() else { return };
+        if entry.grant.generation == generation && entry.grant.narrowed {
+            let mut grant = (*entry.grant).clone();
+            grant.narrowed = false;
+            entry.grant = Arc::new(grant);
+            inner.link(entry);
+        }
+    }
+
+    /// A provider object was read; `idp` is absent while it cannot be used. Returns true if the
+    /// provider became usable or changed what it allows.
+    pub fn set_provider(&self, view: ProviderView, idp: Option<Arc<Idp>>, created: Timestamp, uid: String) {
+        let mut inner = self.write();
+        inner.providers.insert(view.key.clone(), Provider { view: Arc::new(view), idp, created, uid });
+        inner.settle_issuers();
+        inner.forget_views();
+    }
+
+    /// A provider object is gone.
+    pub fn remove_provider(&self, key: &ProviderKey) {
+        let mut inner = self.write();
+        inner.providers.remove(key);
+        inner.settle_issuers();
+        inner.forget_views();
+    }
+
+    /// The provider that speaks for an issuer, if another than `key` does.
+    #[must_use]
+    pub fn issuer_taken(&self, key: &ProviderKey) -> bool {
+        self.read().providers.get(key).is_some_and(|p| p.view.state == ProviderState::IssuerTaken)
+    }
+
+    /// Labels of a namespace; `None`: it is gone. Returns true if they changed.
+    pub fn set_namespace(&self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
+        let mut inner = self.write();
+        let changed = match labels {
+            Some(labels) if inner.namespaces.get(name).is_some_and(|l| **l == labels) => false,
+            Some(labels) => {
+                inner.namespaces.insert(name.to_owned(), Arc::new(labels));
+                true
+            }
+            None => inner.namespaces.remove(name).is_some(),
+        };
+        if changed {
+            inner.forget_views();
+        }
+        changed
+    }
+
+    /// A ClientIdentity; `None`: it is gone.
+    pub fn set_identity(&self, name: GrantName, identity: Option<Identity>) -> Vec<Due> {
+        let mut inner = self.write();
+        let old = match identity.clone() {
+            Some(new) => inner.identities.insert(name, new),
+            None => inner.identities.remove(&name),
+        };
+        if old == identity {
+            return Vec::new();
+        }
+        let keys: BTreeSet<ClientKey> = [old, identity].into_iter().flatten().map(|i| i.key).collect();
+        keys.into_iter().map(|key| inner.everything_due(key, Lane::Apply)).collect()
+    }
+
+    /// A ClientQuarantine; `None`: it is gone.
+    pub fn set_quarantine(&self, name: &str, quarantine: Option<Quarantine>) -> Vec<Due> {
+        let mut inner = self.write();
+        let old = match quarantine.clone() {
+            Some(new) => inner.quarantines.insert(name.to_owned(), new),
+            None => inner.quarantines.remove(name),
+        };
+        if old == quarantine {
+            return Vec::new();
+        }
+        let named: Vec<Quarantine> = [old, quarantine].into_iter().flatten().collect();
+        let keys: Vec<ClientKey> = inner
+            .clients
+            .keys()
+            .filter(|key| {
+                let issuer = inner.providers.get(&key.provider).map(|p| &p.view.issuer);
+                named.iter().any(|q| issuer.is_some_and(|i| **i == *q.issuer) && q.client == *key.client)
+            })
+            .cloned()
+            .collect();
+        keys.into_iter().map(|key| inner.everything_due(key, Lane::End)).collect()
+    }
+
+    /// What the record says of a client; `None`: released.
+    pub fn set_managed(&self, issuer: &str, client: &str, managed: Option<Managed>) {
+        let mut inner = self.write();
+        let key = (Arc::from(issuer), Arc::from(client));
+        match managed {
+            Some(managed) => _ = inner.record.insert(key, managed),
+            None => _ = inner.record.remove(&key),
+        }
+        for (key, entry) in &mut inner.clients {
+            if *key.client == *client {
+                entry.view.take();
+            }
+        }
+    }
+
+    /// Every grant of every provider is due: rules, labels or providers changed.
+    #[must_use]
+    pub fn everything(&self, provider: Option<&ProviderKey>, lane: Lane) -> Vec<Due> {
+        let mut inner = self.write();
+        let keys: Vec<ClientKey> =
+            inner.clients.keys().filter(|k| provider.is_none_or(|p| k.provider == *p)).cloned().collect();
+        keys.into_iter().map(|key| inner.everything_due(key, lane)).collect()
+    }
+
+    /// When each grant changes by the clock alone, for the timers.
+    #[must_use]
+    pub fn instants(&self, now: Timestamp) -> Vec<(ClientKey, Arc<str>, Timestamp)> {
+        let inner = self.read();
+        let ahead = |t: &Timestamp| *t > now;
+        inner
+            .grants
+            .values()
+            .filter_map(|e| {
+                let terms = e.grant.terms.as_ref().ok()?;
+                let at = [terms.not_before, Some(terms.expires_at)].into_iter().flatten().filter(ahead).min()?;
+                Some((e.key.clone(), e.grant.uid.clone(), at))
+            })
+            .collect()
+    }
+}
+
+/// Whether a newer spec gives less, for the grants whose tokens are in no list.
+fn narrowed(old: Option<&Grant>, new: &Grant) -> bool {
+    if matches!(new.subject, Subject::User(_)) {
+        return false;
+    }
+    match old {
+        Some(old) => {
+            old.narrowed
+                || matches!((&old.terms, &new.terms), (Ok(a), Ok(b)) if !a.authority.within(&b.authority))
+        }
+        // Changed while nobody looked: what it was before is not known.
+        None => new.observed_generation.is_some_and(|g| g > 0 && g != new.generation),
+    }
+}
+
+/// Resource versions of one server are numbers that grow; what is not a number is not compared.
+fn older(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+}
+
+fn lane(grant: &Grant, standing: &Standing) -> Lane {
+    match standing {
+        Standing::Held(_) if grant.held => Lane::End,
+        Standing::Live if plan::wants_finalizer(grant, standing) => Lane::Apply,
+        _ => Lane::Apply,
+    }
+}
+
+impl Inner {
+    fn link(&mut self, entry: Entry) {
+        let client = self.clients.entry(entry.key.clone()).or_default();
+        client.grants.insert(entry.grant.name.clone());
+        client.view.take();
+        self.touch_collisions(&entry);
+        self.grants.insert(entry.grant.name.clone(), entry);
+    }
+
+    fn unlink(&mut self, key: &ClientKey, name: &GrantName) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.grants.remove(name);
+            client.view.take();
+            if client.grants.is_empty() {
+                self.clients.remove(key);
+            }
+        }
+        // A client-own grant that goes may free User grants of other clients.
+        self.forget_views();
+    }
+
+    /// A client-own grant collides with User grants whose subject is its client's id.
+    fn touch_collisions(&mut self, entry: &Entry) {
+        let new = !self.grants.contains_key(&entry.grant.name);
+        if entry.grant.subject == Subject::Own && (new || entry.grant.deleting) {
+            self.forget_views();
+        }
+    }
+
+    fn forget_views(&mut self) {
+        for client in self.clients.values_mut() {
+            client.view.take();
+        }
+    }
+
+    fn siblings(&self, key: &ClientKey, subject: &Subject) -> BTreeSet<Arc<str>> {
+        let names = self.clients.get(key).into_iter().flat_map(|c| &c.grants);
+        let entries = names.filter_map(|n| self.grants.get(n));
+        entries.filter(|e| e.grant.subject == *subject).map(|e| e.grant.uid.clone()).collect()
+    }
+
+    fn everything_due(&mut self, key: ClientKey, lane: Lane) -> Due {
+        let mut grants = BTreeSet::new();
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.view.take();
+            grants = client.grants.iter().filter_map(|n| self.grants.get(n)).map(|e| e.grant.uid.clone()).collect();
+        }
+        Due { key, grants, lane }
+    }
+
+    /// One provider object speaks for one issuer: the cluster kind before namespaced ones, then the oldest.
+    fn settle_issuers(&mut self) {
+        let mut first: BTreeMap<Arc<str>, (bool, Timestamp, String, ProviderKey)> = BTreeMap::new();
+        for (key, provider) in &self.providers {
+            let rank = (!key.namespace.is_empty(), provider.created, provider.uid.clone(), key.clone());
+            let best = first.entry(provider.view.issuer.clone()).or_insert_with(|| rank.clone());
+            if rank < *best {
+                *best = rank;
+            }
+        }
+        for (key, provider) in &mut self.providers {
+            let speaks = first.get(&provider.view.issuer).is_some_and(|(_, _, _, winner)| winner == key);
+            let state = match (speaks, provider.idp.is_some()) {
+                (false, _) => ProviderState::IssuerTaken,
+                (true, true) => ProviderState::Usable,
+                (true, false) => ProviderState::Unusable,
+            };
+            if provider.view.state != state {
+                let mut view = (*provider.view).clone();
+                view.state = state;
+                provider.view = Arc::new(view);
+            }
+        }
+    }
+
+    fn build(&self, key: &ClientKey, names: &BTreeSet<GrantName>) -> ClientView {
+        let provider = self.providers.get(&key.provider).map(|p| p.view.clone());
+        let mut grants: BTreeMap<Subject, Vec<Arc<Grant>>> = BTreeMap::new();
+        let mut namespaces = BTreeMap::new();
+        for entry in names.iter().filter_map(|n| self.grants.get(n)) {
+            let grant = &entry.grant;
+            grants.entry(grant.subject.clone()).or_default().push(grant.clone());
+            if let Some(labels) = self.namespaces.get(&grant.name.namespace) {
+                namespaces.insert(grant.name.namespace.clone(), labels.clone());
+            }
+        }
+        for group in grants.values_mut() {
+            group.sort_by(|a, b| (a.created, &a.uid).cmp(&(b.created, &b.uid)));
+        }
+        let issuer = provider.as_ref().map(|p| p.issuer.clone());
+        let speaks = |namespace: &str, client: &str| {
+            let labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+            provider.as_ref().is_some_and(|p| p.rules.iter().any(|r| r.speaks_for(&labels, client)))
+        };
+        let adopt = self.identities.values().any(|i| i.adopt && i.key == *key && speaks(&i.namespace, &key.client));
+        let collisions = grants
+            .keys()
+            .filter_map(|subject| match subject {
+                Subject::User(id) => Some(id),
+                Subject::Any | Subject::Own => None,
+            })
+            .filter(|id| {
+                let own = ClientKey { provider: key.provider.clone(), client: Arc::from(id.as_str()) };
+                let named = self.clients.get(&own).into_iter().flat_map(|c| &c.grants);
+                named
+                    .filter_map(|n| self.grants.get(n))
+                    .any(|e| e.grant.subject == Subject::Own && speaks(&e.grant.name.namespace, id))
+            })
+            .cloned()
+            .collect();
+        let managed = issuer.and_then(|i| self.record.get(&(i, key.client.clone())).cloned());
+        let quarantined = provider.as_ref().is_some_and(|p| {
+            self.quarantines.values().any(|q| *q.issuer == *p.issuer && *q.client == *key.client)
+        });
+        ClientView { key: key.clone(), provider, grants, namespaces, quarantined, adopt, managed, collisions }
+    }
+}

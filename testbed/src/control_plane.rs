@@ -1,0 +1,276 @@
+//! A Kubernetes control plane on loopback: etcd, kube-apiserver and, where a test wants it,
+//! kube-controller-manager. There is no kubelet: pods stay Pending.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::certs::{Authority, Pair, signing_key};
+use crate::kubeconfig::{Credential, kubeconfig};
+use crate::net::{free_port, http, wait_http};
+use crate::{Process, RunDir, Tools};
+
+const START: Duration = Duration::from_secs(90);
+
+/// What a control plane has beyond the usual.
+#[derive(Clone, Debug, Default)]
+pub struct ControlPlaneOptions {
+    /// Record every request (metadata only) in [`ControlPlane::audit_log`].
+    pub audit: bool,
+    /// More flags for kube-apiserver, such as `--feature-gates=…`.
+    pub apiserver_args: Vec<String>,
+}
+
+/// A running control plane; everything ends when it is dropped.
+pub struct ControlPlane {
+    // The order matters: fields are dropped from the top, the directory last.
+    controller_manager: Option<Process>,
+    apiserver: Option<Process>,
+    etcd: Process,
+    tools: Tools,
+    authority: Authority,
+    admin: Pair,
+    client: reqwest::Client,
+    port: u16,
+    etcd_url: String,
+    options: ControlPlaneOptions,
+    kubeconfig: PathBuf,
+    minted: AtomicU32,
+    dir: RunDir,
+}
+
+impl ControlPlane {
+    /// Starts etcd and kube-apiserver and waits until the namespace `default` is there.
+    pub async fn start(tools: &Tools) -> Result<Self> {
+        Self::start_with(tools, ControlPlaneOptions::default()).await
+    }
+
+    /// [`ControlPlane::start`] with options.
+    pub async fn start_with(tools: &Tools, options: ControlPlaneOptions) -> Result<Self> {
+        let dir = RunDir::new("control-plane")?;
+        let authority = Authority::new()?;
+        let admin = authority.client("admin", &["system:masters"])?;
+        let server = authority.server()?;
+        let port = free_port()?;
+        dir.write("ca.crt", authority.pem())?;
+        dir.write("server.crt", &server.cert)?;
+        dir.write("server.key", &server.key)?;
+        let (private, public) = signing_key()?;
+        dir.write("service-account.key", private)?;
+        dir.write("service-account.pub", public)?;
+        dir.write("audit.yaml", AUDIT_POLICY)?;
+        let url = format!("https://127.0.0.1:{port}");
+        let config =
+            kubeconfig(&url, &authority.pem(), "admin", Credential::Certificate(&admin));
+        let path = dir.write("admin.kubeconfig", config)?;
+        let (etcd, etcd_url) = start_etcd(tools, &dir).await?;
+        let mut plane = Self {
+            controller_manager: None,
+            apiserver: None,
+            etcd,
+            tools: tools.clone(),
+            client: client(&authority, &admin)?,
+            authority,
+            admin,
+            port,
+            etcd_url,
+            options,
+            kubeconfig: path,
+            minted: AtomicU32::new(1),
+            dir,
+        };
+        plane.start_apiserver().await?;
+        Ok(plane)
+    }
+
+    /// `https://127.0.0.1:<port>`; stays the same over a restart.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The certificate of the authority behind server and clients, in PEM.
+    pub fn ca_pem(&self) -> String {
+        self.authority.pem()
+    }
+
+    /// Where logs and kubeconfigs lie.
+    pub fn dir(&self) -> &RunDir {
+        &self.dir
+    }
+
+    /// A kubeconfig of a member of `system:masters`.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A kubeconfig with a client certificate for `user` in at most two `groups`.
+    pub fn kubeconfig_for(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
+        let pair = self.authority.client(user, groups)?;
+        self.write_kubeconfig(user, Credential::Certificate(&pair))
+    }
+
+    /// A kubeconfig with a token of an existing ServiceAccount, good for a day.
+    pub async fn kubeconfig_for_service_account(&self, ns: &str, name: &str) -> Result<PathBuf> {
+        let args = ["create", "token", name, "--namespace", ns, "--duration=24h"];
+        let token = self.kubectl(&args).await?;
+        self.write_kubeconfig(name, Credential::Token(token.trim()))
+    }
+
+    fn write_kubeconfig(&self, user: &str, credential: Credential<'_>) -> Result<PathBuf> {
+        let number = self.minted.fetch_add(1, Ordering::Relaxed);
+        let config = kubeconfig(&self.url(), &self.authority.pem(), user, credential);
+        self.dir.write(&format!("user-{number}.kubeconfig"), config)
+    }
+
+    /// The audit log, where [`ControlPlaneOptions::audit`] asked for one.
+    pub fn audit_log(&self) -> PathBuf {
+        self.dir.log("audit")
+    }
+
+    /// The program kubectl.
+    pub fn kubectl_path(&self) -> &Path {
+        &self.tools.kubectl
+    }
+
+    /// Freezes kube-apiserver: connections stay open and nothing answers.
+    pub fn pause(&self) -> Result<()> {
+        self.running()?.stop()
+    }
+
+    /// Ends [`ControlPlane::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.running()?.cont()
+    }
+
+    /// Kills kube-apiserver; its data stays in etcd.
+    pub fn stop_apiserver(&mut self) {
+        self.apiserver = None;
+    }
+
+    /// Starts kube-apiserver on the same port and data and waits until it is ready.
+    pub async fn start_apiserver(&mut self) -> Result<()> {
+        self.apiserver = None;
+        let mut command = Command::new(&self.tools.kube_apiserver);
+        command.args(self.apiserver_flags()).args(&self.options.apiserver_args);
+        let process = Process::spawn(&self.dir, "kube-apiserver", command)?;
+        wait_http(&self.client, &format!("{}/readyz", self.url()), &process, START).await?;
+        let default = format!("{}/api/v1/namespaces/default", self.url());
+        wait_http(&self.client, &default, &process, START).await?;
+        self.apiserver = Some(process);
+        Ok(())
+    }
+
+    fn running(&self) -> Result<&Process> {
+        self.apiserver.as_ref().context("kube-apiserver is stopped: call start_apiserver first")
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn apiserver_flags(&self) -> Vec<String> {
+        let port = self.port;
+        let mut flags = vec![
+            format!("--etcd-servers={}", self.etcd_url),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--secure-port={port}"),
+            format!("--tls-cert-file={}", self.file("server.crt")),
+            format!("--tls-private-key-file={}", self.file("server.key")),
+            format!("--client-ca-file={}", self.file("ca.crt")),
+            format!("--service-account-key-file={}", self.file("service-account.pub")),
+            format!("--service-account-signing-key-file={}", self.file("service-account.key")),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+            // No Service points at this server, and a loopback address could not be one.
+            "--endpoint-reconciler-type=none".to_owned(),
+            "--authorization-mode=RBAC".to_owned(),
+            // Without a controller manager no namespace has a default ServiceAccount, and pods
+            // would be refused.
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+            format!("--cert-dir={}", self.file("generated")),
+        ];
+        if self.options.audit {
+            flags.push(format!("--audit-policy-file={}", self.file("audit.yaml")));
+            flags.push(format!("--audit-log-path={}", self.audit_log().display()));
+        }
+        flags
+    }
+
+    /// Starts kube-controller-manager, for garbage collection, the end of namespaces,
+    /// ServiceAccounts, and Deployments that become Pods.
+    pub async fn start_controller_manager(&mut self) -> Result<()> {
+        let port = free_port()?;
+        let config = self.kubeconfig.display().to_string();
+        let mut command = Command::new(&self.tools.kube_controller_manager);
+        command.args([
+            format!("--kubeconfig={config}"),
+            format!("--authentication-kubeconfig={config}"),
+            format!("--authorization-kubeconfig={config}"),
+            format!("--service-account-private-key-file={}", self.file("service-account.key")),
+            format!("--root-ca-file={}", self.file("ca.crt")),
+            format!("--tls-cert-file={}", self.file("server.crt")),
+            format!("--tls-private-key-file={}", self.file("server.key")),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={port}"),
+            "--leader-elect=false".to_owned(),
+        ]);
+        let process = Process::spawn(&self.dir, "kube-controller-manager", command)?;
+        let url = format!("https://127.0.0.1:{port}/healthz");
+        wait_http(&self.client, &url, &process, START).await?;
+        self.controller_manager = Some(process);
+        Ok(())
+    }
+
+    /// The processes that run now.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        [Some(&self.etcd), self.apiserver.as_ref(), self.controller_manager.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+
+    /// The identity of the administrator (certificate, then key) in PEM, for clients of one's own.
+    pub fn admin_identity(&self) -> String {
+        format!("{}{}", self.admin.cert, self.admin.key)
+    }
+}
+
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+";
+
+/// Starts etcd without fsync: its data is worth nothing after the run.
+async fn start_etcd(tools: &Tools, dir: &RunDir) -> Result<(Process, String)> {
+    let url = format!("http://127.0.0.1:{}", free_port()?);
+    let peer = format!("http://127.0.0.1:{}", free_port()?);
+    let mut command = Command::new(&tools.etcd);
+    command.arg("--data-dir").arg(dir.data("etcd")?).args([
+        format!("--listen-client-urls={url}"),
+        format!("--advertise-client-urls={url}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ]);
+    let process = Process::spawn(dir, "etcd", command)?;
+    let client = http().build().context("cannot build an HTTP client")?;
+    wait_http(&client, &format!("{url}/health"), &process, START).await?;
+    Ok((process, url))
+}
+
+fn client(authority: &Authority, admin: &Pair) -> Result<reqwest::Client> {
+    let identity = format!("{}{}", admin.cert, admin.key);
+    let identity = reqwest::Identity::from_pem(identity.as_bytes())
+        .context("the administrator's certificate is not usable")?;
+    let ca = reqwest::Certificate::from_pem(authority.pem().as_bytes())
+        .context("the authority's certificate is not usable")?;
+    http().tls_certs_only([ca]).identity(identity).build().context("cannot build an HTTP client")
+}

@@ -1,0 +1,188 @@
+//! The calls of Hydra's admin API that tests make beside the operator.
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+const CONSENTS: &str = "/admin/oauth2/auth/sessions/consent";
+
+/// A client of the admin API; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct HydraAdmin {
+    base: String,
+    http: reqwest::Client,
+}
+
+/// Which of the three flows' requests is meant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Challenge {
+    /// `login_challenge`.
+    Login,
+    /// `consent_challenge`.
+    Consent,
+}
+
+impl HydraAdmin {
+    /// A client for the admin API at `base` (no slash at the end).
+    pub fn new(base: &str, http: reqwest::Client) -> Self {
+        Self { base: base.to_owned(), http }
+    }
+
+    /// The URL it was made with.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Any request, for what has no method here; `path` starts with `/admin/`.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Registers a client and returns it with its secret.
+    pub async fn create_client(&self, client: &Value) -> Result<Value> {
+        json_of(self.request(Method::POST, "/admin/clients").json(client)).await
+    }
+
+    /// Reads a client.
+    pub async fn get_client(&self, id: &str) -> Result<Value> {
+        json_of(self.request(Method::GET, &client_path(id))).await
+    }
+
+    /// Replaces a client whole.
+    pub async fn put_client(&self, id: &str, client: &Value) -> Result<Value> {
+        json_of(self.request(Method::PUT, &client_path(id)).json(client)).await
+    }
+
+    /// Applies a JSON Patch (an array of operations) to a client.
+    pub async fn patch_client(&self, id: &str, patch: &Value) -> Result<Value> {
+        json_of(self.request(Method::PATCH, &client_path(id)).json(patch)).await
+    }
+
+    /// Deletes a client.
+    pub async fn delete_client(&self, id: &str) -> Result<()> {
+        empty(self.request(Method::DELETE, &client_path(id))).await
+    }
+
+    /// What Hydra says about a token.
+    pub async fn introspect(&self, token: &str) -> Result<Value> {
+        let request = self.request(Method::POST, "/admin/oauth2/introspect");
+        json_of(request.form(&[("token", token)])).await
+    }
+
+    /// Whether a token is active.
+    pub async fn is_active(&self, token: &str) -> Result<bool> {
+        let answer = self.introspect(token).await?;
+        answer["active"].as_bool().with_context(|| format!("no `active` in {answer}"))
+    }
+
+    /// Every consent of a subject that is in Hydra's list.
+    ///
+    /// The `Link` header of this list loses rows, so the page token is made here.
+    pub async fn list_consents(&self, subject: &str) -> Result<Vec<Value>> {
+        const PAGE: usize = 1000;
+        let mut all = Vec::new();
+        loop {
+            let token = URL_SAFE.encode(json!({ "offset": all.len().to_string(), "v": 2 }).to_string());
+            let size = PAGE.to_string();
+            let query = [("subject", subject), ("page_size", &size), ("page_token", &token)];
+            let page = json_of(self.request(Method::GET, CONSENTS).query(&query)).await?;
+            let page = page.as_array().context("the list of consents is not an array")?.clone();
+            let last = page.len() < PAGE;
+            all.extend(page);
+            if last {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Ends what a subject has consented to at one client, with all tokens.
+    pub async fn revoke_pair(&self, subject: &str, client: &str) -> Result<()> {
+        let query = [("subject", subject), ("client", client)];
+        empty(self.request(Method::DELETE, CONSENTS).query(&query)).await
+    }
+
+    /// Ends the access tokens of a client.
+    pub async fn revoke_client_tokens(&self, client: &str) -> Result<()> {
+        let request = self.request(Method::DELETE, "/admin/oauth2/tokens");
+        empty(request.query(&[("client_id", client)])).await
+    }
+
+    /// Ends the login sessions of a subject, so that the next login is not skipped.
+    pub async fn revoke_logins(&self, subject: &str) -> Result<()> {
+        let request = self.request(Method::DELETE, "/admin/oauth2/auth/sessions/login");
+        empty(request.query(&[("subject", subject)])).await
+    }
+
+    /// Reads a login or consent request.
+    pub async fn get_request(&self, kind: Challenge, challenge: &str) -> Result<Value> {
+        let path = format!("/admin/oauth2/auth/requests/{}", kind.word());
+        json_of(self.request(Method::GET, &path).query(&[(kind.parameter(), challenge)])).await
+    }
+
+    /// Accepts a login or consent request; returns where the browser goes next.
+    pub async fn accept(&self, kind: Challenge, challenge: &str, body: &Value) -> Result<String> {
+        self.answer(kind, challenge, "accept", body).await
+    }
+
+    /// Rejects a login or consent request; returns where the browser goes next.
+    pub async fn reject(&self, kind: Challenge, challenge: &str, body: &Value) -> Result<String> {
+        self.answer(kind, challenge, "reject", body).await
+    }
+
+    async fn answer(&self, kind: Challenge, id: &str, verb: &str, body: &Value) -> Result<String> {
+        let path = format!("/admin/oauth2/auth/requests/{}/{verb}", kind.word());
+        let request = self.request(Method::PUT, &path).query(&[(kind.parameter(), id)]);
+        let answer = json_of(request.json(body)).await?;
+        let next = answer["redirect_to"].as_str();
+        Ok(next.with_context(|| format!("no `redirect_to` in {answer}"))?.to_owned())
+    }
+}
+
+impl Challenge {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Consent => "consent",
+        }
+    }
+
+    /// The name of the query parameter.
+    pub(crate) fn parameter(self) -> &'static str {
+        match self {
+            Self::Login => "login_challenge",
+            Self::Consent => "consent_challenge",
+        }
+    }
+}
+
+fn client_path(id: &str) -> String {
+    let mut url = reqwest::Url::parse("http://localhost/admin/clients").expect("a constant URL");
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.push(id);
+    }
+    url.path().to_owned()
+}
+
+async fn send(request: RequestBuilder) -> Result<String> {
+    let (client, request) = request.build_split();
+    let request = request.context("cannot build the request")?;
+    let what = format!("{} {}", request.method(), request.url());
+    let answer = client.execute(request).await.with_context(|| format!("{what} failed"))?;
+    let status = answer.status();
+    let text = answer.text().await.with_context(|| format!("{what}: no complete answer"))?;
+    if !status.is_success() {
+        bail!("{what} answered {status}: {text}");
+    }
+    Ok(text)
+}
+
+async fn json_of(request: RequestBuilder) -> Result<Value> {
+    let text = send(request).await?;
+    serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
+}
+
+async fn empty(request: RequestBuilder) -> Result<()> {
+    send(request).await.map(drop)
+}

@@ -1,0 +1,210 @@
+//! The HTTP side of the proxy.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+
+use super::gate::Gate;
+use super::{Action, Callback, Recorded, Shared, Side, State};
+
+/// How much of a body is recorded.
+const RECORDED: usize = 64 * 1024;
+
+/// An answer, or none: then the connection is closed.
+type Reply = Result<Response<Full<Bytes>>, Closed>;
+
+/// Makes hyper close a connection without an answer.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("closed by a rule of the proxy")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// A client that neither retries nor follows nor unpacks anything.
+pub(super) fn client() -> Result<reqwest::Client> {
+    crate::net::http()
+        .retry(reqwest::retry::never())
+        .timeout(Duration::from_secs(600))
+        .build()
+        .context("cannot build the proxy's client")
+}
+
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>, client: reqwest::Client) {
+    let listener = listener
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::TcpListener::from_std(listener))
+        .expect("a bound loopback listener works");
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        // Small answers must not wait for more to come.
+        let _ = stream.set_nodelay(true);
+        let (state, client) = (Arc::clone(&state), client.clone());
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let task = tokio::spawn(handle(Arc::clone(&state), client.clone(), request));
+                async move { task.await.unwrap_or(Err(Closed)) }
+            });
+            let io = TokioIo::new(stream);
+            // An error is a closed connection, which rules ask for.
+            let _ = http1::Builder::new().serve_connection(io, service).await;
+        });
+    }
+}
+
+async fn handle(state: Arc<State>, client: reqwest::Client, request: Request<Incoming>) -> Reply {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
+    let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+    let (key, record) = state.lock().record(&parts.method, path, &body);
+    state.count.send_modify(|count| *count += 1);
+
+    state.reach(Side::Before, &record).await?;
+    let action = state.action(&record);
+    match &action {
+        Action::Answer(status, body) => return state.answer(key, &record, *status, &[], body),
+        Action::AnswerWith(status, headers, body) => {
+            return state.answer(key, &record, *status, headers, body);
+        }
+        Action::Blackhole => match std::future::pending::<Infallible>().await {},
+        Action::DropRequest => return Err(Closed),
+        Action::Delay(time) => tokio::time::sleep(*time).await,
+        Action::Forward | Action::DropResponse | Action::DelayResponse(_) => {}
+    }
+    let url = format!("{}{path}", state.lock().upstream);
+    let sent = client.request(parts.method, url).headers(end_to_end(&parts.headers)).body(body);
+    // An upstream that is gone looks the same through the proxy: no answer.
+    let answer = sent.send().await.map_err(|_| Closed)?;
+    let (status, headers) = (answer.status(), end_to_end(answer.headers()));
+    let body = answer.bytes().await.map_err(|_| Closed)?;
+    let record = state.done(key, record, status.as_u16(), body.len());
+    state.reach(Side::After, &record).await?;
+    match action {
+        Action::DropResponse => return Err(Closed),
+        Action::DelayResponse(time) => tokio::time::sleep(time).await,
+        _ => {}
+    }
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = status;
+    *reply.headers_mut() = headers;
+    Ok(reply)
+}
+
+/// The headers that belong to the message rather than to the connection.
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    for name in [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+    headers.remove(HeaderName::from_static("keep-alive"));
+    headers
+}
+
+impl Shared {
+    fn record(&mut self, method: &Method, path: &str, body: &Bytes) -> (u64, Recorded) {
+        self.n += 1;
+        self.next += 1;
+        let safe = [Method::GET, Method::HEAD].contains(method);
+        if !safe {
+            self.writes += 1;
+        }
+        let record = Recorded {
+            n: self.n,
+            write: (!safe).then_some(self.writes),
+            at: SystemTime::now(),
+            instant: Instant::now(),
+            method: method.to_string(),
+            path_and_query: path.to_owned(),
+            body: String::from_utf8_lossy(&body[..body.len().min(RECORDED)]).into_owned(),
+            status: None,
+            duration: None,
+            request_bytes: body.len(),
+            response_bytes: 0,
+        };
+        self.records.insert(self.next, record.clone());
+        (self.next, record)
+    }
+
+    fn gates(&mut self, side: Side, record: &Recorded) -> Vec<Arc<Gate>> {
+        self.holds.retain(|(_, _, gate)| !gate.is_open());
+        let matching = self.holds.iter().filter(|(s, matches, _)| *s == side && matches(record));
+        matching.map(|(_, _, gate)| Arc::clone(gate)).collect()
+    }
+
+    fn callbacks(&mut self, side: Side, record: &Recorded) -> Vec<Callback> {
+        let due = self.callbacks.extract_if(.., |(s, matches, _)| *s == side && matches(record));
+        due.map(|(_, _, callback)| callback).collect()
+    }
+}
+
+impl State {
+    fn action(&self, record: &Recorded) -> Action {
+        let rule = self.lock().rule.clone();
+        rule.map_or(Action::Forward, |rule| rule(record))
+    }
+
+    /// Runs the callbacks and waits at the holds of one side of the upstream.
+    async fn reach(&self, side: Side, record: &Recorded) -> Result<(), Closed> {
+        let (callbacks, gates) = {
+            let mut shared = self.lock();
+            (shared.callbacks(side, record), shared.gates(side, record))
+        };
+        for callback in callbacks {
+            let record = record.clone();
+            // It may block: killing a process waits for its end.
+            let _ = tokio::task::spawn_blocking(move || callback(&record)).await;
+        }
+        for gate in gates {
+            if !gate.pass(record).await {
+                return Err(Closed);
+            }
+        }
+        Ok(())
+    }
+
+    fn done(&self, key: u64, mut record: Recorded, status: u16, bytes: usize) -> Recorded {
+        record.status = Some(status);
+        record.duration = Some(record.instant.elapsed());
+        record.response_bytes = bytes;
+        // A request that was cleared meanwhile stays forgotten.
+        if let Some(kept) = self.lock().records.get_mut(&key) {
+            kept.clone_from(&record);
+        }
+        record
+    }
+
+    fn answer(
+        &self,
+        key: u64,
+        record: &Recorded,
+        status: u16,
+        headers: &[(String, String)],
+        body: &str,
+    ) -> Reply {
+        self.done(key, record.clone(), status, body.len());
+        let mut reply = Response::builder().status(status);
+        for (name, value) in headers {
+            reply = reply.header(name, value);
+        }
+        if headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("content-type")) {
+            reply = reply.header("content-type", "application/json");
+        }
+        reply.body(Full::new(Bytes::from(body.to_owned()))).map_err(|_| Closed)
+    }
+}

@@ -1,0 +1,60 @@
+//! The test bed on the command line.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use clientgrant_testbed::{Process, RunDir, Tools};
+
+#[derive(Parser)]
+#[command(about = "Builds and runs the real servers that tests, demo and benchmark need")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build every server that is missing; nothing is built twice.
+    Tools,
+    /// Start a process that sleeps, print its id and wait: for the test that kills this one.
+    #[command(hide = true)]
+    Hold,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Verb::Tools => tools(),
+        Verb::Hold => hold(),
+    }
+}
+
+fn tools() -> Result<()> {
+    let tools = Tools::ensure()?;
+    for path in tools.paths() {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Starts an etcd and waits to be killed.
+fn hold() -> Result<()> {
+    let tools = Tools::find()?;
+    let dir = RunDir::new("hold")?;
+    let mut command = std::process::Command::new(&tools.etcd);
+    let client = format!("http://127.0.0.1:{}", clientgrant_testbed::free_port()?);
+    let peer = format!("http://127.0.0.1:{}", clientgrant_testbed::free_port()?);
+    command.arg("--data-dir").arg(dir.data("etcd")?).args([
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+    ]);
+    let process = Process::spawn(&dir, "etcd", command)?;
+    println!("{} {}", process.id(), dir.path().display());
+    std::io::stdout().flush().context("cannot print")?;
+    std::thread::sleep(Duration::from_secs(600));
+    Ok(())
+}
