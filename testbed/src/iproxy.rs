@@ -16,8 +16,8 @@ use tokio::sync::watch;
 mod gate;
 mod server;
 
-pub use gate::Hold;
 use gate::Gate;
+pub use gate::Hold;
 
 /// A request as the proxy saw it.
 #[derive(Clone, Debug)]
@@ -120,18 +120,34 @@ impl Iproxy {
     /// Starts a proxy on a free port in front of `upstream` (no slash at the end).
     pub fn start(upstream: &str) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot bind a port")?;
-        let url = format!("http://{}", listener.local_addr().context("a port without number")?);
+        let url = format!(
+            "http://{}",
+            listener.local_addr().context("a port without number")?
+        );
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("iproxy")
             .enable_all()
             .build()
             .context("cannot start the proxy's threads")?;
-        let shared = Shared { upstream: upstream.to_owned(), ..Shared::default() };
-        let state =
-            Arc::new(State { shared: Mutex::new(shared), count: watch::Sender::new(0) });
-        runtime.spawn(server::serve(listener, Arc::clone(&state), server::client()?));
-        Ok(Self { url, state, runtime: Some(runtime) })
+        let shared = Shared {
+            upstream: upstream.to_owned(),
+            ..Shared::default()
+        };
+        let state = Arc::new(State {
+            shared: Mutex::new(shared),
+            count: watch::Sender::new(0),
+        });
+        runtime.spawn(server::serve(
+            listener,
+            Arc::clone(&state),
+            server::client()?,
+        ));
+        Ok(Self {
+            url,
+            state,
+            runtime: Some(runtime),
+        })
     }
 
     /// Where it listens, without a slash at the end.
@@ -169,7 +185,10 @@ impl Iproxy {
 
     fn add_hold(&self, side: Side, matches: Predicate) -> Hold {
         let gate = Arc::new(Gate::default());
-        self.state.lock().holds.push((side, matches, Arc::clone(&gate)));
+        self.state
+            .lock()
+            .holds
+            .push((side, matches, Arc::clone(&gate)));
         Hold::new(gate)
     }
 
@@ -227,7 +246,12 @@ impl Iproxy {
         };
         tokio::time::timeout(timeout, search)
             .await
-            .with_context(|| format!("no such request after {timeout:?}; seen: {}", self.summary()))
+            .with_context(|| {
+                format!(
+                    "no such request after {timeout:?}; seen: {}",
+                    self.summary()
+                )
+            })
     }
 
     /// Forgets all requests and starts again with number 1.
@@ -241,7 +265,9 @@ impl Iproxy {
     /// One line for each request, for an error message.
     pub fn summary(&self) -> String {
         let line = |r: &Recorded| {
-            let status = r.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+            let status = r
+                .status
+                .map_or_else(|| "-".to_owned(), |status| status.to_string());
             format!("\n  {} {} {} {status}", r.n, r.method, r.path_and_query)
         };
         self.requests().iter().map(line).collect()

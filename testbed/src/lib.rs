@@ -1,4 +1,5 @@
 //! Test bed.
+pub mod bed;
 mod certs;
 mod consent_app;
 mod control_plane;

@@ -60,8 +60,17 @@ impl Process {
             }
         };
         let group = Pid::from_child(&child);
-        let state = State { child, watchdog: Some(watchdog), exit: None };
-        Ok(Self { name: name.to_owned(), group, log, state: Mutex::new(state) })
+        let state = State {
+            child,
+            watchdog: Some(watchdog),
+            exit: None,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            group,
+            log,
+            state: Mutex::new(state),
+        })
     }
 
     /// The name given at start.
@@ -90,9 +99,19 @@ impl Process {
         self.signal(Signal::TERM)
     }
 
-    /// Freezes the group (SIGSTOP).
+    /// Freezes the group (SIGSTOP) and waits until the child has stopped, since of two pending
+    /// signals the kernel delivers the lower one first, and a SIGTERM would overtake this one.
     pub fn stop(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let path = format!("/proc/{}/status", self.id());
+        for _ in 0..1000 {
+            let status = fs::read_to_string(&path).unwrap_or_default();
+            if status.lines().any(|line| line.starts_with("State:\tT")) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        bail!("{} has not stopped a second after SIGSTOP", self.name)
     }
 
     /// Lets a frozen group go on (SIGCONT).
@@ -126,7 +145,11 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() >= end {
-                bail!("{} still runs after {timeout:?}; {}", self.name, self.log_tail(20));
+                bail!(
+                    "{} still runs after {timeout:?}; {}",
+                    self.name,
+                    self.log_tail(20)
+                );
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -160,7 +183,11 @@ impl Process {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         if self.exit_status().is_some() {
-            bail!("cannot signal {}: it has ended; {}", self.name, self.log_tail(20));
+            bail!(
+                "cannot signal {}: it has ended; {}",
+                self.name,
+                self.log_tail(20)
+            );
         }
         kill_process_group(self.group, signal)
             .with_context(|| format!("cannot send {signal:?} to {}", self.name))
@@ -192,7 +219,11 @@ impl State {
 /// standard library opens pipes with close-on-exec.
 fn watchdog(group: u32) -> Result<Child> {
     Command::new("sh")
-        .args(["-c", r#"read -r _; kill -s KILL -- "-$1""#, "testbed-watchdog"])
+        .args([
+            "-c",
+            r#"read -r _; kill -s KILL -- "-$1""#,
+            "testbed-watchdog",
+        ])
         .arg(group.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -85,13 +85,20 @@ fn make_root() -> Result<PathBuf> {
         .context("cannot create a temporary directory: is TMPDIR writable and not full?")?
         .keep();
     if keep_always() {
-        eprintln!("testbed: TESTBED_KEEP is set, files stay in {}", path.display());
+        eprintln!(
+            "testbed: TESTBED_KEEP is set, files stay in {}",
+            path.display()
+        );
         return Ok(path);
     }
     // The janitor outlives this process: end of file on its input means that we are gone. It waits
     // a second, because the servers are killed at the same moment and may still be writing.
     let janitor = Command::new("sh")
-        .args(["-c", r#"read -r keep || { sleep 1; rm -rf -- "$1"; }"#, "testbed-janitor"])
+        .args([
+            "-c",
+            r#"read -r keep || { sleep 1; rm -rf -- "$1"; }"#,
+            "testbed-janitor",
+        ])
         .arg(&path)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

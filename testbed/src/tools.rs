@@ -147,7 +147,9 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
 
 impl Recipe {
     fn folder(&self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.module)
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tools")
+            .join(self.module)
     }
 
     /// The place of the binary; it names the module's exact content, so a changed dependency
@@ -161,8 +163,13 @@ impl Recipe {
             );
         }
         let digest = ring::digest::digest(&ring::digest::SHA256, &content);
-        let hex: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(cache_dir()?.join(format!("{}-{hex}", self.module)).join(self.binary))
+        let hex: String = digest.as_ref()[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(cache_dir()?
+            .join(format!("{}-{hex}", self.module))
+            .join(self.binary))
     }
 
     fn build(&self, path: &Path) -> Result<()> {
@@ -183,7 +190,10 @@ impl Recipe {
         eprint!("building {title} (about {} on 2 cores) … ", self.estimate);
         let start = Instant::now();
         let partial = dir.join(format!(".{}.partial", self.binary));
-        let output = self.go_build(&partial).output().context("cannot run `go build`")?;
+        let output = self
+            .go_build(&partial)
+            .output()
+            .context("cannot run `go build`")?;
         if !output.status.success() {
             eprintln!("failed");
             let stderr = String::from_utf8_lossy(&output.stderr);
@@ -210,7 +220,10 @@ impl Recipe {
         if !self.tags.is_empty() {
             command.args(["-tags", self.tags]);
         }
-        command.args(["-ldflags", self.ldflags, "-o"]).arg(output).arg(self.package);
+        command
+            .args(["-ldflags", self.ldflags, "-o"])
+            .arg(output)
+            .arg(self.package);
         command
     }
 }
@@ -228,8 +241,14 @@ fn check_go() -> Result<()> {
     let parts: Option<(u32, u32)> = text.strip_prefix("go").and_then(|version| {
         let mut parts = version.split(['.', '-', ' ']);
         let major = parts.next()?.parse().ok()?;
-        let minor = parts.next()?.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let minor = minor.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+        let minor = parts
+            .next()?
+            .trim_end_matches(|c: char| !c.is_ascii_digit());
+        let minor = minor
+            .split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()?;
         Some((major, minor))
     });
     match parts {

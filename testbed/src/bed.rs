@@ -1,0 +1,337 @@
+//! The whole bed: a control plane with our CRDs, Hydra behind the proxy, and the operator, wired as a
+//! platform team would wire them.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::net::http;
+use crate::{
+    ConsentApp, ControlPlane, Hydra, HydraOptions, Iproxy, OAuthClient, Operator, OperatorOptions, Storage, TokenHook,
+    Tools, UserAgent, free_port,
+};
+
+/// The key that Hydra presents at the token hook.
+pub const HOOK_KEY: &str = "the-hook-key-of-the-test-bed";
+/// The key that the consent app presents.
+pub const CONSENT_KEY: &str = "the-consent-key-of-the-test-bed";
+/// Secret of every client that [`Bed::client`] registers.
+pub const CLIENT_SECRET: &str = "a-client-secret-of-the-test-bed";
+/// Where clients are sent back to. Nobody listens there.
+pub const CALLBACK: &str = "http://127.0.0.1:1/callback";
+
+const GROUP: &str = "apis/clientgrant.dev/v1alpha1";
+
+/// What differs from one bed to the next.
+#[derive(Clone, Debug)]
+pub struct BedOptions {
+    /// The operator's program.
+    pub binary: PathBuf,
+    /// Merged over the provider's spec.
+    pub provider: Value,
+    /// Where Hydra keeps its data.
+    pub storage: Storage,
+    /// More flags for the operator.
+    pub args: Vec<String>,
+    /// Start the operator at once.
+    pub operator: bool,
+}
+
+impl BedOptions {
+    /// Adoption is automatic, and clients that nobody manages are denied.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self {
+            binary: binary.into(),
+            provider: json!({"adoption": "Automatic", "unmanagedClients": "Deny"}),
+            storage: Storage::Memory,
+            args: Vec::new(),
+            operator: true,
+        }
+    }
+}
+
+/// Everything, running.
+pub struct Bed {
+    /// The operator, unless it is stopped.
+    pub operator: Operator,
+    /// Between the operator and Hydra's admin API.
+    pub proxy: Iproxy,
+    /// The IdP.
+    pub hydra: Hydra,
+    /// The Kubernetes API.
+    pub plane: ControlPlane,
+    api: reqwest::Client,
+}
+
+impl Bed {
+    /// Starts everything and waits until the provider is connected.
+    pub async fn start(options: BedOptions) -> Result<Self> {
+        let tools = Tools::find()?;
+        let decision_port = free_port()?;
+        let hook = TokenHook {
+            url: format!("http://127.0.0.1:{decision_port}/hydra/token-hook/corp"),
+            api_key: HOOK_KEY.to_owned(),
+        };
+        let hydra = HydraOptions { token_hook: Some(hook), storage: options.storage, ..HydraOptions::default() };
+        let (plane, hydra) = tokio::try_join!(ControlPlane::start(&tools), Hydra::start(&tools, hydra))?;
+        let proxy = Iproxy::start(hydra.admin_url())?;
+        let identity = reqwest::Identity::from_pem(plane.admin_identity().as_bytes())?;
+        let ca = reqwest::Certificate::from_pem(plane.ca_pem().as_bytes())?;
+        let api = http().identity(identity).tls_certs_only([ca]).build().context("cannot build an HTTP client")?;
+
+        install(&plane).await?;
+        let provider = provider(&hydra, &proxy, &options.provider);
+        plane.apply_yaml(&provider.to_string()).await?;
+        let kubeconfig = plane.kubeconfig_for_service_account("clientgrant-system", "clientgrant").await?;
+        let operator = Operator::start(OperatorOptions {
+            binary: options.binary,
+            args: options.args,
+            env: Vec::new(),
+            kubeconfig: Some(kubeconfig),
+            decision_port: Some(decision_port),
+        })?;
+        let bed = Self { operator, proxy, hydra, plane, api };
+        if options.operator {
+            bed.ready().await?;
+        } else {
+            bed.operator.kill();
+        }
+        Ok(bed)
+    }
+
+    /// Waits until the operator is ready and the provider is connected.
+    pub async fn ready(&self) -> Result<()> {
+        self.operator.ready(Duration::from_secs(30)).await?;
+        let ready = |o: &Value| condition(o, "Ready")["status"] == "True";
+        self.wait("clusteridentityproviders/corp", "connected", Duration::from_secs(30), ready).await?;
+        Ok(())
+    }
+
+    /// Where consent apps ask.
+    pub fn consent_url(&self) -> String {
+        format!("{}/hydra/consent/corp", self.operator.decision_url())
+    }
+
+    /// A consent app that does what the operator says.
+    pub fn honest(&self) -> ConsentApp {
+        ConsentApp::honest(&self.consent_url(), CONSENT_KEY)
+    }
+
+    /// A consent app that asks and then does something else.
+    pub fn hostile(&self, mutate: impl Fn(&mut Value, &Value, &Value) + Send + Sync + 'static) -> ConsentApp {
+        ConsentApp::hostile(&self.consent_url(), CONSENT_KEY, mutate)
+    }
+
+    /// A browser without cookies.
+    pub fn browser(&self) -> Result<UserAgent> {
+        UserAgent::new(&self.hydra)
+    }
+
+    /// Registers a client at Hydra, as an IdP owner would; `registration` is merged over the rest.
+    pub async fn client(&self, id: &str, registration: Value) -> Result<OAuthClient> {
+        let mut client = json!({
+            "client_id": id,
+            "client_name": id,
+            "client_secret": CLIENT_SECRET,
+            "scope": "openid offline_access",
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+            "redirect_uris": [CALLBACK],
+            "token_endpoint_auth_method": "client_secret_post",
+        });
+        merge(&mut client, &registration);
+        self.hydra.admin().create_client(&client).await?;
+        self.oauth(id)
+    }
+
+    /// A client that is registered already.
+    pub fn oauth(&self, id: &str) -> Result<OAuthClient> {
+        Ok(OAuthClient::new(&self.hydra, id, CLIENT_SECRET)?.with_auth(crate::ClientAuth::Post))
+    }
+
+    /// Applies a grant: `{namespace, name, …spec}` over a usual spec.
+    pub async fn grant(&self, namespace: &str, name: &str, spec: Value) -> Result<Value> {
+        self.put(&format!("namespaces/{namespace}/clientgrants/{name}"), grant(namespace, name, &spec)).await
+    }
+
+    /// Server-side apply of a resource of our group, as GitOps does.
+    pub async fn put(&self, path: &str, body: Value) -> Result<Value> {
+        let url = format!("{GROUP}/{path}?fieldManager=gitops&force=true");
+        let (status, answer) = self.raw(Method::PATCH, &url, Some((body, "application/apply-patch+yaml"))).await?;
+        if !(200..300).contains(&status) {
+            bail!("{path} was not taken ({status}): {}", answer["message"]);
+        }
+        Ok(answer)
+    }
+
+    /// A merge patch of a resource of our group.
+    pub async fn patch(&self, path: &str, body: Value) -> Result<Value> {
+        let (status, answer) =
+            self.raw(Method::PATCH, &format!("{GROUP}/{path}"), Some((body, "application/merge-patch+json"))).await?;
+        if !(200..300).contains(&status) {
+            bail!("{path} was not patched ({status}): {}", answer["message"]);
+        }
+        Ok(answer)
+    }
+
+    /// Reads a resource of our group.
+    pub async fn get(&self, path: &str) -> Result<Option<Value>> {
+        match self.raw(Method::GET, &format!("{GROUP}/{path}"), None).await? {
+            (200, answer) => Ok(Some(answer)),
+            (404, _) => Ok(None),
+            (status, answer) => bail!("{path} cannot be read ({status}): {}", answer["message"]),
+        }
+    }
+
+    /// Deletes a resource of our group and does not wait until it is gone.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        match self.raw(Method::DELETE, &format!("{GROUP}/{path}"), None).await? {
+            (200..=299 | 404, _) => Ok(()),
+            (status, answer) => bail!("{path} cannot be deleted ({status}): {}", answer["message"]),
+        }
+    }
+
+    /// Any call to the API server, as its administrator: status and JSON answer.
+    pub async fn raw(&self, method: Method, path: &str, body: Option<(Value, &str)>) -> Result<(u16, Value)> {
+        let mut request = self.api.request(method, format!("{}/{path}", self.plane.url()));
+        if let Some((body, kind)) = body {
+            request = request.header("content-type", kind).body(body.to_string());
+        }
+        let answer = request.send().await.context("the API server is silent")?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// Waits until a resource of our group is as `holds` asks; `what` names it in the error.
+    pub async fn wait(
+        &self,
+        path: &str,
+        what: &str,
+        timeout: Duration,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let end = Instant::now() + timeout;
+        loop {
+            let seen = self.get(path).await?.unwrap_or(Value::Null);
+            if holds(&seen) {
+                return Ok(seen);
+            }
+            if Instant::now() > end {
+                bail!("{path} is not {what} after {timeout:?}: status {:#}\noperator:\n{}", seen["status"], tail(&self.operator.log()));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a grant's Ready condition has this reason for its newest generation.
+    pub async fn reason(&self, namespace: &str, name: &str, reason: &str) -> Result<Value> {
+        self.wait(&format!("namespaces/{namespace}/clientgrants/{name}"), reason, Duration::from_secs(20), |object| {
+            let ready = condition(object, "Ready");
+            ready["reason"] == reason && ready["observedGeneration"] == object["metadata"]["generation"]
+        })
+        .await
+    }
+
+    /// Waits until a resource of our group is gone.
+    pub async fn gone(&self, path: &str) -> Result<()> {
+        self.wait(path, "gone", Duration::from_secs(20), Value::is_null).await.map(drop)
+    }
+}
+
+/// The newest lines of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+/// A condition of an object, or null.
+pub fn condition<'o>(object: &'o Value, name: &str) -> &'o Value {
+    let list = object["status"]["conditions"].as_array();
+    list.and_then(|l| l.iter().find(|c| c["type"] == name)).unwrap_or(&Value::Null)
+}
+
+/// A whole ClientGrant: `spec` is merged over a usual one, and `null` takes a field away.
+pub fn grant(namespace: &str, name: &str, spec: &Value) -> Value {
+    let mut usual = json!({
+        "providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"},
+        "clientID": "finance-reporting",
+        "subject": {"kind": "User", "id": "ann"},
+        "basis": "SubjectConsent",
+        "scopes": ["openid", "offline_access", "transactions:read"],
+        "purpose": {"id": "monthly-report", "description": "Read-only transactions for the monthly report"},
+        "owner": {"team": "finance-data", "contact": "finance-data@example.com"},
+        "expiresAt": "2199-01-01T00:00:00Z",
+    });
+    merge(&mut usual, spec);
+    json!({
+        "apiVersion": "clientgrant.dev/v1alpha1",
+        "kind": "ClientGrant",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": usual,
+    })
+}
+
+/// JSON merge patch (RFC 7396).
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (name, value) in fields {
+        match target.as_object_mut() {
+            Some(object) if value.is_null() => _ = object.remove(name),
+            Some(object) => merge(object.entry(name.clone()).or_insert(Value::Null), value),
+            None => {}
+        }
+    }
+}
+
+/// Applies the CRDs, the operator's account and rights, its Secret, and two namespaces.
+async fn install(plane: &ControlPlane) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crds = root.join("../crds");
+    let crds = crds.to_str().context("the path of the CRDs is not text")?;
+    plane.kubectl(&["apply", "--server-side", "-f", crds]).await?;
+    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", crds]).await?;
+    let account = std::fs::read_to_string(root.join("manifests/operator.yaml")).context("cannot read the manifests")?;
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "hydra-hook", "namespace": "clientgrant-system"},
+        "stringData": {"key": HOOK_KEY, "consent-key": CONSENT_KEY},
+    });
+    let namespaces: String = ["finance", "it"]
+        .iter()
+        .map(|n| format!("---\n{}\n", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}})))
+        .collect();
+    plane.apply_yaml(&format!("{account}\n---\n{secret}\n{namespaces}")).await?;
+    Ok(())
+}
+
+fn provider(hydra: &Hydra, proxy: &Iproxy, over: &Value) -> Value {
+    let mut spec = json!({
+        "issuer": hydra.issuer(),
+        "mode": "Enforce",
+        "insecureHTTP": true,
+        "hydra": {
+            "adminURL": proxy.url(),
+            "tokenHook": {"apiKeySecretRef": {"name": "hydra-hook", "key": "key"}},
+            "consent": {"apiKeySecretRef": {"name": "hydra-hook", "key": "consent-key"}},
+        },
+        "allow": [{"namespaces": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["finance", "it"]}]}}],
+    });
+    merge(&mut spec, over);
+    json!({
+        "apiVersion": "clientgrant.dev/v1alpha1",
+        "kind": "ClusterIdentityProvider",
+        "metadata": {"name": "corp"},
+        "spec": spec,
+    })
+}

@@ -1,0 +1,7 @@
+//! The promises, on a real kube-apiserver and a real Ory Hydra.
+//!
+//! Each test has a control plane, a Hydra and an operator of its own; one runs at a time, because many
+//! promises are about seconds and the machine may be small.
+
+mod first;
+mod support;
