@@ -1,10 +1,15 @@
 //! The custom resources of `clientgrant.dev/v1alpha1`, as they are stored in the cluster.
 //!
-//! The types here are the wire format and nothing more: a field holds what somebody typed, checked by
-//! the schema and its CEL rules, not yet by us. Strict types are made from them where a decision is
-//! taken. Unknown fields are tolerated, so an older operator can read a newer object.
+//! The types here are the wire format and nothing more: a field holds what somebody typed, checked
+//! by the schema and its CEL rules, not yet by us. Strict types are made from them where a decision
+//! is taken. Unknown fields are tolerated, so an older operator can read a newer object.
 //!
 //! This module must not decide anything and must not talk to anybody.
+
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each column of a resource repeats its keys"
+)]
 
 pub mod bounds;
 pub mod client_grant;

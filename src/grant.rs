@@ -203,6 +203,8 @@ pub struct Terms {
     pub basis: Basis,
     /// What may be had.
     pub authority: Authority,
+    /// The first scope as written, for the columns.
+    pub first_scope: String,
     /// `purpose.id`.
     pub purpose: String,
     /// Not in force before this instant.

@@ -126,8 +126,8 @@ pub struct ClientGrantSpec {
         .reason(Reason::FieldValueForbidden))]
     pub provider_ref: ProviderRef,
 
-    /// The one client that the grant speaks for: its OAuth 2.0 `client_id`, 1 to 2048 printable ASCII
-    /// characters without spaces. Cannot be changed. Example: `finance-reporting`.
+    /// The one client that the grant speaks for: its OAuth 2.0 `client_id`, 1 to 2048 printable
+    /// ASCII characters without spaces. Cannot be changed. Example: `finance-reporting`.
     #[serde(rename = "clientID")]
     #[schemars(schema_with = "schema::client_id")]
     #[x_kube(validation = Rule::new("self == oldSelf")
@@ -140,17 +140,17 @@ pub struct ClientGrantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
 
-    /// Who decides. `SubjectConsent`: the subject, at the provider; this object only sets the most that
-    /// can be consented to. `AdminConsent`: the organisation, by this object. `ClientOwn`: nobody, the
-    /// client acts for itself. Cannot be changed.
+    /// Who decides. `SubjectConsent`: the subject, at the provider; this object only sets the most
+    /// that can be consented to. `AdminConsent`: the organisation, by this object. `ClientOwn`:
+    /// nobody, the client acts for itself. Cannot be changed.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("basis cannot be changed, because it says who decided: make a new ClientGrant")
         .reason(Reason::FieldValueForbidden))]
     pub basis: Basis,
 
-    /// The exact scopes, 1 to 64, each once, protocol scopes included: `openid`, and `offline_access`
-    /// for refresh tokens, must be listed to be had. There are no wildcards. Example:
-    /// `[openid, offline_access, "transactions:read"]`.
+    /// The exact scopes, 1 to 64, each once, protocol scopes included: `openid`, and
+    /// `offline_access` for refresh tokens, must be listed to be had. There are no wildcards.
+    /// Example: `[openid, offline_access, "transactions:read"]`.
     #[schemars(schema_with = "schema::scopes")]
     #[x_kube(
         validation = Rule::new("self.all(s, !s.contains('*'))")
@@ -160,8 +160,9 @@ pub struct ClientGrantSpec {
     )]
     pub scopes: Vec<String>,
 
-    /// The audiences of the client's tokens, at most 16, each once. Empty: no audience is permitted. Else
-    /// every token carries at least one of these and none else. Example: `["https://ledger.example.com"]`.
+    /// The audiences of the client's tokens, at most 16, each once. Empty: no audience is
+    /// permitted. Else every token carries at least one of these and none else. Example:
+    /// `["https://ledger.example.com"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::audiences")]
     #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, b == a))")
@@ -188,12 +189,13 @@ pub struct ClientGrantSpec {
     #[schemars(schema_with = "schema::instant")]
     pub not_before: Option<String>,
 
-    /// The authority ends at this instant: UTC, to the second, before the year 2200. An instant in the
-    /// past is accepted, and nothing is in force. Example: `2027-02-20T00:00:00Z`.
+    /// The authority ends at this instant: UTC, to the second, before the year 2200. An instant in
+    /// the past is accepted, and nothing is in force. Example: `2027-02-20T00:00:00Z`.
     #[schemars(schema_with = "schema::instant")]
     pub expires_at: String,
 
-    /// `true` withdraws the authority now; `false` gives it back until expiresAt, which goes on meanwhile.
+    /// `true` withdraws the authority now; `false` gives it back until expiresAt, which goes on
+    /// meanwhile.
     #[serde(default)]
     pub suspend: bool,
 }
@@ -243,10 +245,9 @@ pub enum SubjectKind {
 pub struct Subject {
     /// `User`: the one user that id names. `Any`: any user of the provider.
     pub kind: SubjectKind,
-    /// The user, as the identity provider itself names it: the subject that the login was accepted with,
-    /// never a pairwise one. 1 to 255 characters, no control or formatting characters. Given exactly with kind
-    /// User.
-    /// Example: `7f0c1a52`.
+    /// The user, as the identity provider itself names it: the subject that the login was accepted
+    /// with, never a pairwise one. 1 to 255 characters, no control or formatting characters. Given
+    /// exactly with kind User. Example: `7f0c1a52`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::subject_id")]
     pub id: Option<String>,
@@ -293,7 +294,13 @@ impl GrantType {
     /// Reads the name; `None` for a flow that no grant can declare.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials].into_iter().find(|g| g.as_str() == name)
+        [
+            Self::AuthorizationCode,
+            Self::RefreshToken,
+            Self::ClientCredentials,
+        ]
+        .into_iter()
+        .find(|g| g.as_str() == name)
     }
 }
 
@@ -301,15 +308,16 @@ impl GrantType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Purpose {
-    /// A short name of the purpose: a DNS label. Cannot be changed; a second purpose for the same subject
-    /// needs a client of its own, because tokens carry no purpose. Example: `monthly-report`.
+    /// A short name of the purpose: a DNS label. Cannot be changed; a second purpose for the same
+    /// subject needs a client of its own, because tokens carry no purpose. Example:
+    /// `monthly-report`.
     #[schemars(schema_with = "schema::purpose_id")]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("purpose.id cannot be changed, because consent is given for one purpose: make a new ClientGrant, with a client of its own")
         .reason(Reason::FieldValueForbidden))]
     pub id: String,
-    /// The purpose in a sentence for the reviewer, 10 to 512 characters. Example: `Read-only transactions
-    /// for the monthly report`.
+    /// The purpose in a sentence for the reviewer, 10 to 512 characters. Example: `Read-only
+    /// transactions for the monthly report`.
     #[schemars(length(min = 10, max = 512))]
     pub description: String,
 }
@@ -334,7 +342,8 @@ pub struct ClientGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1))]
     pub observed_generation: Option<i64>,
-    /// What is so, is not so, or is not known: Ready, Active, Reconciling, Stalled, Enforced, Drifted.
+    /// What is so, is not so, or is not known: Ready, Active, Reconciling, Stalled, Enforced,
+    /// Drifted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -395,8 +404,9 @@ pub struct Observed {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::status_list")]
     pub scopes: Vec<String>,
-    /// Since when the subject's consent has been seen, in UTC. It stays until a revocation by the operator is
-    /// confirmed, so that a consent that vanishes in between is noticed. Example: `2026-11-24T09:00:00Z`.
+    /// Since when the subject's consent has been seen, in UTC. It stays until a revocation by the
+    /// operator is confirmed, so that a consent that vanishes in between is noticed. Example:
+    /// `2026-11-24T09:00:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::status_instant")]
     pub consent_since: Option<String>,
@@ -406,11 +416,13 @@ pub struct Observed {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Drift {
-    /// What the identity provider holds and the grant does not declare. Example: `["scope payments:write"]`.
+    /// What the identity provider holds and the grant does not declare. Example: `["scope
+    /// payments:write"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::status_list")]
     pub excess: Vec<String>,
-    /// What the grant declares and the identity provider does not hold. Example: `["scope openid"]`.
+    /// What the grant declares and the identity provider does not hold. Example: `["scope
+    /// openid"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::status_list")]
     pub missing: Vec<String>,
@@ -459,11 +471,11 @@ pub enum RevocationCause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Revocation {
-    /// Why: `Expired`, `Suspended`, `Quarantined`, `Deleted`, `NotYetValid` (notBefore was moved into the
-    /// future) or `Narrowed` (a scope, an audience or a grant type was removed).
+    /// Why: `Expired`, `Suspended`, `Quarantined`, `Deleted`, `NotYetValid` (notBefore was moved
+    /// into the future) or `Narrowed` (a scope, an audience or a grant type was removed).
     pub cause: RevocationCause,
-    /// When the operator decided to revoke, in UTC; written before it asks the identity provider. Example:
-    /// `2027-02-20T00:00:00Z`.
+    /// When the operator decided to revoke, in UTC; written before it asks the identity provider.
+    /// Example: `2027-02-20T00:00:00Z`.
     #[schemars(schema_with = "schema::status_instant")]
     pub requested_at: String,
     /// When the end was read back from the identity provider, in UTC. Absent until then. Example:
@@ -471,8 +483,8 @@ pub struct Revocation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::status_instant")]
     pub confirmed_at: Option<String>,
-    /// Until when a token issued before can still be accepted somewhere, in UTC. Absent when none can.
-    /// Example: `2027-02-20T00:05:00Z`.
+    /// Until when a token issued before can still be accepted somewhere, in UTC. Absent when none
+    /// can. Example: `2027-02-20T00:05:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::status_instant")]
     pub residual_until: Option<String>,

@@ -57,22 +57,22 @@ use super::{Condition, ProviderRef, schema};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClientIdentitySpec {
-    /// The provider object that connects to the identity provider where the client is registered. Cannot be
-    /// changed. Example: `{kind: ClusterIdentityProvider, name: corp}`.
+    /// The provider object that connects to the identity provider where the client is registered.
+    /// Cannot be changed. Example: `{kind: ClusterIdentityProvider, name: corp}`.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("providerRef cannot be changed, because it says whose client this is: make a new ClientIdentity")
         .reason(Reason::FieldValueForbidden))]
     pub provider_ref: ProviderRef,
-    /// The client: its OAuth 2.0 `client_id`, 1 to 2048 printable ASCII characters without spaces. Cannot be
-    /// changed. Example: `workflow-bot`.
+    /// The client: its OAuth 2.0 `client_id`, 1 to 2048 printable ASCII characters without spaces.
+    /// Cannot be changed. Example: `workflow-bot`.
     #[serde(rename = "clientID")]
     #[schemars(schema_with = "schema::client_id")]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("clientID cannot be changed, because it says which client this is: make a new ClientIdentity")
         .reason(Reason::FieldValueForbidden))]
     pub client_id: String,
-    /// `true` lets the operator take over a client that holds more than its grants: everything beyond them is
-    /// taken away, and tokens issued before end.
+    /// `true` lets the operator take over a client that holds more than its grants: everything
+    /// beyond them is taken away, and tokens issued before end.
     #[serde(default)]
     pub adopt: bool,
 }

@@ -55,23 +55,23 @@ use super::{Condition, schema};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClientQuarantineSpec {
-    /// The issuer where the client is registered, exactly as in the provider object. Cannot be changed.
-    /// Example: `https://login.example.com/`.
+    /// The issuer where the client is registered, exactly as in the provider object. Cannot be
+    /// changed. Example: `https://login.example.com/`.
     #[schemars(schema_with = "schema::issuer")]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("the issuer cannot be changed, because that would let the quarantined client go: make a new ClientQuarantine")
         .reason(Reason::FieldValueForbidden))]
     pub issuer: String,
-    /// The client: its OAuth 2.0 `client_id`, 1 to 2048 printable ASCII characters without spaces. Cannot be
-    /// changed. Example: `finance-reporting`.
+    /// The client: its OAuth 2.0 `client_id`, 1 to 2048 printable ASCII characters without spaces.
+    /// Cannot be changed. Example: `finance-reporting`.
     #[serde(rename = "clientID")]
     #[schemars(schema_with = "schema::client_id")]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("clientID cannot be changed, because that would let the quarantined client go: make a new ClientQuarantine")
         .reason(Reason::FieldValueForbidden))]
     pub client_id: String,
-    /// Why, for whoever finds the client out of force, 1 to 512 characters. Example: `client secret leaked,
-    /// ticket SEC-71`.
+    /// Why, for whoever finds the client out of force, 1 to 512 characters. Example: `client secret
+    /// leaked, ticket SEC-71`.
     #[schemars(length(min = 1, max = 512))]
     pub reason: String,
 }

@@ -1,9 +1,9 @@
 //! Instants as they are written in spec and status: UTC, to the second, for example
 //! `2027-02-20T00:00:00Z`.
 //!
-//! One fixed form has two merits: every reader agrees on it (the API server's own `date-time` format
-//! lets through years and offsets that no calendar library takes), and the order of the texts is the
-//! order of the instants.
+//! One fixed form has two merits: every reader agrees on it (the API server's own `date-time`
+//! format lets through years and offsets that no calendar library takes), and the order of the
+//! texts is the order of the instants.
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -101,7 +101,11 @@ mod tests {
 
     #[test]
     fn texts_order_as_instants_do() {
-        let texts = ["1999-12-31T23:59:59Z", "2027-02-20T00:00:00Z", "2100-01-01T00:00:00Z"];
+        let texts = [
+            "1999-12-31T23:59:59Z",
+            "2027-02-20T00:00:00Z",
+            "2100-01-01T00:00:00Z",
+        ];
         assert!(texts.is_sorted());
         assert!(texts.map(|text| parse(text).unwrap()).is_sorted());
     }

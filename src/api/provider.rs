@@ -1,5 +1,5 @@
-//! `ClusterIdentityProvider` and `IdentityProvider`: our connection to an identity provider, and who
-//! may grant what through it. Both kinds have one spec.
+//! `ClusterIdentityProvider` and `IdentityProvider`: our connection to an identity provider, and
+//! who may grant what through it. Both kinds have one spec.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Basis, Condition, SubjectKind, schema};
 
-/// Spec of a [`ClusterIdentityProvider`].
+/// The connection to one identity provider for the whole cluster, and who may grant what through
+/// it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "clientgrant.dev",
@@ -77,7 +78,8 @@ use super::{Basis, Condition, SubjectKind, schema};
 #[serde(transparent)]
 pub struct ClusterIdentityProviderSpec(pub IdentityProviderSpec);
 
-/// Spec of an [`IdentityProvider`].
+/// The connection to one identity provider for its own namespace, and who may grant what through
+/// it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "clientgrant.dev",
@@ -176,9 +178,9 @@ impl IdentityProvider {
         .message("use https://, because anybody on the way reads http://; insecureHTTP: true permits it for a loopback address")
 )]
 pub struct IdentityProviderSpec {
-    /// The issuer: the `iss` of its tokens, exactly as its discovery document says it. There is one provider
-    /// object per issuer. A URL without user, query and fragment, at most 512 characters; for memory in a
-    /// namespace always `memory://<namespace>/<name>`. Cannot be changed. Example:
+    /// The issuer: the `iss` of its tokens, exactly as its discovery document says it. There is one
+    /// provider object per issuer. A URL without user, query and fragment, at most 512 characters;
+    /// for memory in a namespace always `memory://<namespace>/<name>`. Cannot be changed. Example:
     /// `https://login.example.com/`.
     #[schemars(schema_with = "schema::issuer")]
     #[x_kube(validation = Rule::new("self == oldSelf")
@@ -186,11 +188,12 @@ pub struct IdentityProviderSpec {
         .reason(Reason::FieldValueForbidden))]
     pub issuer: String,
 
-    /// `Enforce`: the operator makes the identity provider hold to the grants, and ends what has ended.
+    /// `Enforce`: the operator makes the identity provider hold to the grants, and ends what has
+    /// ended.
     pub mode: Mode,
 
-    /// What happens to a client that holds more than its grants. `Explicit`: it is left alone until its
-    /// ClientIdentity says `adopt: true`. `Automatic`: the first live grant takes it over.
+    /// What happens to a client that holds more than its grants. `Explicit`: it is left alone until
+    /// its ClientIdentity says `adopt: true`. `Automatic`: the first live grant takes it over.
     #[serde(default)]
     pub adoption: Adoption,
 
@@ -198,20 +201,20 @@ pub struct IdentityProviderSpec {
     #[serde(flatten)]
     pub connection: Connection,
 
-    /// `true` permits `http://`: to a loopback address always, elsewhere only where the operator itself was
-    /// started with `--allow-insecure-http`.
+    /// `true` permits `http://`: to a loopback address always, elsewhere only where the operator
+    /// itself was started with `--allow-insecure-http`.
     #[serde(default, rename = "insecureHTTP")]
     pub insecure_http: bool,
 
-    /// Who may grant what, at most 64 rules. A grant passes if one rule matches in all that the rule names.
-    /// A ClusterIdentityProvider needs at least one; an IdentityProvider without any lets its own namespace
-    /// grant anything.
+    /// Who may grant what, at most 64 rules. A grant passes if one rule matches in all that the
+    /// rule names. A ClusterIdentityProvider needs at least one; an IdentityProvider without any
+    /// lets its own namespace grant anything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub allow: Vec<AllowRule>,
 
-    /// What decision points answer for a client that the operator never managed: `Allow` or `Deny`. Absent:
-    /// `Allow`, but `Deny` where anybody may register clients at the provider.
+    /// What decision points answer for a client that the operator never managed: `Allow` or `Deny`.
+    /// Absent: `Allow`, but `Deny` where anybody may register clients at the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmanaged_clients: Option<UnmanagedClients>,
 
@@ -219,13 +222,14 @@ pub struct IdentityProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 
-    /// How often the registrations of all clients are compared with their grants: `1s` to `1h`. Example: `60s`.
+    /// How often the registrations of all clients are compared with their grants: `1s` to `1h`.
+    /// Example: `60s`.
     #[serde(default = "drift_check_interval")]
     #[schemars(schema_with = "schema::drift_check_interval")]
     pub drift_check_interval: String,
 
-    /// How often every consent is compared with the grants, spread evenly over that time: `1s` to `30d`.
-    /// Example: `24h`.
+    /// How often every consent is compared with the grants, spread evenly over that time: `1s` to
+    /// `30d`. Example: `24h`.
     #[serde(default = "consent_sweep_interval")]
     #[schemars(schema_with = "schema::consent_sweep_interval")]
     pub consent_sweep_interval: String,
@@ -314,9 +318,10 @@ pub enum UnmanagedClients {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Connection {
-    /// Ory Hydra.
+    /// The connection to Ory Hydra.
     Hydra(HydraSpec),
-    /// A model in the operator's own memory.
+    /// An identity provider that exists only in the operator's memory, to try the operator without
+    /// one. Nothing is enforced.
     Memory(MemorySpec),
 }
 
@@ -329,16 +334,16 @@ pub struct HydraSpec {
     #[serde(rename = "adminURL")]
     #[schemars(schema_with = "schema::http_url")]
     pub admin_url: String,
-    /// `true` says that the network lets only the operator reach the admin API, which asks nobody for
-    /// credentials. Otherwise grants name SharedAdminAPI among what is not enforced.
+    /// `true` says that the network lets only the operator reach the admin API, which asks nobody
+    /// for credentials. Otherwise grants name SharedAdminAPI among what is not enforced.
     #[serde(default)]
     pub admin_fenced: bool,
     /// How Hydra proves itself when it calls the operator before it issues a token.
     pub token_hook: TokenHook,
     /// How the consent app proves itself when it asks the operator for a decision.
     pub consent: ConsentApp,
-    /// How long access tokens of managed clients live, `10s` to `1h`: the longest time that one can outlive
-    /// its grant where a resource server does not ask back. Example: `300s`.
+    /// How long access tokens of managed clients live, `10s` to `1h`: the longest time that one can
+    /// outlive its grant where a resource server does not ask back. Example: `300s`.
     #[serde(default = "access_token_lifetime")]
     #[schemars(schema_with = "schema::access_token_lifetime")]
     pub access_token_lifetime: String,
@@ -348,7 +353,8 @@ pub struct HydraSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenHook {
-    /// The Secret with the key that Hydra sends as `X-Api-Key`. Example: `{name: hydra-hook, key: key}`.
+    /// The Secret with the key that Hydra sends as `X-Api-Key`. Example: `{name: hydra-hook, key:
+    /// key}`.
     pub api_key_secret_ref: SecretKeyRef,
 }
 
@@ -361,16 +367,16 @@ pub struct ConsentApp {
     pub api_key_secret_ref: SecretKeyRef,
 }
 
-/// One key of a Secret, in the namespace of an IdentityProvider or, for a ClusterIdentityProvider, in that of
-/// the operator.
+/// One key of a Secret, in the namespace of an IdentityProvider or, for a ClusterIdentityProvider,
+/// in that of the operator.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SecretKeyRef {
-    /// The name of the Secret: in the same namespace for an IdentityProvider, in the operator's for a
-    /// ClusterIdentityProvider. Example: `hydra-hook`.
+    /// The name of the Secret: in the same namespace for an IdentityProvider, in the operator's for
+    /// a ClusterIdentityProvider. Example: `hydra-hook`.
     #[schemars(schema_with = "schema::object_name")]
     pub name: String,
     /// The key in the Secret's data. Example: `key`.
@@ -378,8 +384,8 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// An identity provider that exists only in the operator's memory, to try the operator without one. Nothing
-/// is enforced.
+/// An identity provider that exists only in the operator's memory, to try the operator without one.
+/// Nothing is enforced.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemorySpec {
@@ -442,22 +448,23 @@ pub struct MemoryConsent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowRule {
-    /// The namespaces whose grants may pass; absent: any. Tenants may be able to label their namespaces:
-    /// prefer the label that they cannot set. Example:
-    /// `{matchLabels: {kubernetes.io/metadata.name: finance}}`.
+    /// The namespaces whose grants may pass; absent: any. Tenants may be able to label their
+    /// namespaces: prefer the label that they cannot set. Example: `{matchLabels:
+    /// {kubernetes.io/metadata.name: finance}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceSelector>,
-    /// The clients, each exact or a prefix that ends in `*`, 1 to 64; absent: any. Example: `["finance-*"]`.
+    /// The clients, each exact or a prefix that ends in `*`, 1 to 64; absent: any. Example:
+    /// `["finance-*"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::client_patterns")]
     pub clients: Vec<String>,
-    /// The scopes, each exact or a prefix that ends in `*`, 1 to 128; absent: any. Every scope of a grant must
-    /// match. Example: `[openid, "transactions:*"]`.
+    /// The scopes, each exact or a prefix that ends in `*`, 1 to 128; absent: any. Every scope of a
+    /// grant must match. Example: `[openid, "transactions:*"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::scope_patterns")]
     pub scopes: Vec<String>,
-    /// The audiences, each exact or a prefix that ends in `*`, 1 to 64; absent: any. Every audience of a grant
-    /// must match. Example: `["https://ledger.example.com"]`.
+    /// The audiences, each exact or a prefix that ends in `*`, 1 to 64; absent: any. Every audience
+    /// of a grant must match. Example: `["https://ledger.example.com"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::audience_patterns")]
     pub audiences: Vec<String>,
@@ -465,13 +472,13 @@ pub struct AllowRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 3))]
     pub bases: Vec<Basis>,
-    /// The kinds of subject; absent: any. A rule that names kinds does not reach ClientOwn grants, which have no
-    /// subject. Example: `[User]`.
+    /// The kinds of subject; absent: any. A rule that names kinds does not reach ClientOwn grants,
+    /// which have no subject. Example: `[User]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 2))]
     pub subject_kinds: Vec<SubjectKind>,
-    /// The longest time to expiresAt, counted from now: a grant is refused while it is longer. Absent: any.
-    /// Example: `90d`.
+    /// The longest time to expiresAt, counted from now: a grant is refused while it is longer.
+    /// Absent: any. Example: `90d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub max_lifetime: Option<String>,
@@ -482,11 +489,13 @@ pub struct AllowRule {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct NamespaceSelector {
-    /// Labels that the namespace must have, at most 16. Example: `{kubernetes.io/metadata.name: finance}`.
+    /// Labels that the namespace must have, at most 16. Example: `{kubernetes.io/metadata.name:
+    /// finance}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::match_labels")]
     pub match_labels: BTreeMap<String, String>,
-    /// Requirements on labels, at most 16. Example: `[{key: tier, operator: In, values: [prod, staging]}]`.
+    /// Requirements on labels, at most 16. Example: `[{key: tier, operator: In, values: [prod,
+    /// staging]}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub match_expressions: Vec<LabelRequirement>,
@@ -502,8 +511,8 @@ pub struct LabelRequirement {
     /// The key of the label. Example: `tier`.
     #[schemars(schema_with = "schema::label_key")]
     pub key: String,
-    /// `In`: the label has one of the values. `NotIn`: it has none of them, or is missing. `Exists`: it is
-    /// there. `DoesNotExist`: it is missing.
+    /// `In`: the label has one of the values. `NotIn`: it has none of them, or is missing.
+    /// `Exists`: it is there. `DoesNotExist`: it is missing.
     pub operator: LabelOperator,
     /// The values for In and NotIn, at most 64. Example: `[prod, staging]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -526,7 +535,8 @@ pub enum LabelOperator {
     DoesNotExist,
 }
 
-/// How hard the provider may be driven. What ends authority skips the rate and keeps the concurrency.
+/// How hard the provider may be driven. What ends authority skips the rate and keeps the
+/// concurrency.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
@@ -548,7 +558,8 @@ pub struct IdentityProviderStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1))]
     pub observed_generation: Option<i64>,
-    /// What is so, is not so, or is not known: Ready, Reachable, Authenticated, Permitted, TokenHook.
+    /// What is so, is not so, or is not known: Ready, Reachable, Authenticated, Permitted,
+    /// TokenHook.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

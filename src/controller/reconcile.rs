@@ -58,8 +58,11 @@ struct Look {
 }
 
 async fn client(context: &Context, due: Due, memory: &mut Memory) {
-    let Due { key, grants, lane } = due;
+    let Due { key, mut grants, lane } = due;
     let view = context.world.view(&key);
+    // What was left unfinished is part of every look.
+    let unfinished = memory.grants.iter().filter(|(_, part)| part.since.is_some() || part.failures > 0);
+    grants.extend(unfinished.map(|(uid, _)| uid.clone()));
     let look = match connection(context, &view) {
         Ok(idp) => act(context, &key, &idp, &grants, lane, memory).await,
         Err(finding) => unreadable(view, finding),
@@ -363,7 +366,12 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             || plan::wants_finalizer(grant, standing)
     });
     let mut work = Vec::new();
+    let mut unread = BTreeSet::new();
     for (grant, standing) in concerned {
+        if finding == Finding::Exact && needs_reading(grant, standing, &seen) && !wanted.contains(&grant.uid) {
+            unread.insert(grant.uid.clone());
+            continue;
+        }
         let part = memory.grants.entry(grant.uid.clone()).or_default();
         let reading = reading(grant, &seen, now);
         let duty = plan.owes(&grant.uid);
@@ -393,6 +401,9 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         let progress = part.since.filter(|_| quiet).map(|s| s + WORTH_SAYING + Duration::from_millis(500));
         let next = [said.look, retry, progress].into_iter().flatten().min();
         work.push((entry, said, quiet, confirmed, next));
+    }
+    if !unread.is_empty() {
+        context.queue.push(Due { key: key.clone(), grants: unread, lane: Lane::Apply });
     }
     let writes = work.into_iter().map(|(entry, said, quiet, confirmed, next)| async move {
         let written = if said.release {
@@ -448,6 +459,14 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
     let present: BTreeSet<&Arc<str>> = standings.iter().map(|(g, _)| &g.uid).collect();
     memory.grants.retain(|uid, _| present.contains(uid));
     memory.track.grants.retain(|uid, _| present.contains(uid));
+}
+
+/// Whether nothing can be said of a grant before its subject's consents are read.
+fn needs_reading(grant: &Grant, standing: &Standing, seen: &Observation) -> bool {
+    match &grant.subject {
+        Subject::User(id) => *standing == Standing::Live && !seen.consents.contains_key(id),
+        Subject::Any | Subject::Own => false,
+    }
 }
 
 fn reading(grant: &Grant, seen: &Observation, now: Timestamp) -> Option<consent::Reading> {

@@ -150,6 +150,7 @@ fn terms(spec: &ClientGrantSpec) -> Result<Terms, String> {
             audiences: audiences.iter().cloned().collect(),
             grant_types: flows,
         },
+        first_scope: scopes.first().cloned().unwrap_or_default(),
         purpose: purpose.id.clone(),
         not_before,
         expires_at,

@@ -437,11 +437,11 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
         set_condition(list, Enforced, value, reason, &message, generation, now);
     }
     if let Ok(terms) = &facts.grant.terms {
-        let first = terms.authority.scopes.iter().next().unwrap_or_default();
+        let first = &terms.first_scope;
         let more = terms.authority.scopes.iter().count().saturating_sub(1);
         status.summary = Some(api::Summary {
             subject: facts.grant.subject.to_string(),
-            scopes: if more == 0 { first.to_owned() } else { format!("{first} +{more}") },
+            scopes: if more == 0 { first.clone() } else { format!("{first} +{more}") },
         });
         for at in [terms.not_before, Some(terms.expires_at)].into_iter().flatten().filter(|t| *t > now) {
             look = Some(look.map_or(at, |l| l.min(at)));

@@ -8,6 +8,8 @@
 //! - the `Link` header of the consent list loses rows: page tokens are our own;
 //! - a page token of the client list is an offset, so a deletion while paging hides an entry: a list
 //!   counts as complete only if every page told the same total and that many were read;
+//! - the consent challenge that an app holds is not the one that is listed and told to the hook; the
+//!   login challenge is the same everywhere;
 //! - an unknown route answers 404 too (as HTML): only a 404 with Hydra's JSON means "no such client".
 
 pub mod dialect;

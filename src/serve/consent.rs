@@ -117,8 +117,9 @@ fn granted(
     grant: &Grant,
 ) -> Response {
     let context = grant.terms.as_ref().ok().and_then(|terms| {
-        let dialect::ConsentRequest { challenge, scopes, audiences, .. } = request;
-        let context = dialect::make_context(challenge, grant, terms, scopes, audiences, hydra.keys())?;
+        let dialect::ConsentRequest { login, client, subject, scopes, audiences, .. } = request;
+        let flow = dialect::Flow { login, client, subject };
+        let context = dialect::make_context(&flow, grant, terms, scopes, audiences, hydra.keys())?;
         Some((context, &terms.purpose))
     });
     let Some((context, purpose)) = context else {

@@ -243,7 +243,7 @@ impl Bed {
 }
 
 /// The newest lines of a log.
-fn tail(log: &str) -> String {
+pub fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
 }

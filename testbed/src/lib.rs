@@ -1,4 +1,44 @@
-//! Test bed.
+//! The test bed of clientgrant: real servers without containers.
+//!
+//! It builds, starts, breaks and stops what the operator works with, so that tests, demonstration
+//! and benchmark run against real software: etcd, kube-apiserver, kube-controller-manager and
+//! kubectl, and Ory Hydra with its tokens, consents and token hook. Nothing here is needed to use
+//! the operator.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use clientgrant_testbed::{ControlPlane, Hydra, HydraOptions, Iproxy, Tools};
+//!
+//! let tools = Tools::find()?;
+//! let plane = ControlPlane::start(&tools).await?;
+//! let hydra = Hydra::start(&tools, HydraOptions::default()).await?;
+//! let proxy = Iproxy::start(hydra.admin_url())?;
+//! plane.kubectl(&["get", "namespaces"]).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | what | where |
+//! |---|---|
+//! | builds and finds the servers | [`Tools`] |
+//! | child processes that never outlive this one | [`Process`] |
+//! | files of a run, kept when something failed | [`RunDir`] |
+//! | a Kubernetes control plane, kubectl, users | [`ControlPlane`] |
+//! | Hydra and its admin API | [`Hydra`], [`HydraAdmin`] |
+//! | browser and login app | [`UserAgent`] |
+//! | consent apps, honest and not | [`ConsentApp`] |
+//! | a client at the token endpoint | [`OAuthClient`] |
+//! | counting, holding and breaking requests | [`Iproxy`] |
+//! | the operator under test | [`Operator`] |
+//! | all of it, wired together | [`bed::Bed`] |
+//!
+//! Everything listens on loopback only, on ports that it found free, and ends with the value that
+//! stands for it. A value in a `static` is never dropped: its processes and files go when the
+//! process ends.
+//!
+//! A failure is a panic to the test bed: then the path of the logs is printed and they stay.
+//! `TESTBED_KEEP=1` keeps them always.
+
 pub mod bed;
 mod certs;
 mod consent_app;
@@ -15,6 +55,7 @@ mod process;
 mod run_dir;
 mod tools;
 mod user_agent;
+
 pub use consent_app::{Answer, ConsentApp, DecisionEndpoint, Mutate, Produce, Said};
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use hydra::{Hydra, HydraOptions, Storage, TokenHook};

@@ -1,6 +1,9 @@
 //! The test bed on the command line.
 
+mod demo;
+
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -18,6 +21,15 @@ struct Arguments {
 enum Verb {
     /// Build every server that is missing; nothing is built twice.
     Tools,
+    /// Walk through the story on real servers, checking every step of it.
+    Demo {
+        /// The operator's program.
+        #[arg(long)]
+        operator: PathBuf,
+        /// Exit after the story instead of staying up.
+        #[arg(long, env = "ONCE", value_parser = clap::builder::FalseyValueParser::new())]
+        once: bool,
+    },
     /// Start a process that sleeps, print its id and wait: for the test that kills this one.
     #[command(hide = true)]
     Hold,
@@ -26,6 +38,12 @@ enum Verb {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Verb::Tools => tools(),
+        Verb::Demo { operator, once } => {
+            Tools::ensure()?;
+            tokio::runtime::Runtime::new()
+                .context("cannot start the runtime")?
+                .block_on(demo::run(operator, once))
+        }
         Verb::Hold => hold(),
     }
 }

@@ -238,20 +238,14 @@ fn check_go() -> Result<()> {
         .output()
         .map_err(|error| anyhow!("cannot run `go` ({error}). {WANTED}"))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let parts: Option<(u32, u32)> = text.strip_prefix("go").and_then(|version| {
-        let mut parts = version.split(['.', '-', ' ']);
-        let major = parts.next()?.parse().ok()?;
-        let minor = parts
-            .next()?
-            .trim_end_matches(|c: char| !c.is_ascii_digit());
-        let minor = minor
-            .split(|c: char| !c.is_ascii_digit())
-            .next()?
-            .parse()
-            .ok()?;
-        Some((major, minor))
-    });
-    match parts {
+    // `go1.26.8`, `go1.27rc1`; what follows the two numbers does not matter.
+    let mut numbers = text
+        .strip_prefix("go")
+        .unwrap_or_default()
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|number| number.parse::<u32>().ok());
+    let version = numbers.next().zip(numbers.next());
+    match version {
         Some(version) if version >= (1, 26) => Ok(()),
         Some(_) => bail!("found {text}. {WANTED}"),
         // A development build has no number; let it try.

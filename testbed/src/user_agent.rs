@@ -80,7 +80,8 @@ pub struct AuthOutcome {
     pub returned: bool,
     /// What the operator said to the consent app.
     pub decision: Option<Said>,
-    /// The challenge of the consent request.
+    /// The challenge that the consent app gets: a long one, which appears in no list. Token hook and
+    /// list of consents name the same consent by a short one; `login_challenge` is in both.
     pub consent_challenge: Option<String>,
     /// The consent request as Hydra showed it to the app.
     pub consent_request: Option<Value>,

@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clientgrant_testbed::{
-    AuthRequest, ClientAuth, ConsentApp, ControlPlane, Hydra, HydraOptions, Process, RunDir,
-    TokenHook, UserAgent, free_port,
+    AuthRequest, ClientAuth, ConsentApp, ControlPlane, Hydra, HydraOptions, Operator,
+    OperatorOptions, Process, RunDir, TokenHook, UserAgent, free_port,
 };
 use common::{Hook, REDIRECT, client, sqlite_hydra, tools};
+use serde_json::json;
 
 const CONFIG_MAP: &str = "
 apiVersion: v1
@@ -178,7 +179,7 @@ async fn whole_flow_with_refresh_and_revocation() {
     let browser = UserAgent::new(&hydra).unwrap();
     let request = AuthRequest::new("shop", REDIRECT, "offline_access read write", "ann");
     let blind = ConsentApp::blind(
-        |asked| serde_json::json!({ "grant_scope": ["offline_access", "read"], "context": { "asked": asked["requested_scope"] } }),
+        |asked| json!({ "grant_scope": ["offline_access", "read"], "context": { "asked": asked["requested_scope"] } }),
     );
     let outcome = browser.authorize(&request, &blind).await.unwrap();
     assert!(outcome.returned && !outcome.login_skip && !outcome.consent_skip);
@@ -203,9 +204,10 @@ async fn whole_flow_with_refresh_and_revocation() {
 
     let listed = hydra.admin().list_consents("ann").await.unwrap();
     assert_eq!(listed.len(), 1);
+    let asked = outcome.consent_request.as_ref().unwrap();
     assert_eq!(
-        listed[0]["consent_request"]["challenge"],
-        *outcome.consent_challenge.as_ref().unwrap()
+        listed[0]["consent_request"]["login_challenge"],
+        asked["login_challenge"]
     );
     assert_eq!(listed[0]["context"]["asked"][2], "write");
     hydra.admin().revoke_pair("ann", "shop").await.unwrap();
@@ -226,6 +228,68 @@ async fn whole_flow_with_refresh_and_revocation() {
     };
     let failed = browser.authorize(&none, &blind).await.unwrap();
     assert_eq!(failed.error(), Some("login_required"));
+}
+
+#[tokio::test]
+async fn a_consent_challenge_serves_once() {
+    let hydra = Hydra::start(&tools(), HydraOptions::default())
+        .await
+        .unwrap();
+    client(&hydra, "shop").await;
+    let browser = UserAgent::new(&hydra).unwrap();
+    let request = AuthRequest::new("shop", REDIRECT, "read write", "ann");
+    let open = browser.open(&request).await.unwrap();
+    let narrow = ConsentApp::blind(|_| json!({ "grant_scope": ["read"] }));
+    let first = browser
+        .consent(&request, open.clone(), &narrow)
+        .await
+        .unwrap();
+    assert!(first.code().is_some());
+    let second = browser
+        .consent(&request, open, &ConsentApp::grant_all())
+        .await
+        .unwrap();
+    assert_eq!(second.error(), Some("access_denied"));
+    let listed = hydra.admin().list_consents("ann").await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["grant_scope"], json!(["read"]));
+}
+
+#[test]
+fn a_missing_tool_is_an_error_that_says_what_to_do() {
+    let output = Command::new(env!("CARGO_BIN_EXE_testbed"))
+        .arg("hold")
+        .env("XDG_CACHE_HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("run `make tools`"));
+}
+
+#[tokio::test]
+async fn operator_log_is_followed_over_a_restart() {
+    // Not an operator: it refuses `run` and ends, which is enough for the log.
+    let binary = env!("CARGO_BIN_EXE_testbed").into();
+    let options = OperatorOptions {
+        binary,
+        ..OperatorOptions::default()
+    };
+    let mut operator = Operator::start(options).unwrap();
+    let limit = Duration::from_secs(5);
+    operator
+        .wait_log("unrecognized subcommand", limit)
+        .await
+        .unwrap();
+    operator.restart().unwrap();
+    let line = operator
+        .wait_log("unrecognized subcommand", limit)
+        .await
+        .unwrap();
+    assert!(line.contains("'run'"), "{line}");
+    let error = operator.wait_log("no such line", limit).await.unwrap_err();
+    assert!(format!("{error:#}").contains("ended"), "{error:#}");
+    assert!(operator.ready(limit).await.is_err());
+    assert_eq!(operator.log().matches("unrecognized").count(), 2);
 }
 
 #[tokio::test]

@@ -33,7 +33,8 @@ async fn real_answers_look_like_the_fixtures() {
         .await
         .unwrap();
     assert_eq!(issued.status, 200, "{issued:?}");
-    check("hook-authorization_code", &one(hook.take()));
+    let at_code = one(hook.take());
+    check("hook-authorization_code", &at_code);
     let fresh = client
         .refresh(issued.refresh_token().unwrap())
         .await
@@ -88,28 +89,30 @@ fn plain(name: Option<&str>, value: &Value) -> Value {
     }
 }
 
+/// Long challenges are sealed by Hydra, short ones (UUIDs) name a consent in hook and list.
 fn stand_in(name: &str, text: &str) -> String {
-    match name {
-        "challenge" | "consent_challenge" => "a-consent-challenge".to_owned(),
-        "login_challenge" => "a-login-challenge".to_owned(),
-        "sid" | "login_session_id" => "11111111-2222-4333-8444-555555555555".to_owned(),
-        "code"
-        | "refresh_token"
-        | "access_token"
-        | "client_secret"
-        | "registration_access_token" => {
-            format!("a-{}", name.replace('_', "-"))
-        }
-        _ => without_port(text),
-    }
+    let stand_in = match name {
+        _ if text.is_empty() => "",
+        "challenge" | "consent_challenge" if text.len() > 36 => "a-long-consent-challenge",
+        "challenge" | "consent_challenge" => "22222222-2222-4222-8222-222222222222",
+        "login_challenge" => "33333333333343338333333333333333",
+        "sid" | "login_session_id" => "11111111-1111-4111-8111-111111111111",
+        "kid" => "44444444-4444-4444-8444-444444444444",
+        "client_secret" | "registration_access_token" => "a-secret",
+        _ => return without_port(text),
+    };
+    stand_in.to_owned()
 }
 
-/// Ports of 127.0.0.1 become 4444, Hydra's own.
+/// The free ports of the test bed become 4444, Hydra's own.
 fn without_port(text: &str) -> String {
     let Some((head, tail)) = text.split_once("127.0.0.1:") else {
         return text.to_owned();
     };
     let rest = tail.trim_start_matches(|c: char| c.is_ascii_digit());
+    if tail.len() - rest.len() < 5 {
+        return text.to_owned();
+    }
     format!("{head}127.0.0.1:4444{rest}")
 }
 

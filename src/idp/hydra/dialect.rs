@@ -135,7 +135,12 @@ pub fn consent(entry: &Value, keys: &Keys) -> Option<(Pair, Consent)> {
     let challenge = request.get("challenge").and_then(Value::as_str).unwrap_or_default().to_owned();
     let scopes: Scopes = strings(entry, "grant_scope").into_iter().collect();
     let audiences: Audiences = strings(entry, "grant_access_token_audience").into_iter().collect();
-    let context = entry.get("context").and_then(|c| context(c, &challenge, &scopes, &audiences, keys));
+    let flow = Flow {
+        login: request.get("login_challenge").and_then(Value::as_str).unwrap_or_default(),
+        client: &client,
+        subject: &subject,
+    };
+    let context = entry.get("context").and_then(|c| context(c, &flow, &scopes, &audiences, keys));
     let consent = Consent {
         challenge,
         scopes,
@@ -147,14 +152,26 @@ pub fn consent(entry: &Value, keys: &Keys) -> Option<(Pair, Consent)> {
     Some((Pair { client, subject }, consent))
 }
 
-fn context(value: &Value, challenge: &str, scopes: &Scopes, audiences: &Audiences, keys: &Keys) -> Option<Context> {
+/// The authorization flow that a proof is bound to. The challenge that a consent app holds is not the
+/// one that Hydra lists later; the login challenge behind it is the same in both places.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow<'a> {
+    /// `login_challenge`, one for each flow.
+    pub login: &'a str,
+    /// `client_id`.
+    pub client: &'a str,
+    /// The internal subject.
+    pub subject: &'a str,
+}
+
+fn context(value: &Value, flow: &Flow<'_>, scopes: &Scopes, audiences: &Audiences, keys: &Keys) -> Option<Context> {
     let text = |field: &str| value.get(field).and_then(Value::as_str);
     let grant = text("grant")?.to_owned();
     let purpose = text("purpose").unwrap_or_default().to_owned();
     let end = text("expiresAt").unwrap_or_default();
-    let message = proof_message(challenge, &grant, &purpose, end, scopes, audiences);
+    let message = proof_message(flow, &grant, &purpose, end, scopes, audiences);
     let proof = text("proof").and_then(unhex);
-    let genuine = proof.is_some_and(|proof| {
+    let genuine = !flow.login.is_empty() && proof.is_some_and(|proof| {
         keys.consent.iter().any(|key| hmac::verify(&proof_key(key), &message, &proof).is_ok())
     });
     // An end that cannot be read is one that has passed.
@@ -165,7 +182,7 @@ fn context(value: &Value, challenge: &str, scopes: &Scopes, audiences: &Audience
 /// The context that the consent app passes on unread.
 #[must_use]
 pub fn make_context(
-    challenge: &str,
+    flow: &Flow<'_>,
     grant: &Grant,
     terms: &Terms,
     scopes: &Scopes,
@@ -173,7 +190,7 @@ pub fn make_context(
     keys: &Keys,
 ) -> Option<Value> {
     let end = instant::format(terms.expires_at);
-    let message = proof_message(challenge, &grant.uid, &terms.purpose, &end, scopes, audiences);
+    let message = proof_message(flow, &grant.uid, &terms.purpose, &end, scopes, audiences);
     let proof = hmac::sign(&proof_key(keys.consent.first()?), &message);
     Some(json!({
         "grant": &*grant.uid,
@@ -194,7 +211,7 @@ fn proof_key(key: &SecretString) -> hmac::Key {
 
 /// Each part with its length, so that no two different contents read alike.
 fn proof_message(
-    challenge: &str,
+    flow: &Flow<'_>,
     grant: &str,
     purpose: &str,
     end: &str,
@@ -206,7 +223,7 @@ fn proof_message(
         message.extend_from_slice(&(part.len() as u64).to_be_bytes());
         message.extend_from_slice(part.as_bytes());
     };
-    [challenge, grant, purpose, end].into_iter().for_each(&mut put);
+    [flow.login, flow.client, flow.subject, grant, purpose, end].into_iter().for_each(&mut put);
     put(&scopes.iter().count().to_string());
     scopes.iter().for_each(&mut put);
     audiences.iter().for_each(&mut put);
@@ -227,8 +244,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 /// A consent request that waits for its app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsentRequest {
-    /// Its name.
-    pub challenge: String,
+    /// The login behind it: what the flow is called here and in the list of consents.
+    pub login: String,
     /// `client_id`.
     pub client: String,
     /// `client_name`, for the app to show.
@@ -248,7 +265,7 @@ pub struct ConsentRequest {
 pub fn consent_request(value: &Value) -> Option<ConsentRequest> {
     let client = value.get("client")?;
     Some(ConsentRequest {
-        challenge: value.get("challenge")?.as_str()?.to_owned(),
+        login: value.get("login_challenge")?.as_str().filter(|l| !l.is_empty())?.to_owned(),
         client: client.get("client_id")?.as_str()?.to_owned(),
         client_name: client.get("client_name").and_then(Value::as_str).unwrap_or_default().to_owned(),
         subject: value.get("subject")?.as_str()?.to_owned(),
