@@ -28,7 +28,7 @@ pub struct Config {
     #[arg(long, env = "CLIENTGRANT_CLUSTER_ID")]
     pub cluster_id: Option<String>,
     /// How many clients are worked on at once.
-    #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
     /// Log lines as text or as JSON.
     #[arg(long, env = "CLIENTGRANT_LOG_FORMAT", default_value = "text")]

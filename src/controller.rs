@@ -12,6 +12,8 @@ pub mod watch;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use crate::config::Config;
 use crate::grant::ClientKey;
 use crate::grant::plan::Track;
@@ -30,8 +32,13 @@ pub struct Context {
     pub config: Config,
     /// This cluster's mark at IdPs.
     pub cluster: String,
+    /// Writes to the API server at once.
+    writes: Semaphore,
     memory: Mutex<HashMap<ClientKey, Memory>>,
 }
+
+/// More writes at once only make the API server slower.
+const WRITES: usize = 32;
 
 /// What is remembered about a client between two looks.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +74,7 @@ impl Context {
             kube,
             config,
             cluster,
+            writes: Semaphore::new(WRITES),
             memory: Mutex::default(),
         }
     }

@@ -40,6 +40,8 @@ async fn sent(
     entry: &Entry,
     work: impl Future<Output = Result<ClientGrant, kube::Error>>,
 ) -> Written {
+    // A closed semaphore means that the process is ending.
+    let Ok(_place) = context.writes.acquire().await else { return Written::Failed };
     match tokio::time::timeout(DEADLINE, work).await {
         Ok(Ok(object)) => {
             context.world.fed_back(&object);

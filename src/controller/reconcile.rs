@@ -228,38 +228,14 @@ async fn prepare(
         let written = publish::finalizer(context, &entry, true).await;
         (written != Written::Stored).then(|| grant.uid.clone())
     });
-    let bare = together(finalizers.collect(), AT_ONCE).await;
-    if bare.iter().any(Option::is_some) {
-        // The ceiling is a union: without this grant's finalizer it must not be widened for it.
-        return Err(Fault::retry("a finalizer could not be written"));
+    let bare: Vec<Arc<str>> = together(finalizers.collect(), AT_ONCE).await.into_iter().flatten().collect();
+    if !bare.is_empty() {
+        // The ceiling is a union: it must not be widened for a grant without finalizer. What ends, ends.
+        plan.steps.retain(|step| *step != Step::SetRegistration);
+        plan.adopt = None;
+        faults.extend(bare.into_iter().map(|uid| (uid, Fault::retry("the finalizer could not be written"))));
     }
-
-    let now = clock::now();
-    let intents = plan.intents.iter().filter_map(|(uid, cause)| Some((view.grant(uid)?, *cause)));
-    let intents = intents.map(|(grant, cause)| async move {
-        let entry = context.world.entry(&grant.name)?;
-        let mut status = entry.status.as_deref().cloned().unwrap_or_default();
-        status.revocation = Some(verdict::requested(cause, now));
-        let work = publish::status(context, &entry, &status);
-        let written = match cause {
-            RevocationCause::Narrowed => work.await,
-            // The date does not wait for the API server.
-            _ => tokio::time::timeout(INTENT, work).await.unwrap_or(Written::Failed),
-        };
-        (written != Written::Stored && cause == RevocationCause::Narrowed).then(|| grant.uid.clone())
-    });
-    let unwritten = together(intents.collect(), AT_ONCE * 4).await;
-    for uid in unwritten.into_iter().flatten() {
-        // Without the intent a crash would let the subject's consent look removed by somebody else.
-        // Decision points refuse the old chain meanwhile.
-        plan.steps.retain(|step| match step {
-            Step::RevokePair { warrant, .. } | Step::RevokeClientTokens { warrant } => {
-                *warrant != Warrant::Asked(uid.clone())
-            }
-            Step::SetRegistration => true,
-        });
-        faults.push((uid, Fault::retry("the intent to revoke could not be written")));
-    }
+    intents(context, view, plan, faults).await;
 
     if let Some(before) = &plan.adopt {
         let issuer = view.provider.as_ref().map(|p| p.issuer.clone()).unwrap_or_default();
@@ -270,6 +246,37 @@ async fn prepare(
         tracing::info!(client = %view.key.client, provider = %view.key.provider, "client adopted");
     }
     Ok(())
+}
+
+/// Writes down that we ourselves are about to revoke.
+///
+/// A narrower grant waits for it: without it a crash would let the subject's consent look removed by
+/// somebody else. What a person ended waits a moment; what the date ended does not wait at all, its
+/// status follows.
+async fn intents(context: &Context, view: &ClientView, plan: &mut Plan, faults: &mut Vec<(Arc<str>, Fault)>) {
+    let now = clock::now();
+    let of = |narrowed: bool| {
+        let intents = plan.intents.iter().filter_map(|(uid, cause)| Some((view.grant(uid)?, *cause)));
+        let some = intents.filter(move |(_, cause)| (*cause == RevocationCause::Narrowed) == narrowed);
+        let writes = some.map(|(grant, cause)| async move {
+            let entry = context.world.entry(&grant.name)?;
+            let mut status = entry.status.as_deref().cloned().unwrap_or_default();
+            status.revocation = Some(verdict::requested(cause, now));
+            let written = publish::status(context, &entry, &status).await;
+            (written != Written::Stored).then(|| grant.uid.clone())
+        });
+        together(writes.collect(), AT_ONCE * 2)
+    };
+    _ = tokio::time::timeout(INTENT, of(false)).await;
+    for uid in of(true).await.into_iter().flatten() {
+        plan.steps.retain(|step| match step {
+            Step::RevokePair { warrant, .. } | Step::RevokeClientTokens { warrant } => {
+                *warrant != Warrant::Asked(uid.clone())
+            }
+            Step::SetRegistration => true,
+        });
+        faults.push((uid, Fault::retry("the intent to revoke could not be written")));
+    }
 }
 
 /// Carries out the steps in order; pairs go together. A pair that fails does not fail its neighbours.

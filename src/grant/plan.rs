@@ -322,7 +322,10 @@ fn revocations(
         let Some(duty) = duty(grant, standing, seen, now) else { continue };
         let passes = track.grants.get(&grant.uid).copied().unwrap_or_default();
         let again = passes.second.is_some() && still_listed(grant, standing, seen, now);
-        if grant.carried.revocation.is_none_or(|r| r.confirmed_at.is_some()) {
+        // The date waits for no write, and what it ended is told by the date itself.
+        let told = duty.cause == RevocationCause::Expired
+            || grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_none());
+        if !told {
             plan.intents.push((grant.uid.clone(), duty.cause));
         }
         let warrant = Warrant::Asked(grant.uid.clone());

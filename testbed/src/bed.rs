@@ -59,6 +59,8 @@ pub struct Bed {
     pub operator: Operator,
     /// Between the operator and Hydra's admin API.
     pub proxy: Iproxy,
+    /// Between Hydra and the operator's token hook.
+    pub hooks: Iproxy,
     /// The IdP.
     pub hydra: Hydra,
     /// The Kubernetes API.
@@ -71,8 +73,9 @@ impl Bed {
     pub async fn start(options: BedOptions) -> Result<Self> {
         let tools = Tools::find()?;
         let decision_port = free_port()?;
+        let hooks = Iproxy::start(&format!("http://127.0.0.1:{decision_port}"))?;
         let hook = TokenHook {
-            url: format!("http://127.0.0.1:{decision_port}/hydra/token-hook/corp"),
+            url: format!("{}/hydra/token-hook/corp", hooks.url()),
             api_key: HOOK_KEY.to_owned(),
         };
         let hydra = HydraOptions { token_hook: Some(hook), storage: options.storage, ..HydraOptions::default() };
@@ -93,7 +96,7 @@ impl Bed {
             kubeconfig: Some(kubeconfig),
             decision_port: Some(decision_port),
         })?;
-        let bed = Self { operator, proxy, hydra, plane, api };
+        let bed = Self { operator, proxy, hooks, hydra, plane, api };
         if options.operator {
             bed.ready().await?;
         } else {

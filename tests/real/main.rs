@@ -3,5 +3,8 @@
 //! Each test has a control plane, a Hydra and an operator of its own; one runs at a time, because many
 //! promises are about seconds and the machine may be small.
 
+mod ends;
+mod exactness;
 mod first;
+mod removed;
 mod support;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clientgrant_testbed::bed::{Bed, BedOptions};
+use clientgrant_testbed::bed::{Bed, BedOptions, CALLBACK};
+use clientgrant_testbed::{AuthRequest, OAuthClient};
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -65,4 +66,36 @@ pub fn strings(value: &Value) -> Vec<String> {
         value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect();
     list.sort();
     list
+}
+
+/// An access and a refresh token, won by the subject's honest consent.
+pub struct Chain {
+    /// The access token.
+    pub access: String,
+    /// The refresh token.
+    pub refresh: String,
+}
+
+/// Logs `subject` in and takes the honest way to tokens.
+pub async fn chain(bed: &Bed, client: &OAuthClient, subject: &str, scope: &str) -> Chain {
+    let browser = bed.browser().expect("a browser");
+    let request = AuthRequest::new(client.id(), CALLBACK, scope, subject);
+    let outcome = browser.authorize(&request, &bed.honest()).await.expect("an authorization");
+    let code = outcome.code().unwrap_or_else(|| panic!("no code: {:?} {:?}", outcome.params, outcome.decision));
+    let token = client.exchange_code(code, CALLBACK).await.expect("an answer");
+    let tokens = token.access_token().zip(token.refresh_token());
+    let (access, refresh) = tokens.unwrap_or_else(|| panic!("no tokens: {}\n{}", token.json, bed.operator.log()));
+    Chain { access: access.to_owned(), refresh: refresh.to_owned() }
+}
+
+/// Whether introspection calls a token active.
+pub async fn active(bed: &Bed, token: &str) -> bool {
+    bed.hydra.admin().is_active(token).await.expect("introspection")
+}
+
+/// Median and 99th percentile.
+pub fn percentiles(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    (at(0.5), at(0.99))
 }

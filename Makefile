@@ -1,0 +1,39 @@
+# `make` lists what there is. Nothing here needs root, a container or a cluster.
+
+CARGO ?= cargo
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+FUZZ_CASES = $(or $(CLIENTGRANT_FUZZ_CASES),1000000)
+
+.DEFAULT_GOAL := help
+.PHONY: help build tools demo test fuzz generate lint
+export ONCE
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+build: ## Build the operator and the test bed
+	$(CARGO) build --workspace
+
+tools: build ## Build the real servers that tests and demo run on; nothing is built twice
+	$(TARGET)/debug/testbed tools
+
+demo: build ## Walk through the story on real servers, then stay up (ONCE=1: exit after the story)
+	$(TARGET)/debug/testbed demo --operator $(TARGET)/debug/clientgrant
+
+test: tools ## Run every test, those on real servers included
+	$(CARGO) test --workspace
+
+fuzz: ## Run the generated cases of the pure core, a million of each (CLIENTGRANT_FUZZ_CASES)
+	CLIENTGRANT_FUZZ_CASES=$(FUZZ_CASES) $(CARGO) test --release --package clientgrant --test pure fuzz
+
+generate: ## Write the custom resource definitions in crds/ anew
+	$(CARGO) run -- crds --directory crds
+
+lint: ## Check format, lints, documentation, generated files, licences and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(CARGO) run -- crds --directory "$$dir" && \
+	{ diff -ru crds "$$dir" || { echo 'crds/ is out of date: run `make generate`' >&2; exit 1; }; }
+	$(CARGO) deny check bans licenses sources
