@@ -11,7 +11,7 @@ use crate::api::{ClientGrant, ClientGrantStatus};
 use crate::grant::standing::{self, Standing};
 use crate::grant::{
     ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject, Timestamp,
-    parse, plan, verdict,
+    backoff, parse, plan, verdict,
 };
 use crate::idp::{Idp, Permit};
 
@@ -444,20 +444,22 @@ impl World {
         keys.into_iter().map(|key| inner.everything_due(key, lane)).collect()
     }
 
-    /// When each grant changes by the clock alone, for the timers.
+    /// When each grant is to be looked at after a start: when it changes by the clock alone, and once
+    /// within the consent sweep, spread evenly.
     #[must_use]
-    pub fn instants(&self, now: Timestamp) -> Vec<(ClientKey, Arc<str>, Timestamp)> {
+    pub fn looks(&self, now: Timestamp) -> Vec<(ClientKey, Arc<str>, Timestamp, Lane)> {
         let inner = self.read();
-        let ahead = |t: &Timestamp| *t > now;
-        inner
-            .grants
-            .values()
-            .filter_map(|e| {
-                let terms = e.grant.terms.as_ref().ok()?;
-                let at = [terms.not_before, Some(terms.expires_at)].into_iter().flatten().filter(ahead).min()?;
-                Some((e.key.clone(), e.grant.uid.clone(), at))
-            })
-            .collect()
+        let of = |entry: &Entry| {
+            let terms = entry.grant.terms.as_ref().ok()?;
+            let sweep = inner.providers.get(&entry.key.provider).map(|p| p.view.consent_sweep);
+            let sweep = sweep.filter(|_| matches!(entry.grant.subject, Subject::User(_)) && terms.expires_at > now);
+            let sweep = sweep.map(|s| (now + s.mul_f64(backoff::fraction(&entry.grant.uid)), Lane::Drift));
+            let clock = [terms.not_before, Some(terms.expires_at)].into_iter().flatten().filter(|t| *t > now);
+            let clock = clock.min().map(|at| (at, Lane::End));
+            let (at, lane) = [sweep, clock].into_iter().flatten().min()?;
+            Some((entry.key.clone(), entry.grant.uid.clone(), at, lane))
+        };
+        inner.grants.values().filter_map(of).collect()
     }
 }
 

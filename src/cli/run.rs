@@ -78,6 +78,9 @@ async fn begin(context: Arc<Context>) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let now = clock::now();
+    for (key, part, at, lane) in context.world.looks(now) {
+        context.queue.at(&key, part, at, lane);
+    }
     let dues = context.world.unsettled(None, now);
     let overdue = dues.iter().filter(|d| d.lane == crate::world::Lane::End).count();
     tracing::info!(due = dues.len(), overdue, "everything has been read");

@@ -1,5 +1,6 @@
 //! The test bed on the command line.
 
+mod bench;
 mod demo;
 
 use std::io::Write as _;
@@ -30,6 +31,12 @@ enum Verb {
         #[arg(long, env = "ONCE", value_parser = clap::builder::FalseyValueParser::new())]
         once: bool,
     },
+    /// Measure latencies, memory and size, and print them.
+    Bench {
+        /// The operator's program; a release build.
+        #[arg(long)]
+        operator: PathBuf,
+    },
     /// Start a process that sleeps, print its id and wait: for the test that kills this one.
     #[command(hide = true)]
     Hold,
@@ -43,6 +50,12 @@ fn main() -> Result<()> {
             tokio::runtime::Runtime::new()
                 .context("cannot start the runtime")?
                 .block_on(demo::run(operator, once))
+        }
+        Verb::Bench { operator } => {
+            Tools::ensure()?;
+            tokio::runtime::Runtime::new()
+                .context("cannot start the runtime")?
+                .block_on(bench::run(operator))
         }
         Verb::Hold => hold(),
     }

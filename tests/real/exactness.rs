@@ -216,12 +216,213 @@ async fn only_the_declared_grant_types_give_tokens() {
 
     for client in [&both, &code] {
         let token = client.client_credentials("", "").await.unwrap();
-        assert_eq!(token.error(), Some("unauthorized_client"), "{}", token.json);
+        assert_eq!(token.error(), Some("access_denied"), "{}", token.json);
     }
+    careless_hook(&bed);
+    for client in [&both, &code] {
+        let token = client.client_credentials("", "").await.unwrap();
+        assert_eq!(token.error(), Some("unauthorized_client"), "the registration refuses it as well: {}", token.json);
+    }
+    bed.hooks.clear_rule();
     assert!(batch.client_credentials("ledger:read", "").await.unwrap().access_token().is_some());
     let outcome = ask(&bed, "batch", "ann", "ledger:read", "", &bed.honest()).await;
     assert_eq!(refused(&outcome), "NoGrant", "the code flow of a client that acts for itself");
     let outcome = ask(&bed, "batch", "ann", "ledger:read", "", &ConsentApp::grant_all()).await;
     let token = batch.exchange_code(outcome.code().unwrap_or_default(), CALLBACK).await.unwrap();
     assert!(token.access_token().is_none(), "{}", token.json);
+}
+
+/// What the authorization endpoint itself hands out: tokens, or a way to them.
+fn handed_out(outcome: &AuthOutcome) -> Vec<&str> {
+    ["access_token", "id_token", "code"].into_iter().filter(|name| outcome.params.contains_key(*name)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn implicit_and_hybrid_responses_end_with_the_adoption() {
+    let bed = bed().await;
+    let kinds = ["token", "id_token", "code token", "code id_token"];
+    let registration = json!({
+        "scope": SCOPE,
+        "grant_types": ["authorization_code", "refresh_token", "implicit"],
+        "response_types": ["code", "token", "id_token", "code token", "code id_token"],
+    });
+    bed.client(CLIENT, registration).await.unwrap();
+    let flow = async |kind: &str| {
+        let mut request = AuthRequest::new(CLIENT, CALLBACK, "openid transactions:read", "ann");
+        request.response_type = kind.to_owned();
+        request.extra = vec![("nonce".into(), "a-nonce-of-the-test".into())];
+        bed.browser().unwrap().authorize(&request, &ConsentApp::grant_all()).await.unwrap()
+    };
+    let mut before = Vec::new();
+    for kind in kinds {
+        let outcome = flow(kind).await;
+        assert!(!handed_out(&outcome).is_empty(), "positive control: {kind} gives something: {:?}", outcome.params);
+        before.extend(outcome.access_token().map(str::to_owned));
+    }
+    assert!(bed.hooks.requests().is_empty(), "Hydra does not ask the hook about any of them");
+    assert_eq!(before.len(), 2);
+    for token in &before {
+        assert!(active(&bed, token).await, "positive control");
+    }
+
+    granted(&bed, "ann", user("ann", json!({}))).await;
+    for kind in kinds {
+        let outcome = flow(kind).await;
+        assert_eq!(outcome.error(), Some("unsupported_response_type"), "{kind}: {:?}", outcome.params);
+        assert!(handed_out(&outcome).is_empty(), "{kind}: {:?}", outcome.params);
+    }
+    for token in &before {
+        assert!(!active(&bed, token).await, "what was handed out before the adoption has ended");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_without_any_scope_gives_nothing_outside_a_grant() {
+    let bed = bed().await;
+    let all = json!({"scope": SCOPE, "grant_types": ["authorization_code", "refresh_token", "client_credentials"]});
+    let loner = bed.client("loner", all.clone()).await.unwrap();
+    let users = bed.client(CLIENT, all.clone()).await.unwrap();
+    let batch = bed.client("batch", all).await.unwrap();
+    careless_hook(&bed);
+    let token = loner.client_credentials("", "").await.unwrap();
+    let bare = token.access_token().expect("positive control: a token without scopes is a token");
+    assert!(active(&bed, bare).await && token.scopes().is_empty());
+    let token = redeem(&bed, &loner, "ann", "", "", &ConsentApp::grant_all()).await;
+    assert!(token.access_token().is_some(), "positive control: likewise by the code flow");
+    bed.hooks.clear_rule();
+
+    for round in ["no grant at all", "grants of other clients only"] {
+        let token = loner.client_credentials("", "").await.unwrap();
+        assert_eq!(token.error(), Some("access_denied"), "{round}: {}", token.json);
+        let token = redeem(&bed, &loner, "ann", "", "", &ConsentApp::grant_all()).await;
+        assert_eq!(token.error(), Some("access_denied"), "{round}: {}", token.json);
+        if round.starts_with("no") {
+            granted(&bed, "ann", user("ann", json!({}))).await;
+            granted(&bed, "own", own("batch", json!({}))).await;
+        }
+    }
+    let token = users.client_credentials("", "").await.unwrap();
+    assert_eq!(token.error(), Some("access_denied"), "a User grant is none for the client itself: {}", token.json);
+    assert_eq!(refused(&ask(&bed, CLIENT, "eve", "", "", &bed.honest()).await), "NoGrant");
+    let token = redeem(&bed, &users, "eve", "", "", &ConsentApp::grant_all()).await;
+    assert_eq!(token.error(), Some("access_denied"), "{}", token.json);
+    let token = batch.client_credentials("", "").await.unwrap();
+    assert!(token.access_token().is_some() && token.scopes().is_empty(), "inside its grant: {}", token.json);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrowed_grant_stays_narrow_for_old_tokens_and_a_renewed_one_needs_a_new_consent() {
+    let bed = bed().await;
+    let client = bed.client(CLIENT, json!({"scope": SCOPE})).await.unwrap();
+    let end = ahead(14);
+    granted(&bed, "ann", user("ann", json!({}))).await;
+    granted(&bed, "bob", user("bob", json!({"expiresAt": end}))).await;
+    let bobs = chain(&bed, &client, "bob", SCOPE).await;
+    bed.reason("finance", "bob", "Granted").await.unwrap();
+
+    // Narrowed and widened: the consent was for what Git took away in between.
+    let old = chain(&bed, &client, "ann", SCOPE).await;
+    let grant = bed.reason("finance", "ann", "Granted").await.unwrap();
+    let since = grant["status"]["observed"]["consentSince"].clone();
+    assert!(since.is_string() && active(&bed, &old.access).await, "positive control");
+    for scopes in [json!(["openid", "offline_access"]), json!(["openid", "offline_access", "transactions:read"])] {
+        bed.grant("finance", "ann", user("ann", json!({"scopes": scopes}))).await.unwrap();
+        bed.reason("finance", "ann", "AwaitingConsent").await.unwrap();
+        assert!(!active(&bed, &old.access).await, "{scopes}");
+        let token = client.refresh(&old.refresh).await.unwrap();
+        assert!(token.access_token().is_none(), "{scopes}: {}", token.json);
+    }
+    let new = chain(&bed, &client, "ann", SCOPE).await;
+    bed.reason("finance", "ann", "Granted").await.unwrap();
+    assert!(active(&bed, &new.access).await && client.refresh(&new.refresh).await.unwrap().access_token().is_some());
+    assert!(client.refresh(&old.refresh).await.unwrap().access_token().is_none(), "the old chain stays dead");
+
+    // Renewed: what was consented until the old date ends there.
+    let later = ahead(3600);
+    bed.grant("finance", "bob", user("bob", json!({"expiresAt": later}))).await.unwrap();
+    let grant = bed.reason("finance", "bob", "Granted").await.unwrap();
+    assert_eq!(grant["status"]["effective"]["expiresAt"], *end, "only until then there is a consent");
+    let renewed = client.refresh(&bobs.refresh).await.unwrap();
+    let bobs = renewed.refresh_token().expect("positive control: alive before the consented end").to_owned();
+    let asked = ask(&bed, CLIENT, "bob", SCOPE, "", &bed.honest()).await;
+    assert_eq!(asked.decision_word(), Some("Ask"), "the later date needs the subject's yes");
+    let young = client.exchange_code(asked.code().unwrap(), CALLBACK).await.unwrap();
+    until(&end).await;
+    pause(1000).await;
+    let token = client.refresh(&bobs).await.unwrap();
+    assert_eq!(token.error(), Some("access_denied"), "the old chain ends at its date: {}", token.json);
+    assert!(active(&bed, young.access_token().unwrap()).await);
+    let token = client.refresh(young.refresh_token().unwrap()).await.unwrap();
+    assert!(token.access_token().is_some(), "the new consent lives on: {}", token.json);
+    let shown = |o: &Value| o["status"]["effective"]["expiresAt"] == *later;
+    let path = "namespaces/finance/clientgrants/bob";
+    bed.wait(path, "in force until the later date", std::time::Duration::from_secs(10), shown).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrowed_client_own_grant_ends_old_tokens_and_a_wider_one_ends_none() {
+    let bed = bed().await;
+    let all = json!(["authorization_code", "refresh_token", "client_credentials"]);
+    let client = bed.client(CLIENT, json!({"scope": SCOPE, "grant_types": all})).await.unwrap();
+    // Ann's grant keeps the scope in the registration.
+    granted(&bed, "ann", user("ann", json!({"scopes": ["openid", "ledger:write"]}))).await;
+    granted(&bed, "own", own(CLIENT, json!({"scopes": ["ledger:read", "ledger:write"]}))).await;
+    let old = client.client_credentials("ledger:read ledger:write", "").await.unwrap();
+    let old = old.access_token().expect("positive control").to_owned();
+
+    bed.grant("finance", "own", own(CLIENT, json!({}))).await.unwrap();
+    bed.reason("finance", "own", "Granted").await.unwrap();
+    let registered = bed.hydra.admin().get_client(CLIENT).await.unwrap();
+    assert_eq!(registered["scope"], "ledger:read ledger:write openid", "the scope is still in the union");
+    assert!(!active(&bed, &old).await, "a token with the removed scope has ended");
+    assert_eq!(client.client_credentials("ledger:write", "").await.unwrap().error(), Some("access_denied"));
+    let kept = client.client_credentials("ledger:read", "").await.unwrap();
+    let kept = kept.access_token().expect("what is left can be had").to_owned();
+
+    bed.proxy.clear();
+    let wider = json!({"scopes": ["ledger:read", "ledger:sum"], "audiences": [LEDGER]});
+    bed.grant("finance", "own", own(CLIENT, wider)).await.unwrap();
+    bed.reason("finance", "own", "Granted").await.unwrap();
+    pause(2500).await;
+    let writes: Vec<String> = bed.proxy.writes().into_iter().map(|r| r.method).collect();
+    assert_eq!(writes, ["PATCH"], "widening changes the registration once and revokes nothing\n{}", bed.proxy.summary());
+    assert!(active(&bed, &kept).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hydra_is_as_odd_as_the_operator_takes_it_to_be() {
+    let bed = bed().await;
+    let client = bed.client("odd", json!({"scope": "", "grant_types": ["client_credentials"]})).await.unwrap();
+    let admin = bed.hydra.admin();
+    assert_eq!(admin.get_client("odd").await.unwrap()["scope"], "offline_access offline openid");
+    let test = json!([{"op": "test", "path": "/client_id", "value": "odd"}]);
+    let answer = admin.request(Method::PATCH, "/admin/clients/odd").json(&test).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 500);
+
+    careless_hook(&bed);
+    assert!(client.client_credentials("", "").await.unwrap().access_token().is_some(), "positive control");
+    let nothing = json!([
+        {"op": "replace", "path": "/scope", "value": "clientgrant.dev/none"},
+        {"op": "replace", "path": "/grant_types", "value": []},
+    ]);
+    admin.patch_client("odd", &nothing).await.unwrap();
+    let outcome = ask(&bed, "odd", "ann", "", "", &ConsentApp::grant_all()).await;
+    assert!(outcome.code().is_some(), "empty grant types still permit the code flow: {:?}", outcome.params);
+    let sentinel = json!([{"op": "replace", "path": "/grant_types", "value": ["urn:clientgrant.dev:none"]}]);
+    admin.patch_client("odd", &sentinel).await.unwrap();
+    let token = client.client_credentials("", "").await.unwrap();
+    assert_eq!(token.error(), Some("unauthorized_client"), "{}", token.json);
+    bed.hooks.clear();
+    let token = redeem(&bed, &client, "ann", "", "", &ConsentApp::grant_all()).await;
+    assert_eq!(token.error(), Some("unauthorized_client"), "{}", token.json);
+    assert!(bed.hooks.requests().is_empty(), "the code exchange is refused before the hook is asked");
+
+    // A client id with a slash has no address at the admin API.
+    bed.client("finance/app", json!({})).await.unwrap();
+    let answer = admin.request(Method::GET, "/admin/clients/finance%2Fapp").send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 404);
+    assert!(!answer.text().await.unwrap().contains("\"error\""), "the router says so, not Hydra's store");
+    bed.grant("finance", "slash", user("ann", json!({"clientID": "finance/app"}))).await.unwrap();
+    let grant = bed.reason("finance", "slash", "NotSupported").await.unwrap();
+    assert!(grant["metadata"]["finalizers"].is_null() && grant["status"]["effective"].is_null());
 }

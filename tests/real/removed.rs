@@ -36,6 +36,10 @@ async fn a_removed_consent_is_never_restored_and_a_new_one_is_welcome() {
     let tokens = chain(&bed, &client, "ann", SCOPE).await;
     bed.reason("finance", "reporting", "Granted").await.unwrap();
 
+    // A restart must not forget to look: the removal is found by the sweep alone.
+    bed.operator.kill();
+    bed.operator.restart().unwrap();
+    bed.ready().await.unwrap();
     bed.hydra.admin().revoke_pair("ann", "finance-reporting").await.unwrap();
     assert!(!active(&bed, &tokens.access).await);
     stays_removed(&bed, "after the removal").await;
