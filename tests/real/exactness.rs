@@ -8,7 +8,7 @@ use clientgrant_testbed::{Action, AuthOutcome, AuthRequest, ConsentApp, OAuthCli
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Real, active, ahead, bed, chain, pause, strings, until};
+use crate::support::{active, ahead, bed, chain, pause, strings, until};
 
 const CLIENT: &str = "finance-reporting";
 const SCOPE: &str = "openid offline_access transactions:read";
@@ -410,8 +410,10 @@ async fn hydra_is_as_odd_as_the_operator_takes_it_to_be() {
     assert!(outcome.code().is_some(), "empty grant types still permit the code flow: {:?}", outcome.params);
     let sentinel = json!([{"op": "replace", "path": "/grant_types", "value": ["urn:clientgrant.dev:none"]}]);
     admin.patch_client("odd", &sentinel).await.unwrap();
+    bed.hooks.clear();
     let token = client.client_credentials("", "").await.unwrap();
     assert_eq!(token.error(), Some("unauthorized_client"), "{}", token.json);
+    assert_eq!(bed.hooks.requests().len(), 1, "client_credentials: the hook is asked first, and its yes is not enough");
     bed.hooks.clear();
     let token = redeem(&bed, &client, "ann", "", "", &ConsentApp::grant_all()).await;
     assert_eq!(token.error(), Some("unauthorized_client"), "{}", token.json);

@@ -5,6 +5,7 @@
 
 mod ends;
 mod exactness;
+mod fail_closed;
 mod first;
 mod removed;
 mod support;
