@@ -63,6 +63,7 @@ macro_rules! providers {
     ($($(#[$doc:meta])* $name:ident($type:ty),)+) => {
         /// The table of providers.
         #[derive(Debug)]
+        #[expect(clippy::large_enum_variant, reason = "one value for each provider object, behind an Arc")]
         pub enum Idp {
             $($(#[$doc])* $name($type),)+
         }

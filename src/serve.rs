@@ -62,7 +62,7 @@ fn cluster_key(name: String) -> ProviderKey {
 }
 
 /// The Hydra behind a path, if it is in use.
-fn hydra<'i>(idp: Option<&'i Arc<Idp>>) -> Option<&'i Hydra> {
+fn hydra(idp: Option<&Arc<Idp>>) -> Option<&Hydra> {
     match idp.map(|i| &**i) {
         Some(Idp::Hydra(hydra)) => Some(hydra),
         Some(Idp::Memory(_)) | None => None,

@@ -42,6 +42,8 @@ use crate::world::{Due, Lane, Source};
 pub const FINALIZER: &str = "clientgrant.dev/grants";
 /// Secrets are read again this often.
 const SECRETS_AGAIN: Duration = Duration::from_secs(60);
+/// How many grants are in force is published at most this often.
+const COUNTS_AGAIN: Duration = Duration::from_secs(10);
 /// A first attempt that takes longer does not hold up the others.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(8);
 
@@ -236,7 +238,12 @@ async fn supervise(
         }
         attempted.take().map(|a| a.send(()));
         let pause = if object.deleting { pause.min(Duration::from_secs(2)) } else { pause };
-        tokio::time::sleep(pause).await;
+        let until = tokio::time::Instant::now() + pause;
+        while until.saturating_duration_since(tokio::time::Instant::now()) > COUNTS_AGAIN {
+            tokio::time::sleep(COUNTS_AGAIN).await;
+            publish_status(&context, &object, &mut said, told, Some(idp.capabilities())).await;
+        }
+        tokio::time::sleep_until(until).await;
     }
 }
 
