@@ -6,10 +6,7 @@
 //!
 //! This module must not decide anything and must not talk to anybody.
 
-#![allow(
-    clippy::duplicated_attributes,
-    reason = "each column of a resource repeats its keys"
-)]
+#![allow(clippy::duplicated_attributes, reason = "each column of a resource repeats its keys")]
 
 pub mod bounds;
 pub mod client_grant;
@@ -22,19 +19,17 @@ pub mod provider;
 pub mod schema;
 
 pub use client_grant::{
-    Basis, ClientGrant, ClientGrantSpec, ClientGrantStatus, Drift, Effective, Enforcement,
-    GrantType, Observed, Owner, ProviderKind, ProviderRef, Purpose, Revocation, RevocationCause,
-    Subject, SubjectKind, Summary,
+    Basis, ClientGrant, ClientGrantSpec, ClientGrantStatus, Drift, Effective, Enforcement, GrantType, Observed, Owner,
+    ProviderKind, ProviderRef, Purpose, Revocation, RevocationCause, Subject, SubjectKind, Summary,
 };
 pub use client_identity::{ClientIdentity, ClientIdentitySpec, ClientIdentityStatus};
 pub use client_quarantine::{ClientQuarantine, ClientQuarantineSpec, ClientQuarantineStatus};
 pub use condition::Condition;
 pub use provider::{
-    Adoption, AllowRule, ClusterIdentityProvider, ClusterIdentityProviderSpec, Connection,
-    ConsentApp, GrantCounts, Guarantee, HydraSpec, IdentityProvider, IdentityProviderSpec,
-    IdentityProviderStatus, LabelOperator, LabelRequirement, Limits, MemoryClient, MemoryConsent,
-    MemorySpec, Mode, NamespaceSelector, NamespacedIdentityProviderSpec, SecretKeyRef, TokenHook,
-    UnmanagedClients,
+    Adoption, AllowRule, ClusterIdentityProvider, ClusterIdentityProviderSpec, Connection, ConsentApp, GrantCounts,
+    Guarantee, HydraSpec, IdentityProvider, IdentityProviderSpec, IdentityProviderStatus, LabelOperator,
+    LabelRequirement, Limits, MemoryClient, MemoryConsent, MemorySpec, Mode, NamespaceSelector,
+    NamespacedIdentityProviderSpec, SecretKeyRef, TokenHook, UnmanagedClients,
 };
 
 /// API group of every kind in this module.

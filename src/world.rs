@@ -470,8 +470,7 @@ fn narrowed(old: Option<&Grant>, new: &Grant) -> bool {
     }
     match old {
         Some(old) => {
-            old.narrowed
-                || matches!((&old.terms, &new.terms), (Ok(a), Ok(b)) if !a.authority.within(&b.authority))
+            old.narrowed || matches!((&old.terms, &new.terms), (Ok(a), Ok(b)) if !a.authority.within(&b.authority))
         }
         // Changed while nobody looked: what it was before is not known.
         None => new.observed_generation.is_some_and(|g| g > 0 && g != new.generation),
@@ -602,9 +601,9 @@ impl Inner {
             .cloned()
             .collect();
         let managed = issuer.and_then(|i| self.record.get(&(i, key.client.clone())).cloned());
-        let quarantined = provider.as_ref().is_some_and(|p| {
-            self.quarantines.values().any(|q| *q.issuer == *p.issuer && *q.client == *key.client)
-        });
+        let quarantined = provider
+            .as_ref()
+            .is_some_and(|p| self.quarantines.values().any(|q| *q.issuer == *p.issuer && *q.client == *key.client));
         ClientView { key: key.clone(), provider, grants, namespaces, quarantined, adopt, managed, collisions }
     }
 }

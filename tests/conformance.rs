@@ -201,10 +201,25 @@ async fn no_broken_answer_is_evidence() {
     let html = "<html><h1>Error 404</h1></html>".to_owned();
     let large = format!("[\"{}\"]", "x".repeat(5 << 20));
     let answers = [
-        (401, "{}".to_owned()), (403, "{}".to_owned()), (404, html.clone()), (404, String::new()), (409, "{}".to_owned()),
-        (410, html.clone()), (429, "{}".to_owned()), (500, "{}".to_owned()), (502, html.clone()), (503, String::new()),
-        (302, String::new()), (200, html), (200, String::new()), (200, "null".to_owned()), (200, "{}".to_owned()),
-        (200, "[{}]".to_owned()), (200, "{\"client_id\":\"other\"}".to_owned()), (200, large), (204, String::new()),
+        (401, "{}".to_owned()),
+        (403, "{}".to_owned()),
+        (404, html.clone()),
+        (404, String::new()),
+        (409, "{}".to_owned()),
+        (410, html.clone()),
+        (429, "{}".to_owned()),
+        (500, "{}".to_owned()),
+        (502, html.clone()),
+        (503, String::new()),
+        (302, String::new()),
+        (200, html),
+        (200, String::new()),
+        (200, "null".to_owned()),
+        (200, "{}".to_owned()),
+        (200, "[{}]".to_owned()),
+        (200, "{\"client_id\":\"other\"}".to_owned()),
+        (200, large),
+        (204, String::new()),
     ];
     for (status, body) in answers {
         let shown = format!("{status} {}", body.get(..40).unwrap_or(&body));
@@ -212,7 +227,10 @@ async fn no_broken_answer_is_evidence() {
         let client = subject.idp.observe_client("app", Urgency::Ordinary).await;
         assert!(client.is_err(), "{shown}: {client:?}");
         assert!(subject.idp.observe_clients().await.is_err(), "{shown}: a list of clients");
-        assert!(subject.idp.observe_consents("app", "ann", Urgency::Ordinary).await.is_err(), "{shown}: a list of consents");
+        assert!(
+            subject.idp.observe_consents("app", "ann", Urgency::Ordinary).await.is_err(),
+            "{shown}: a list of consents"
+        );
         if status >= 300 {
             let step = Step::RevokePair { subject: "ann".into(), warrant: Warrant::Asked("uid".into()) };
             assert!(subject.execute("app", &step, &wide()).await.is_err(), "{shown}: a revocation");

@@ -8,9 +8,8 @@ use std::{
 };
 
 use clientgrant::api::{
-    self, ClientGrant, ClientGrantStatus, ClientIdentity, ClientQuarantine,
-    ClusterIdentityProvider, IdentityProvider, IdentityProviderStatus, condition, duration,
-    instant, schema,
+    self, ClientGrant, ClientGrantStatus, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider,
+    IdentityProviderStatus, condition, duration, instant, schema,
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::core::cel::{ScopeContext, WarningKind, analyze_rule, compile_schema};
@@ -23,26 +22,14 @@ mod schema_cases;
 #[test]
 fn the_files_are_generated() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
-    let there: BTreeSet<String> = fs::read_dir(&dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let there: BTreeSet<String> =
+        fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let expected: BTreeSet<String> = schema::files().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(
-        there, expected,
-        "the files in crds/ are not those of the kinds: run `make generate`"
-    );
+    assert_eq!(there, expected, "the files in crds/ are not those of the kinds: run `make generate`");
     for (name, yaml) in schema::files() {
         let written = fs::read_to_string(dir.join(&name)).unwrap();
-        assert!(
-            written == yaml,
-            "crds/{name} is not what the types say: run `make generate`"
-        );
-        assert!(
-            yaml.len() < 100 * 1024,
-            "crds/{name} has {} bytes",
-            yaml.len()
-        );
+        assert!(written == yaml, "crds/{name} is not what the types say: run `make generate`");
+        assert!(yaml.len() < 100 * 1024, "crds/{name} has {} bytes", yaml.len());
     }
 }
 
@@ -63,9 +50,7 @@ fn walk<'a>(path: &str, schema: &'a Value, look: &mut dyn FnMut(&str, &'a Value)
 
 fn every_node(look: &mut dyn FnMut(&str, &str, &Value)) {
     for (kind, judge) in judges() {
-        walk("", &judge.schema, &mut |path, schema| {
-            look(&kind, path, schema)
-        });
+        walk("", &judge.schema, &mut |path, schema| look(&kind, path, schema));
     }
 }
 
@@ -74,19 +59,10 @@ fn every_field_has_a_description() {
     every_node(&mut |kind, path, schema| {
         let text = schema["description"].as_str().unwrap_or_default();
         let is_entry = path.ends_with("[]") || path.ends_with("{}");
-        assert!(
-            is_entry || text.len() >= 20,
-            "{kind} {path} has no description: {text:?}"
-        );
+        assert!(is_entry || text.len() >= 20, "{kind} {path} has no description: {text:?}");
         assert!(!text.contains("Auto-generated"), "{kind} {path}");
-        assert!(
-            !text.contains("[`") && !text.contains('\n'),
-            "{kind} {path} is not for people: {text}"
-        );
-        assert!(
-            text.is_empty() || text.ends_with('.'),
-            "{kind} {path} ends early: {text}"
-        );
+        assert!(!text.contains("[`") && !text.contains('\n'), "{kind} {path} is not for people: {text}");
+        assert!(text.is_empty() || text.ends_with('.'), "{kind} {path} ends early: {text}");
     });
 }
 
@@ -99,13 +75,10 @@ fn everything_is_bounded() {
             Some("array") => has("maxItems"),
             // A counter of the status ends where 64 bits do.
             Some("integer") => {
-                has("minimum")
-                    && (has("maximum")
-                        || (path.starts_with("status.") && schema["format"] == "int64"))
+                has("minimum") && (has("maximum") || (path.starts_with("status.") && schema["format"] == "int64"))
             }
             Some("object") => {
-                has("properties") && !has("additionalProperties")
-                    || has("maxProperties") && has("additionalProperties")
+                has("properties") && !has("additionalProperties") || has("maxProperties") && has("additionalProperties")
             }
             Some("boolean") => true,
             _ => false,
@@ -122,11 +95,7 @@ fn lists_are_atomic_except_conditions() {
         }
         if path == "status.conditions" {
             assert_eq!(schema["x-kubernetes-list-type"], "map", "{kind} {path}");
-            assert_eq!(
-                schema["x-kubernetes-list-map-keys"],
-                json!(["type"]),
-                "{kind} {path}"
-            );
+            assert_eq!(schema["x-kubernetes-list-map-keys"], json!(["type"]), "{kind} {path}");
         } else {
             assert_eq!(schema["x-kubernetes-list-type"], "atomic", "{kind} {path}");
         }
@@ -137,19 +106,8 @@ fn lists_are_atomic_except_conditions() {
 fn a_status_begins_unobserved() {
     for (kind, judge) in judges() {
         let status = &judge.schema["properties"]["status"];
-        assert_eq!(
-            status["default"],
-            json!({ "observedGeneration": -1 }),
-            "{kind}"
-        );
-        assert!(
-            judge.crd.spec.versions[0]
-                .subresources
-                .as_ref()
-                .unwrap()
-                .status
-                .is_some()
-        );
+        assert_eq!(status["default"], json!({ "observedGeneration": -1 }), "{kind}");
+        assert!(judge.crd.spec.versions[0].subresources.as_ref().unwrap().status.is_some());
     }
 }
 
@@ -166,62 +124,26 @@ fn names_and_columns() {
     assert_eq!(short("ClientIdentity"), "cident");
     assert_eq!(short("ClientQuarantine"), "cquar");
 
-    let version = judges()
-        .remove("ClientGrant")
-        .unwrap()
-        .crd
-        .spec
-        .versions
-        .remove(0);
+    let version = judges().remove("ClientGrant").unwrap().crd.spec.versions.remove(0);
     let columns = version.additional_printer_columns.unwrap();
     let named = |wide: bool| -> Vec<&str> {
-        let wanted = columns
-            .iter()
-            .filter(|column| (column.priority.unwrap_or(0) > 0) == wide);
+        let wanted = columns.iter().filter(|column| (column.priority.unwrap_or(0) > 0) == wide);
         wanted.map(|column| column.name.as_str()).collect()
     };
-    assert_eq!(
-        named(false),
-        [
-            "Client", "Subject", "Scopes", "Active", "Reason", "Expires", "Age"
-        ]
-    );
-    assert_eq!(
-        named(true),
-        ["Ready", "Basis", "Purpose", "Provider", "Enforced"]
-    );
+    assert_eq!(named(false), ["Client", "Subject", "Scopes", "Active", "Reason", "Expires", "Age"]);
+    assert_eq!(named(true), ["Ready", "Basis", "Purpose", "Provider", "Enforced"]);
     let fields = version.selectable_fields.unwrap();
-    let paths: Vec<&str> = fields
-        .iter()
-        .map(|field| field.json_path.as_str())
-        .collect();
-    assert_eq!(
-        paths,
-        [
-            ".spec.clientID",
-            ".spec.providerRef.name",
-            ".spec.purpose.id"
-        ]
-    );
+    let paths: Vec<&str> = fields.iter().map(|field| field.json_path.as_str()).collect();
+    assert_eq!(paths, [".spec.clientID", ".spec.providerRef.name", ".spec.purpose.id"]);
 }
 
 /// Every CEL rule: kind, path, the schema it stands on, the rule, its message.
 fn rules() -> Vec<(String, String, Value, String, String)> {
     let mut rules = Vec::new();
     every_node(&mut |kind, path, schema| {
-        for rule in schema["x-kubernetes-validations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let text = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
-            rules.push((
-                kind.to_owned(),
-                path.to_owned(),
-                schema.clone(),
-                text("rule"),
-                text("message"),
-            ));
+            rules.push((kind.to_owned(), path.to_owned(), schema.clone(), text("rule"), text("message")));
         }
     });
     rules
@@ -229,37 +151,21 @@ fn rules() -> Vec<(String, String, Value, String, String)> {
 
 #[test]
 fn rules_are_cheap_and_speak_to_people() {
-    assert!(
-        rules().len() >= 30,
-        "only {} rules were found",
-        rules().len()
-    );
+    assert!(rules().len() >= 30, "only {} rules were found", rules().len());
     for (kind, path, schema, rule, message) in rules() {
         let compiled = compile_schema(&schema);
-        assert!(
-            !compiled.has_errors(),
-            "{kind} {path}: {rule} does not compile"
-        );
+        assert!(!compiled.has_errors(), "{kind} {path}: {rule} does not compile");
         for warning in analyze_rule(&rule, &compiled, ScopeContext::CrdValidation) {
             // The variable of a comprehension is reported as unknown; the server knows it.
-            assert_eq!(
-                warning.kind,
-                WarningKind::WrongScope,
-                "{kind} {path}: {warning:?}"
-            );
+            assert_eq!(warning.kind, WarningKind::WrongScope, "{kind} {path}: {warning:?}");
         }
         let says = message.len();
-        assert!(
-            (20..=250).contains(&says),
-            "{kind} {path}: {rule} says {message:?}"
-        );
+        assert!((20..=250).contains(&says), "{kind} {path}: {rule} says {message:?}");
     }
 }
 
 fn judge<'a>(judges: &'a BTreeMap<String, Judge>, case: &Case) -> &'a Judge {
-    judges
-        .get(&case.kind)
-        .unwrap_or_else(|| panic!("{}: no kind {}", case.name, case.kind))
+    judges.get(&case.kind).unwrap_or_else(|| panic!("{}: no kind {}", case.name, case.kind))
 }
 
 #[test]
@@ -271,33 +177,18 @@ fn the_table() {
         let judge = judge(&judges, case);
         if let Some(old) = &case.old {
             let refusals = judge.refusals(old, None);
-            assert!(
-                refusals.is_empty(),
-                "{}: the old object is refused: {refusals:#?}",
-                case.name
-            );
+            assert!(refusals.is_empty(), "{}: the old object is refused: {refusals:#?}", case.name);
         }
         let refusals = judge.refusals(&case.new, case.old.as_ref());
         let right = match &case.refused {
             None => refusals.is_empty(),
-            Some(words) => refusals
-                .iter()
-                .any(|refusal| refusal.contains(words.as_str())),
+            Some(words) => refusals.iter().any(|refusal| refusal.contains(words.as_str())),
         };
         if !right {
-            wrong.push(format!(
-                "{}: expected {:?}, got {refusals:#?}",
-                case.name, case.refused
-            ));
+            wrong.push(format!("{}: expected {:?}, got {refusals:#?}", case.name, case.refused));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {} cases:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     assert!(cases.len() >= 60);
 }
 
@@ -330,30 +221,20 @@ fn the_table_shows_each_rule_at_work() {
         // The two kinds of provider share their rules; the table shows each of them for one kind.
         let same_spec = |case: &&Case| {
             case.kind == kind
-                || (!path.is_empty()
-                    && case.kind.ends_with("IdentityProvider")
-                    && kind.ends_with("IdentityProvider"))
+                || (!path.is_empty() && case.kind.ends_with("IdentityProvider") && kind.ends_with("IdentityProvider"))
         };
         let mut of_kind = cases.iter().filter(same_spec);
-        let refused = of_kind.clone().any(|case| {
-            case.refused
-                .as_ref()
-                .is_some_and(|words| message.contains(words.as_str()))
-        });
+        let refused =
+            of_kind.clone().any(|case| case.refused.as_ref().is_some_and(|words| message.contains(words.as_str())));
         let is_transition = rule.contains("oldSelf");
         let accepted = of_kind.any(|case| {
             let objects = [case.old.as_ref(), Some(&case.new)];
             let judge = judge(&judges, case);
-            let there = objects
-                .into_iter()
-                .flatten()
-                .all(|object| present(&judge.defaulted(object), &path));
+            let there = objects.into_iter().flatten().all(|object| present(&judge.defaulted(object), &path));
             case.refused.is_none() && there && (case.old.is_some() || !is_transition)
         });
         if !refused || !accepted {
-            missing.push(format!(
-                "{kind} {path}: {rule}: refused {refused}, accepted {accepted}"
-            ));
+            missing.push(format!("{kind} {path}: {rule}: refused {refused}, accepted {accepted}"));
         }
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
@@ -375,9 +256,7 @@ fn the_table_shows_each_pattern_and_choice_at_work() {
                 let words = case.refused.as_deref().unwrap_or_default();
                 let general = words.replace(|c: char| c.is_ascii_digit(), "");
                 let speaks_of_it = general == path.trim_end_matches("{}")
-                    || schema["x-kubernetes-validations"]
-                        .to_string()
-                        .contains(words);
+                    || schema["x-kubernetes-validations"].to_string().contains(words);
                 case.kind == kind && !words.is_empty() && speaks_of_it
             });
             *seen.entry(schema[keyword].to_string()).or_default() |= tried;
@@ -390,25 +269,18 @@ fn the_table_shows_each_pattern_and_choice_at_work() {
 /// What the schema accepts is read, and written as it was.
 fn read_and_written<T: Serialize + DeserializeOwned>(case: &Case, judge: &Judge) -> T {
     let object = judge.defaulted(&case.new);
-    let typed: T = serde_json::from_value(object)
-        .unwrap_or_else(|error| panic!("{}: accepted and not read: {error}", case.name));
+    let typed: T =
+        serde_json::from_value(object).unwrap_or_else(|error| panic!("{}: accepted and not read: {error}", case.name));
     let again = serde_json::to_value(&typed).unwrap();
     let refusals = judge.refusals(&again, None);
-    assert!(
-        refusals.is_empty(),
-        "{}: written otherwise: {refusals:#?}",
-        case.name
-    );
+    assert!(refusals.is_empty(), "{}: written otherwise: {refusals:#?}", case.name);
     typed
 }
 
 #[test]
 fn what_is_accepted_is_read() {
     let judges = judges();
-    for case in schema_cases::all()
-        .iter()
-        .filter(|case| case.refused.is_none())
-    {
+    for case in schema_cases::all().iter().filter(|case| case.refused.is_none()) {
         let judge = judge(&judges, case);
         match case.kind.as_str() {
             "ClientGrant" => {
@@ -421,16 +293,10 @@ fn what_is_accepted_is_read() {
             "ClientIdentity" => drop(read_and_written::<ClientIdentity>(case, judge)),
             "ClientQuarantine" => drop(read_and_written::<ClientQuarantine>(case, judge)),
             "ClusterIdentityProvider" => {
-                check_durations(
-                    case,
-                    read_and_written::<ClusterIdentityProvider>(case, judge).spec(),
-                );
+                check_durations(case, read_and_written::<ClusterIdentityProvider>(case, judge).spec());
             }
             "IdentityProvider" => {
-                check_durations(
-                    case,
-                    read_and_written::<IdentityProvider>(case, judge).spec(),
-                );
+                check_durations(case, read_and_written::<IdentityProvider>(case, judge).spec());
             }
             other => panic!("no type for {other}"),
         }
@@ -439,11 +305,7 @@ fn what_is_accepted_is_read() {
 
 fn check_durations(case: &Case, spec: &api::IdentityProviderSpec) {
     let mut texts = vec![&spec.drift_check_interval, &spec.consent_sweep_interval];
-    texts.extend(
-        spec.allow
-            .iter()
-            .filter_map(|rule| rule.max_lifetime.as_ref()),
-    );
+    texts.extend(spec.allow.iter().filter_map(|rule| rule.max_lifetime.as_ref()));
     if let api::Connection::Hydra(hydra) = &spec.connection {
         texts.push(&hydra.access_token_lifetime);
     }
@@ -460,9 +322,7 @@ fn the_schema_and_the_parser_know_the_same_calendar() {
     assert_eq!(grant.kind, "ClientGrant");
     let mut object = grant.new.clone();
     let mut days = 0;
-    for year in [
-        1899, 1900, 1970, 1999, 2000, 2027, 2028, 2100, 2199, 2200, 9999,
-    ] {
+    for year in [1899, 1900, 1970, 1999, 2000, 2027, 2028, 2100, 2199, 2200, 9999] {
         for month in 0..=13 {
             for day in [0, 1, 28, 29, 30, 31, 32] {
                 let text = format!("{year}-{month:02}-{day:02}T12:00:00Z");
@@ -480,14 +340,8 @@ fn the_schema_and_the_parser_know_the_same_calendar() {
 fn a_full_status_fits_the_schema() {
     let judges = judges();
     for (kind, status) in [
-        (
-            "ClientGrant",
-            serde_json::to_value(schema_cases::full_grant_status()).unwrap(),
-        ),
-        (
-            "IdentityProvider",
-            serde_json::to_value(full_provider_status()).unwrap(),
-        ),
+        ("ClientGrant", serde_json::to_value(schema_cases::full_grant_status()).unwrap()),
+        ("IdentityProvider", serde_json::to_value(full_provider_status()).unwrap()),
     ] {
         let judge = &judges[kind];
         let mut wrong = Vec::new();
@@ -498,16 +352,9 @@ fn a_full_status_fits_the_schema() {
         }
         assert!(wrong.is_empty(), "{kind}: {wrong:#?}");
         // Nothing is left out, so that the schema of every field was tried.
-        walk(
-            "status",
-            &judge.schema["properties"]["status"],
-            &mut |path, _| {
-                assert!(
-                    present(&json!({ "status": status }), path),
-                    "{kind} {path} was not tried"
-                );
-            },
-        );
+        walk("status", &judge.schema["properties"]["status"], &mut |path, _| {
+            assert!(present(&json!({ "status": status }), path), "{kind} {path} was not tried");
+        });
     }
 }
 
@@ -515,10 +362,7 @@ fn full_provider_status() -> IdentityProviderStatus {
     let now: Timestamp = "2026-11-24T09:00:00.5Z".parse().unwrap();
     let mut conditions = Vec::new();
     for &type_ in condition::ConditionType::ALL {
-        let (status, reason) = (
-            condition::ConditionStatus::Unknown,
-            condition::Reason::Progressing,
-        );
+        let (status, reason) = (condition::ConditionStatus::Unknown, condition::Reason::Progressing);
         condition::set_condition(&mut conditions, type_, status, reason, "", Some(1), now);
     }
     IdentityProviderStatus {
@@ -526,25 +370,13 @@ fn full_provider_status() -> IdentityProviderStatus {
         conditions,
         version: Some("v2.3.0".to_owned()),
         capabilities: api::bounds::fit_list(["TokenHook", "ClientCeiling"]),
-        guarantees: vec![api::Guarantee {
-            name: "TokenHook".to_owned(),
-            proof: "refused a probe".to_owned(),
-        }],
-        grants: Some(api::GrantCounts {
-            total: 12,
-            active: 9,
-        }),
+        guarantees: vec![api::Guarantee { name: "TokenHook".to_owned(), proof: "refused a probe".to_owned() }],
+        grants: Some(api::GrantCounts { total: 12, active: 9 }),
     }
 }
 
 #[test]
 fn an_empty_status_writes_nothing() {
-    assert_eq!(
-        serde_json::to_value(ClientGrantStatus::default()).unwrap(),
-        json!({})
-    );
-    assert_eq!(
-        serde_json::to_value(IdentityProviderStatus::default()).unwrap(),
-        json!({})
-    );
+    assert_eq!(serde_json::to_value(ClientGrantStatus::default()).unwrap(), json!({}));
+    assert_eq!(serde_json::to_value(IdentityProviderStatus::default()).unwrap(), json!({}));
 }

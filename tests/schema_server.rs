@@ -5,14 +5,13 @@
 use clientgrant::api::{ClientGrant, schema};
 use clientgrant_testbed::{ControlPlane, Tools};
 use k8s_openapi::{
-    api::core::v1::Namespace,
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{
-        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch,
-        PatchParams, PostParams,
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams,
+        PostParams,
     },
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{conditions::is_crd_established, wait::await_condition},
@@ -38,9 +37,7 @@ async fn client(plane: &ControlPlane) -> Client {
     _ = rustls::crypto::ring::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
@@ -49,23 +46,12 @@ async fn install(client: &Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in schema::crds() {
         api.create(&PostParams::default(), &crd).await.unwrap();
-        await_condition(api.clone(), &crd.name_any(), is_crd_established())
-            .await
-            .unwrap();
+        await_condition(api.clone(), &crd.name_any(), is_crd_established()).await.unwrap();
     }
-    let metadata = ObjectMeta {
-        name: Some(NAMESPACE.to_owned()),
-        ..Default::default()
-    };
-    let namespace = Namespace {
-        metadata,
-        ..Default::default()
-    };
+    let metadata = ObjectMeta { name: Some(NAMESPACE.to_owned()), ..Default::default() };
+    let namespace = Namespace { metadata, ..Default::default() };
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces
-        .create(&PostParams::default(), &namespace)
-        .await
-        .unwrap();
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
     // A kind is established a moment before it is served.
     for judge in judges().values() {
         let mut tries = 0;
@@ -102,31 +88,18 @@ async fn judge_the_table(client: &Client) {
             _ => false,
         };
         if !right || offline != verdict.is_ok() {
-            wrong.push(format!(
-                "{}: expected {:?}, got {verdict:?}",
-                case.name, case.refused
-            ));
+            wrong.push(format!("{}: expected {:?}, got {verdict:?}", case.name, case.refused));
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {} cases:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
 /// What the server says to a dry run of the case.
 async fn verdict(api: &Api<DynamicObject>, case: &Case) -> Result<(), String> {
     let object = |value: &Value| {
-        serde_json::from_value::<DynamicObject>(value.clone())
-            .unwrap_or_else(|error| panic!("{}: {error}", case.name))
+        serde_json::from_value::<DynamicObject>(value.clone()).unwrap_or_else(|error| panic!("{}: {error}", case.name))
     };
-    let dry_run = PostParams {
-        dry_run: true,
-        ..Default::default()
-    };
+    let dry_run = PostParams { dry_run: true, ..Default::default() };
     let Some(old) = &case.old else {
         let done = api.create(&dry_run, &object(&case.new)).await;
         return done.map(drop).map_err(|error| refusal(case, error));
@@ -160,19 +133,12 @@ async fn every_field_is_explained(plane: &ControlPlane, client: &Client) {
             .find(|(name, _)| name.ends_with(&format!(".v1alpha1.{kind}")))
             .unwrap_or_else(|| panic!("{kind} is not in the document"));
         let fields = explained(&kind, root);
-        assert_eq!(
-            fields,
-            explained(&kind, &judge.schema),
-            "{kind} has other fields on the server"
-        );
+        assert_eq!(fields, explained(&kind, &judge.schema), "{kind} has other fields on the server");
     }
     let subject = ["explain", "clientgrants.clientgrant.dev.spec.subject.id"];
     let said = plane.kubectl(&subject).await.unwrap();
     assert!(said.contains("never a pairwise one"), "{said}");
-    let kind = plane
-        .kubectl(&["explain", "clientgrants.clientgrant.dev"])
-        .await
-        .unwrap();
+    let kind = plane.kubectl(&["explain", "clientgrants.clientgrant.dev"]).await.unwrap();
     assert!(kind.contains("What one OAuth client may do"), "{kind}");
 }
 
@@ -183,28 +149,20 @@ fn http_get(path: &str) -> axum::http::Request<Vec<u8>> {
 /// How many fields there are below spec and status; each must have a sentence.
 fn explained(path: &str, schema: &Value) -> usize {
     let below = |properties: &serde_json::Map<String, Value>| -> usize {
-        let ours =
-            |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata") || path.contains('.');
+        let ours = |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata") || path.contains('.');
         properties
             .iter()
             .filter(|(name, _)| ours(name))
             .map(|(name, property)| {
                 let path = format!("{path}.{name}");
                 let text = property["description"].as_str().unwrap_or_default();
-                assert!(
-                    text.ends_with('.') && text.len() >= 20,
-                    "{path} says {text:?}"
-                );
+                assert!(text.ends_with('.') && text.len() >= 20, "{path} says {text:?}");
                 1 + explained(&path, property)
             })
             .sum()
     };
     schema["properties"].as_object().map_or(0, below)
-        + if schema["items"].is_object() {
-            explained(path, &schema["items"])
-        } else {
-            0
-        }
+        + if schema["items"].is_object() { explained(path, &schema["items"]) } else { 0 }
 }
 
 fn grant(name: &str) -> ClientGrant {
@@ -220,46 +178,29 @@ fn grant(name: &str) -> ClientGrant {
 async fn people_find_what_they_look_for(plane: &ControlPlane, client: &Client) {
     let api: Api<ClientGrant> = Api::namespaced(client.clone(), NAMESPACE);
     for name in ["ann", "bob"] {
-        api.create(&PostParams::default(), &grant(name))
-            .await
-            .unwrap();
+        api.create(&PostParams::default(), &grant(name)).await.unwrap();
         let read = api.get(name).await.unwrap();
-        assert_eq!(
-            read.status.unwrap().observed_generation,
-            Some(-1),
-            "nobody has looked yet"
-        );
+        assert_eq!(read.status.unwrap().observed_generation, Some(-1), "nobody has looked yet");
     }
-    for selector in [
-        "spec.clientID=client-of-ann",
-        "spec.providerRef.name=provider-of-ann",
-        "spec.purpose.id=purpose-of-ann",
-    ] {
-        let found = api
-            .list(&ListParams::default().fields(selector))
-            .await
-            .unwrap();
+    for selector in
+        ["spec.clientID=client-of-ann", "spec.providerRef.name=provider-of-ann", "spec.purpose.id=purpose-of-ann"]
+    {
+        let found = api.list(&ListParams::default().fields(selector)).await.unwrap();
         let names: Vec<String> = found.iter().map(ResourceExt::name_any).collect();
         assert_eq!(names, ["ann"], "{selector}");
     }
     for name in ["clientgrants.clientgrant.dev", "cgrant", "consent"] {
-        let table = plane
-            .kubectl(&["get", name, "-n", NAMESPACE, "-o", "wide"])
-            .await
-            .unwrap();
+        let table = plane.kubectl(&["get", name, "-n", NAMESPACE, "-o", "wide"]).await.unwrap();
         let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
         let columns = [
-            "NAME", "CLIENT", "SUBJECT", "SCOPES", "ACTIVE", "REASON", "EXPIRES", "AGE", "READY",
-            "BASIS", "PURPOSE", "PROVIDER", "ENFORCED",
+            "NAME", "CLIENT", "SUBJECT", "SCOPES", "ACTIVE", "REASON", "EXPIRES", "AGE", "READY", "BASIS", "PURPOSE",
+            "PROVIDER", "ENFORCED",
         ];
         assert_eq!(head, columns, "{name}");
         assert!(table.contains("2027-02-20T00:00:00Z"), "{table}");
     }
     for name in ["cidp", "idp", "cident", "cquar"] {
-        plane
-            .kubectl(&["get", name, "-n", NAMESPACE])
-            .await
-            .unwrap();
+        plane.kubectl(&["get", name, "-n", NAMESPACE]).await.unwrap();
     }
 }
 
@@ -271,18 +212,8 @@ async fn a_full_status_is_taken(client: &Client) {
         "metadata": { "name": "ann" }, "status": status,
     });
     let params = PatchParams::apply("clientgrant").force();
-    let first = api
-        .patch_status("ann", &params, &Patch::Apply(&body))
-        .await
-        .unwrap();
+    let first = api.patch_status("ann", &params, &Patch::Apply(&body)).await.unwrap();
     assert_eq!(first.status.as_ref(), Some(&status));
-    let again = api
-        .patch_status("ann", &params, &Patch::Apply(&body))
-        .await
-        .unwrap();
-    assert_eq!(
-        again.resource_version(),
-        first.resource_version(),
-        "an equal status is no write"
-    );
+    let again = api.patch_status("ann", &params, &Patch::Apply(&body)).await.unwrap();
+    assert_eq!(again.resource_version(), first.resource_version(), "an equal status is no write");
 }

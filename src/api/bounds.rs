@@ -34,10 +34,7 @@ where
     I: IntoIterator,
     I::Item: AsRef<str>,
 {
-    let mut list: Vec<String> = entries
-        .into_iter()
-        .map(|entry| fit(entry.as_ref(), ENTRY))
-        .collect();
+    let mut list: Vec<String> = entries.into_iter().map(|entry| fit(entry.as_ref(), ENTRY)).collect();
     list.sort_unstable();
     list.dedup();
     if list.len() > LIST {

@@ -201,9 +201,7 @@ pub struct ClientGrantSpec {
 }
 
 /// The kind of provider object that a reference names.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ProviderKind {
     /// A provider of the whole cluster.
     ClusterIdentityProvider,
@@ -212,9 +210,7 @@ pub enum ProviderKind {
 }
 
 /// Names a provider object.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ProviderRef {
@@ -226,9 +222,7 @@ pub struct ProviderRef {
 }
 
 /// Whether a grant speaks for one user or for any.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SubjectKind {
     /// One user, named by `id`.
     User,
@@ -254,9 +248,7 @@ pub struct Subject {
 }
 
 /// Who decides about a grant.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Basis {
     /// The subject, at the provider. The operator never creates, widens or restores that consent.
     SubjectConsent,
@@ -267,9 +259,7 @@ pub enum Basis {
 }
 
 /// A way for a client to get tokens (RFC 6749, section 1.3).
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantType {
     /// A code from the browser flow (RFC 6749, section 4.1).
@@ -294,13 +284,7 @@ impl GrantType {
     /// Reads the name; `None` for a flow that no grant can declare.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [
-            Self::AuthorizationCode,
-            Self::RefreshToken,
-            Self::ClientCredentials,
-        ]
-        .into_iter()
-        .find(|g| g.as_str() == name)
+        [Self::AuthorizationCode, Self::RefreshToken, Self::ClientCredentials].into_iter().find(|g| g.as_str() == name)
     }
 }
 
@@ -447,9 +431,7 @@ pub struct Enforcement {
 }
 
 /// Why authority was taken away.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RevocationCause {
     /// The end passed.
     Expired,

@@ -18,12 +18,7 @@ use super::{Condition, ProviderRef, schema};
     shortname = "cident",
     category = "consent",
     doc = "Who an OAuth client is. Alone it changes nothing at the identity provider. Example: the client `workflow-bot` may be taken over although it holds more than its grants.",
-    printcolumn(
-        name = "Client",
-        type_ = "string",
-        json_path = ".spec.clientID",
-        description = "The client."
-    ),
+    printcolumn(name = "Client", type_ = "string", json_path = ".spec.clientID", description = "The client."),
     printcolumn(
         name = "Provider",
         type_ = "string",

@@ -217,10 +217,7 @@ pub fn set_condition(
     match list.iter_mut().find(|old| old.type_ == fresh.type_) {
         None => list.push(fresh),
         Some(old) if old.status == fresh.status => {
-            *old = Condition {
-                last_transition_time: old.last_transition_time.clone(),
-                ..fresh
-            };
+            *old = Condition { last_transition_time: old.last_transition_time.clone(), ..fresh };
         }
         Some(old) => *old = fresh,
     }
@@ -233,8 +230,7 @@ pub fn remove_condition(list: &mut Vec<Condition>, type_: ConditionType) {
 
 /// Finds one condition in a list of them.
 pub fn find_condition(list: &[Condition], type_: ConditionType) -> Option<&Condition> {
-    list.iter()
-        .find(|condition| condition.type_ == type_.as_str())
+    list.iter().find(|condition| condition.type_ == type_.as_str())
 }
 
 fn whole_second(now: Timestamp) -> Timestamp {
@@ -255,15 +251,7 @@ mod tests {
     fn one() -> Vec<Condition> {
         let mut list = Vec::new();
         let (type_, status) = (ConditionType::Active, ConditionStatus::True);
-        set_condition(
-            &mut list,
-            type_,
-            status,
-            Reason::Granted,
-            "In force.",
-            Some(1),
-            at(FIRST),
-        );
+        set_condition(&mut list, type_, status, Reason::Granted, "In force.", Some(1), at(FIRST));
         list
     }
 
@@ -271,15 +259,7 @@ mod tests {
     fn a_new_condition_goes_to_the_end() {
         let mut list = one();
         let (type_, status) = (ConditionType::Ready, ConditionStatus::Unknown);
-        set_condition(
-            &mut list,
-            type_,
-            status,
-            Reason::Progressing,
-            "Wait.",
-            Some(2),
-            at(LATER),
-        );
+        set_condition(&mut list, type_, status, Reason::Progressing, "Wait.", Some(2), at(LATER));
         assert_eq!(list[0], one()[0]);
         assert_eq!(list.len(), 2);
         let json = serde_json::to_value(&list[1]).unwrap();
@@ -294,15 +274,7 @@ mod tests {
     fn nothing_changed_changes_nothing() {
         let mut list = one();
         let (type_, status) = (ConditionType::Active, ConditionStatus::True);
-        set_condition(
-            &mut list,
-            type_,
-            status,
-            Reason::Granted,
-            "In force.",
-            Some(1),
-            at(LATER),
-        );
+        set_condition(&mut list, type_, status, Reason::Granted, "In force.", Some(1), at(LATER));
         assert_eq!(list, one());
     }
 
@@ -311,15 +283,7 @@ mod tests {
         let mut list = one();
         let (type_, status) = (ConditionType::Active, ConditionStatus::True);
         let overdue = Reason::RevocationOverdue;
-        set_condition(
-            &mut list,
-            type_,
-            status,
-            overdue,
-            "Late.",
-            Some(2),
-            at(LATER),
-        );
+        set_condition(&mut list, type_, status, overdue, "Late.", Some(2), at(LATER));
         assert_eq!(list.len(), 1);
         assert_eq!(list[0].reason, "RevocationOverdue");
         assert_eq!(list[0].message, "Late.");
@@ -327,36 +291,16 @@ mod tests {
         assert_eq!(list[0].last_transition_time, Time(at(FIRST)));
 
         let status = ConditionStatus::False;
-        set_condition(
-            &mut list,
-            type_,
-            status,
-            Reason::Expired,
-            "Over.",
-            Some(2),
-            at(LATER),
-        );
-        assert_eq!(
-            list[0].last_transition_time,
-            Time(at("2026-11-24T10:00:00Z"))
-        );
+        set_condition(&mut list, type_, status, Reason::Expired, "Over.", Some(2), at(LATER));
+        assert_eq!(list[0].last_transition_time, Time(at("2026-11-24T10:00:00Z")));
     }
 
     #[test]
     fn what_was_written_and_read_again_is_the_same() {
-        let mut list: Vec<Condition> =
-            serde_json::from_value(serde_json::to_value(one()).unwrap()).unwrap();
+        let mut list: Vec<Condition> = serde_json::from_value(serde_json::to_value(one()).unwrap()).unwrap();
         assert_eq!(list, one());
         let (type_, status) = (ConditionType::Active, ConditionStatus::True);
-        set_condition(
-            &mut list,
-            type_,
-            status,
-            Reason::Granted,
-            "In force.",
-            Some(1),
-            at(LATER),
-        );
+        set_condition(&mut list, type_, status, Reason::Granted, "In force.", Some(1), at(LATER));
         assert_eq!(list, one());
     }
 
@@ -365,37 +309,18 @@ mod tests {
         let mut list = Vec::new();
         let (type_, status) = (ConditionType::Ready, ConditionStatus::False);
         let message = "ü".repeat(300);
-        set_condition(
-            &mut list,
-            type_,
-            status,
-            Reason::InvalidSpec,
-            &message,
-            None,
-            at(FIRST),
-        );
+        set_condition(&mut list, type_, status, Reason::InvalidSpec, &message, None, at(FIRST));
         assert_eq!(list[0].message.chars().count(), bounds::MESSAGE);
         assert!(list[0].message.ends_with("ü…"));
         let before = list.clone();
-        set_condition(
-            &mut list,
-            type_,
-            status,
-            Reason::InvalidSpec,
-            &message,
-            None,
-            at(LATER),
-        );
+        set_condition(&mut list, type_, status, Reason::InvalidSpec, &message, None, at(LATER));
         assert_eq!(list, before);
     }
 
     #[test]
     fn removes_and_finds() {
         let mut list = one();
-        assert_eq!(
-            find_condition(&list, ConditionType::Active),
-            Some(&one()[0])
-        );
+        assert_eq!(find_condition(&list, ConditionType::Active), Some(&one()[0]));
         assert_eq!(find_condition(&list, ConditionType::Ready), None);
         remove_condition(&mut list, ConditionType::Ready);
         assert_eq!(list, one());

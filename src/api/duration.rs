@@ -34,13 +34,7 @@ mod tests {
 
     #[test]
     fn reads_every_unit() {
-        for (text, seconds) in [
-            ("1s", 1),
-            ("300s", 300),
-            ("15m", 900),
-            ("24h", 86_400),
-            ("90d", 7_776_000),
-        ] {
+        for (text, seconds) in [("1s", 1), ("300s", 300), ("15m", 900), ("24h", 86_400), ("90d", 7_776_000)] {
             assert_eq!(parse(text), Some(Duration::from_secs(seconds)), "{text}");
         }
     }
@@ -48,8 +42,8 @@ mod tests {
     #[test]
     fn refuses_every_other_form() {
         for text in [
-            "", "s", "5", "05m", "0s", "-5h", "+5h", "5 m", " 5m", "5m ", "1h30m", "1.5h", "5ms",
-            "5M", "5w", "5é", "é", "٥m", "5m\n",
+            "", "s", "5", "05m", "0s", "-5h", "+5h", "5 m", " 5m", "5m ", "1h30m", "1.5h", "5ms", "5M", "5w", "5é",
+            "é", "٥m", "5m\n",
         ] {
             assert_eq!(parse(text), None, "{text:?}");
         }
@@ -57,10 +51,7 @@ mod tests {
 
     #[test]
     fn refuses_what_does_not_fit() {
-        assert_eq!(
-            parse("18446744073709551615s"),
-            Some(Duration::from_secs(u64::MAX))
-        );
+        assert_eq!(parse("18446744073709551615s"), Some(Duration::from_secs(u64::MAX)));
         assert_eq!(parse("18446744073709551616s"), None);
         assert_eq!(parse("18446744073709551615m"), None);
         assert_eq!(parse("213503982334602d"), None);

@@ -9,7 +9,8 @@ use k8s_openapi::jiff::Timestamp;
 
 /// The form of an instant: UTC, to the second, before the year 2200. February 30th fits the pattern
 /// and is refused by a rule of the schema, and by [`parse`].
-pub const PATTERN: &str = "^(19|20|21)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$";
+pub const PATTERN: &str =
+    "^(19|20|21)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$";
 
 /// Length of an instant, in characters.
 pub const LENGTH: u32 = 20;
@@ -101,11 +102,7 @@ mod tests {
 
     #[test]
     fn texts_order_as_instants_do() {
-        let texts = [
-            "1999-12-31T23:59:59Z",
-            "2027-02-20T00:00:00Z",
-            "2100-01-01T00:00:00Z",
-        ];
+        let texts = ["1999-12-31T23:59:59Z", "2027-02-20T00:00:00Z", "2100-01-01T00:00:00Z"];
         assert!(texts.is_sorted());
         assert!(texts.map(|text| parse(text).unwrap()).is_sorted());
     }

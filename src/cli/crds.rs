@@ -13,10 +13,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
 
 /// Every definition as one stream of YAML documents, ready for `kubectl apply --server-side -f -`.
 pub fn crds() -> String {
-    schema::files()
-        .into_iter()
-        .map(|(_, yaml)| format!("---\n{yaml}"))
-        .collect()
+    schema::files().into_iter().map(|(_, yaml)| format!("---\n{yaml}")).collect()
 }
 
 /// Writes each definition to a file of its own in `dir`, for example

@@ -122,11 +122,7 @@ async fn after_first_attempts(context: Arc<Context>, source: Source, waiting: Ve
     context.world.synced(source);
 }
 
-fn object_of<K: Resource>(
-    object: &K,
-    spec: &IdentityProviderSpec,
-    status: Option<IdentityProviderStatus>,
-) -> Object {
+fn object_of<K: Resource>(object: &K, spec: &IdentityProviderSpec, status: Option<IdentityProviderStatus>) -> Object {
     let meta = object.meta();
     let name = parse::name(meta);
     Object {
@@ -248,12 +244,7 @@ async fn supervise(
 }
 
 /// One look: probe, then the bulk comparison. `usable` was said before.
-async fn look(
-    context: &Context,
-    object: &Object,
-    idp: &Arc<Idp>,
-    usable: bool,
-) -> Result<Option<String>, Trouble> {
+async fn look(context: &Context, object: &Object, idp: &Arc<Idp>, usable: bool) -> Result<Option<String>, Trouble> {
     if context.world.issuer_taken(&object.key) {
         return Err(taken_trouble());
     }
@@ -357,7 +348,10 @@ async fn connect(context: &Context, object: &Object, model: &Arc<Idp>, taken: bo
         Connection::Memory(_) => {
             let own = format!("memory://{}/{}", object.key.namespace, object.key.name);
             if !object.key.namespace.is_empty() && object.spec.issuer != own {
-                return Err(Trouble::stalled(Reason::IssuerMismatch, format!("The issuer of this provider is always {own}.")));
+                return Err(Trouble::stalled(
+                    Reason::IssuerMismatch,
+                    format!("The issuer of this provider is always {own}."),
+                ));
             }
             return Ok((model.clone(), [0; 32]));
         }
@@ -365,7 +359,10 @@ async fn connect(context: &Context, object: &Object, model: &Arc<Idp>, taken: bo
     };
     let admin = check_url(&spec.admin_url, object, &context.config)?;
     if taken {
-        return Err(Trouble::stalled(Reason::URLNotAllowed, "A cluster provider uses this URL; a namespaced one may not."));
+        return Err(Trouble::stalled(
+            Reason::URLNotAllowed,
+            "A cluster provider uses this URL; a namespaced one may not.",
+        ));
     }
     let issuer = Url::parse(&object.spec.issuer)
         .map_err(|_| Trouble::stalled(Reason::IssuerMismatch, "spec.issuer is not a URL."))?;
@@ -404,11 +401,8 @@ async fn keys(context: &Context, object: &Object, spec: &HydraSpec) -> Result<(K
 }
 
 async fn secret(context: &Context, object: &Object, reference: &SecretKeyRef) -> Result<String, Trouble> {
-    let namespace = if object.key.namespace.is_empty() {
-        &context.config.operator_namespace
-    } else {
-        &object.key.namespace
-    };
+    let namespace =
+        if object.key.namespace.is_empty() { &context.config.operator_namespace } else { &object.key.namespace };
     let named = format!("Secret {}, key {}, in namespace {namespace}", reference.name, reference.key);
     let missing = |why: &str| Trouble::passing(Reason::SecretNotFound, format!("{named}: {why}."));
     let api: Api<Secret> = Api::namespaced(context.kube.clone(), namespace);
@@ -456,7 +450,8 @@ fn check_url(text: &str, object: &Object, config: &Config) -> Result<Url, Troubl
         return Err(refuse("Link-local and metadata addresses are refused"));
     }
     if !object.key.namespace.is_empty() {
-        let allowed = config.allow_provider_url.iter().any(|rule| crate::grant::rules::Pattern::parse(rule).covers(text));
+        let allowed =
+            config.allow_provider_url.iter().any(|rule| crate::grant::rules::Pattern::parse(rule).covers(text));
         if !allowed {
             return Err(refuse("The operator's --allow-provider-url does not name this URL; ask the platform team"));
         }
@@ -543,7 +538,12 @@ async fn publish_status(
     }
 }
 
-async fn put_status<K>(api: &Api<K>, object: &Object, kind: &str, status: &IdentityProviderStatus) -> Result<(), kube::Error>
+async fn put_status<K>(
+    api: &Api<K>,
+    object: &Object,
+    kind: &str,
+    status: &IdentityProviderStatus,
+) -> Result<(), kube::Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -591,7 +591,12 @@ async fn release(context: &Context, object: &Object) -> bool {
     }
 }
 
-async fn put_finalizers(context: &Context, object: &Object, finalizers: &[String], fresh: bool) -> Result<(), kube::Error> {
+async fn put_finalizers(
+    context: &Context,
+    object: &Object,
+    finalizers: &[String],
+    fresh: bool,
+) -> Result<(), kube::Error> {
     let mut body = json!({"metadata": {"uid": object.uid, "finalizers": finalizers}});
     if fresh {
         // Only while it is as it was read: a list is replaced as a whole.

@@ -342,8 +342,12 @@ fn audit(key: &ClientKey, step: &Step, answer: &Result<(), Fault>) {
         Step::RevokeClientTokens { warrant } => ("RevokeClientTokens", because(warrant)),
     };
     match answer {
-        Ok(()) => tracing::info!(client = %key.client, provider = %key.provider, step = what, why, "written at the identity provider"),
-        Err(fault) => tracing::warn!(client = %key.client, provider = %key.provider, step = what, why, %fault, "not written at the identity provider"),
+        Ok(()) => {
+            tracing::info!(client = %key.client, provider = %key.provider, step = what, why, "written at the identity provider")
+        }
+        Err(fault) => {
+            tracing::warn!(client = %key.client, provider = %key.provider, step = what, why, %fault, "not written at the identity provider")
+        }
     }
 }
 

@@ -101,12 +101,7 @@ pub async fn load(context: &Context) -> Result<usize, kube::Error> {
 ///
 /// # Errors
 /// It is not written; nothing may be done at the IdP.
-pub async fn adopt(
-    context: &Context,
-    issuer: &str,
-    client: &str,
-    before: &ObservedClient,
-) -> Result<(), kube::Error> {
+pub async fn adopt(context: &Context, issuer: &str, client: &str, before: &ObservedClient) -> Result<(), kube::Error> {
     let previous = Previous::from(before);
     let line = Line { issuer: issuer.into(), client_id: client.into(), complete: false, previous };
     write(context, &line).await?;
@@ -121,7 +116,8 @@ pub async fn adopt(
 pub async fn complete(context: &Context, issuer: &str, client: &str) -> Result<(), kube::Error> {
     let stored = tokio::time::timeout(DEADLINE, api(context).get_opt(&shard(issuer, client))).await;
     let stored = stored.map_err(|_| timeout())??;
-    let line = stored.and_then(|m| m.data).and_then(|d| serde_json::from_str::<Line>(d.get(&key(issuer, client))?).ok());
+    let line =
+        stored.and_then(|m| m.data).and_then(|d| serde_json::from_str::<Line>(d.get(&key(issuer, client))?).ok());
     let previous = line.map(|l| l.previous).unwrap_or_default();
     let line = Line { issuer: issuer.into(), client_id: client.into(), complete: true, previous };
     write(context, &line).await?;

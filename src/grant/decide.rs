@@ -121,7 +121,9 @@ impl fmt::Display for Deny {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Deny::NotReady => f.write_str("the operator has not read everything yet"),
-            Deny::UnmanagedClient => f.write_str("no ClientGrant names this client, and the provider denies such clients"),
+            Deny::UnmanagedClient => {
+                f.write_str("no ClientGrant names this client, and the provider denies such clients")
+            }
             Deny::NoGrant => f.write_str("no ClientGrant of this client names this subject"),
             Deny::Held(Held::Deleting) => f.write_str("the ClientGrant is being deleted"),
             Deny::Held(Held::Expired) => f.write_str("the ClientGrant has expired"),
@@ -133,14 +135,20 @@ impl fmt::Display for Deny {
             Deny::Scopes(s) => write!(f, "not declared by the ClientGrant: scope {s}"),
             Deny::Audiences(a) => write!(f, "not declared by the ClientGrant: audience {a}"),
             Deny::NoAudience => f.write_str("the ClientGrant names audiences and the request has none"),
-            Deny::NoConsent => f.write_str("no listed consent stands behind this login (skipped, removed or never given)"),
-            Deny::Consent(Flaw::Remembered) => f.write_str("the consent app remembered the consent, which lets later logins skip it"),
+            Deny::NoConsent => {
+                f.write_str("no listed consent stands behind this login (skipped, removed or never given)")
+            }
+            Deny::Consent(Flaw::Remembered) => {
+                f.write_str("the consent app remembered the consent, which lets later logins skip it")
+            }
             Deny::Consent(Flaw::NoContext) => f.write_str("the consent app did not ask the operator"),
             Deny::Consent(Flaw::OtherGrant) => f.write_str("the consent was given under another ClientGrant"),
             Deny::Consent(Flaw::Forged) => f.write_str("the consent's context was not written by the operator"),
             Deny::Consent(Flaw::Ended) => f.write_str("the consent has reached the end that was consented"),
             Deny::Consent(Flaw::Scopes(s)) => write!(f, "the consent app granted beyond the ClientGrant: scope {s}"),
-            Deny::Consent(Flaw::Audiences(a)) => write!(f, "the consent app granted beyond the ClientGrant: audience {a}"),
+            Deny::Consent(Flaw::Audiences(a)) => {
+                write!(f, "the consent app granted beyond the ClientGrant: audience {a}")
+            }
             Deny::Consent(Flaw::NoAudience) => f.write_str("the ClientGrant names audiences and the consent has none"),
             Deny::Skipped => f.write_str("an older remembered consent would skip the question"),
             Deny::Malformed => f.write_str("the request could not be understood"),
@@ -299,7 +307,9 @@ fn try_consent(view: &ClientView, asked: &ConsentAsked<'_>, now: Timestamp) -> R
                 c.check(grant, terms, now).is_ok()
                     && asked.scopes.within(&c.scopes)
                     && asked.audiences.within(&c.audiences)
-                    && c.context.as_ref().is_some_and(|x| x.purpose == terms.purpose && x.expires_at == terms.expires_at)
+                    && c.context
+                        .as_ref()
+                        .is_some_and(|x| x.purpose == terms.purpose && x.expires_at == terms.expires_at)
             });
             Ok(if covered { ConsentDecision::Accept(grant.clone()) } else { ConsentDecision::Ask(Some(grant.clone())) })
         }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::consent::Consent;
 use super::Authority;
+use super::consent::Consent;
 
 /// One client as its registration at the IdP says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

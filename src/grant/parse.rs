@@ -37,9 +37,7 @@ pub fn grant(object: &ClientGrant) -> Option<Grant> {
     let meta = &object.metadata;
     let status = object.status.as_ref();
     let carried = Carried {
-        consent_since: status
-            .and_then(|s| s.observed.as_ref()?.consent_since.as_deref())
-            .and_then(instant::parse),
+        consent_since: status.and_then(|s| s.observed.as_ref()?.consent_since.as_deref()).and_then(instant::parse),
         revocation: status.and_then(|s| s.revocation.as_ref()).and_then(revocation),
     };
     Some(Grant {
@@ -60,10 +58,7 @@ pub fn grant(object: &ClientGrant) -> Option<Grant> {
 /// The object's name.
 #[must_use]
 pub fn name(meta: &ObjectMeta) -> GrantName {
-    GrantName {
-        namespace: meta.namespace.clone().unwrap_or_default(),
-        name: meta.name.clone().unwrap_or_default(),
-    }
+    GrantName { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
 }
 
 fn revocation(status: &api::Revocation) -> Option<Revocation> {
@@ -121,7 +116,8 @@ fn terms(spec: &ClientGrantSpec) -> Result<Terms, String> {
     if let Some(bad) = scopes.iter().find(|s| !is_scope_token(s)) {
         return Err(format!("spec.scopes: {bad:?} is not a scope (RFC 6749, section 3.3; no *)"));
     }
-    if let Some(protocol) = scopes.iter().find(|s| own && matches!(s.as_str(), "openid" | "offline_access" | "offline")) {
+    if let Some(protocol) = scopes.iter().find(|s| own && matches!(s.as_str(), "openid" | "offline_access" | "offline"))
+    {
         return Err(format!("spec.scopes: {protocol} makes no sense for basis ClientOwn"));
     }
     if audiences.iter().any(|a| a.is_empty() || a.chars().any(char::is_control)) {

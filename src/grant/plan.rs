@@ -357,8 +357,7 @@ fn revocations(
             plan.steps.push(Step::RevokeClientTokens { warrant });
         }
         soonest(&mut plan.next, passes.next());
-        plan.complete =
-            passes.second.is_some() && plan.adopt.is_none() && !plan.steps.contains(&Step::SetRegistration);
+        plan.complete = passes.second.is_some() && plan.adopt.is_none() && !plan.steps.contains(&Step::SetRegistration);
         plan.duties.push(Duty { grant: None, what: What::Tokens, cause: RevocationCause::Narrowed });
     }
     // One call serves every duty on the same tokens or the same pair.

@@ -68,7 +68,9 @@ pub fn admit<'g>(view: &ClientView, grant: &'g Grant, now: Timestamp) -> Result<
     }
     let client = &*view.key.client;
     if !provider.capabilities.slash_in_client_id && (client.contains('/') || matches!(client, "." | "..")) {
-        return Err(Refusal::NotSupported("this provider's admin API cannot address a client id that has a slash or is dots"));
+        return Err(Refusal::NotSupported(
+            "this provider's admin API cannot address a client id that has a slash or is dots",
+        ));
     }
     if let Subject::User(id) = &grant.subject
         && view.collisions.contains(id)
@@ -117,10 +119,7 @@ pub fn of_group(view: &ClientView, group: &[Arc<Grant>], now: Timestamp) -> Vec<
 /// Every grant of the client with its standing.
 #[must_use]
 pub fn all(view: &ClientView, now: Timestamp) -> Vec<(Arc<Grant>, Standing)> {
-    view.grants
-        .values()
-        .flat_map(|group| group.iter().cloned().zip(of_group(view, group, now)))
-        .collect()
+    view.grants.values().flat_map(|group| group.iter().cloned().zip(of_group(view, group, now))).collect()
 }
 
 /// Whether the provider's rules let the grant's namespace speak for the client. Only then does a

@@ -202,10 +202,14 @@ fn ending(facts: &Facts<'_>, held: Held, now: Timestamp) -> Result<Said, Timesta
         _ => None,
     });
     let late = why.is_some() || since + CONFIRM_WITHIN <= now;
-    let cause = why.map_or_else(|| "The identity provider has not confirmed it".to_owned(), |w| sentence(&w.to_string()));
+    let cause =
+        why.map_or_else(|| "The identity provider has not confirmed it".to_owned(), |w| sentence(&w.to_string()));
     if held == Held::Deleting {
         let (reason, message) = if late {
-            (Reason::RevocationBlocked, format!("{cause}. The object stays until its authority is ended; it is tried again."))
+            (
+                Reason::RevocationBlocked,
+                format!("{cause}. The object stays until its authority is ended; it is tried again."),
+            )
         } else {
             (Reason::Revoking, "Ending what this grant gave at the identity provider.".to_owned())
         };
@@ -215,17 +219,19 @@ fn ending(facts: &Facts<'_>, held: Held, now: Timestamp) -> Result<Said, Timesta
         return Err(since + CONFIRM_WITHIN);
     }
     let message = format!("{cause}. Decision points already refuse; the revocation is tried again.");
-    Ok(Said {
-        active: Active::Overdue,
-        ..Said::working(ConditionStatus::False, Reason::RevocationOverdue, message)
-    })
+    Ok(Said { active: Active::Overdue, ..Said::working(ConditionStatus::False, Reason::RevocationOverdue, message) })
 }
 
 fn ended(held: Held) -> Said {
     let (reason, message) = match held {
-        Held::Expired => (Reason::Expired, "Ended at expiresAt. A new end date in Git renews it; subjects are asked again."),
+        Held::Expired => {
+            (Reason::Expired, "Ended at expiresAt. A new end date in Git renews it; subjects are asked again.")
+        }
         Held::Suspended => (Reason::Suspended, "Withdrawn by spec.suspend. Set it to false to resume."),
-        Held::Quarantined => (Reason::Quarantined, "A ClientQuarantine names this client. It is out of force until that object is deleted."),
+        Held::Quarantined => (
+            Reason::Quarantined,
+            "A ClientQuarantine names this client. It is out of force until that object is deleted.",
+        ),
         Held::NotYetValid => (Reason::NotYetValid, "Comes into force at notBefore."),
         Held::Deleting => (Reason::Revoking, "Being deleted."),
     };
@@ -282,16 +288,28 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
         Some(Fault::NeedsPerson { why }) => {
             return Said {
                 active: Active::LastKnown,
-                ..Said::refused(Stall::Now, Reason::ProviderDenied, format!("{}. Check the provider's credentials and rights.", sentence(why)))
+                ..Said::refused(
+                    Stall::Now,
+                    Reason::ProviderDenied,
+                    format!("{}. Check the provider's credentials and rights.", sentence(why)),
+                )
             };
         }
         Some(Fault::Retry { why, .. }) => {
-            return Said::working(ConditionStatus::Unknown, Reason::ProviderUnavailable, format!("{}. It is tried again.", sentence(why)));
+            return Said::working(
+                ConditionStatus::Unknown,
+                Reason::ProviderUnavailable,
+                format!("{}. It is tried again.", sentence(why)),
+            );
         }
         None => {}
     }
     if *facts.finding == Finding::Converging || owed {
-        return Said::working(ConditionStatus::Unknown, Reason::Progressing, "Being brought about at the identity provider.");
+        return Said::working(
+            ConditionStatus::Unknown,
+            Reason::Progressing,
+            "Being brought about at the identity provider.",
+        );
     }
     let until_end = api::Effective {
         scopes: terms.authority.scopes.to_vec(),
@@ -304,7 +322,11 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
         return Said::settled(true, Reason::Granted, "In force, and read back at the identity provider.");
     }
     let Some(reading) = facts.reading else {
-        return Said::working(ConditionStatus::Unknown, Reason::Progressing, "The subject's consents have not been read yet.");
+        return Said::working(
+            ConditionStatus::Unknown,
+            Reason::Progressing,
+            "The subject's consents have not been read yet.",
+        );
     };
     match &reading.consent {
         Some(consent) => {
@@ -317,7 +339,11 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
                 expires_at: instant::format(consent.until),
                 ..until_end
             });
-            let mut said = Said::settled(true, Reason::Granted, "Consented by the subject, and read back at the identity provider.");
+            let mut said = Said::settled(
+                true,
+                Reason::Granted,
+                "Consented by the subject, and read back at the identity provider.",
+            );
             let sweep = facts.view.provider.as_ref().map_or(Duration::from_secs(86_400), |p| p.consent_sweep);
             said.look = Some((now + backoff::spread(sweep, &facts.grant.uid)).min(consent.until));
             said
@@ -329,10 +355,18 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
                 observed.scopes.clear();
             }
             let mut said = if seen {
-                Said::settled(false, Reason::ConsentRemoved, "The subject's consent was removed at the identity provider. Only a new consent by the subject brings it back.")
+                Said::settled(
+                    false,
+                    Reason::ConsentRemoved,
+                    "The subject's consent was removed at the identity provider. Only a new consent by the subject brings it back.",
+                )
             } else {
                 status.observed = None;
-                Said::settled(false, Reason::AwaitingConsent, "Waits for the subject's consent at the next login to the client.")
+                Said::settled(
+                    false,
+                    Reason::AwaitingConsent,
+                    "Waits for the subject's consent at the next login to the client.",
+                )
             };
             said.look = Some(now + backoff::waiting(facts.looks, &facts.grant.uid));
             said
@@ -427,12 +461,20 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
             max_residual_seconds: Some(capabilities.max_residual_seconds),
         });
         let (value, reason, message) = if capabilities.points.is_empty() {
-            (False, Reason::NothingEnforced, "This provider is a model in memory: nothing is enforced anywhere.".to_owned())
+            (
+                False,
+                Reason::NothingEnforced,
+                "This provider is a model in memory: nothing is enforced anywhere.".to_owned(),
+            )
         } else if !capabilities.not_enforced.is_empty() {
             let parts = capabilities.not_enforced.join(", ");
             (False, Reason::PartlyEnforced, format!("Not held by any enforcement point: {parts}."))
         } else {
-            (Unknown, Reason::NotProved, "Nobody has proved yet that the identity provider calls the token hook.".to_owned())
+            (
+                Unknown,
+                Reason::NotProved,
+                "Nobody has proved yet that the identity provider calls the token hook.".to_owned(),
+            )
         };
         set_condition(list, Enforced, value, reason, &message, generation, now);
     }

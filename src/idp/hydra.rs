@@ -270,11 +270,8 @@ impl Hydra {
     fn patch(&self, ceiling: &Authority, cluster: &str) -> Value {
         let nothing = ceiling.scopes.is_empty();
         let scope = if nothing { NO_SCOPE.to_owned() } else { ceiling.scopes.to_string() };
-        let grant_types: Vec<&str> = if nothing {
-            vec![NO_GRANT_TYPE]
-        } else {
-            ceiling.grant_types.iter().map(|g| g.as_str()).collect()
-        };
+        let grant_types: Vec<&str> =
+            if nothing { vec![NO_GRANT_TYPE] } else { ceiling.grant_types.iter().map(|g| g.as_str()).collect() };
         let lifespan = format!("{}s", self.access_token_lifetime.as_secs());
         let mut operations = vec![
             json!({"op": "replace", "path": "/scope", "value": scope}),

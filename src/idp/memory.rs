@@ -90,7 +90,12 @@ impl Memory {
         Ok(self.state().clients.clone())
     }
 
-    pub(super) async fn observe_consents(&self, client: &str, subject: &str, _: Urgency) -> Result<Vec<Consent>, Fault> {
+    pub(super) async fn observe_consents(
+        &self,
+        client: &str,
+        subject: &str,
+        _: Urgency,
+    ) -> Result<Vec<Consent>, Fault> {
         let pair = (client.to_owned(), subject.to_owned());
         Ok(self.state().consents.get(&pair).cloned().unwrap_or_default())
     }

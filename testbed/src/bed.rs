@@ -74,10 +74,7 @@ impl Bed {
         let tools = Tools::find()?;
         let decision_port = free_port()?;
         let hooks = Iproxy::start(&format!("http://127.0.0.1:{decision_port}"))?;
-        let hook = TokenHook {
-            url: format!("{}/hydra/token-hook/corp", hooks.url()),
-            api_key: HOOK_KEY.to_owned(),
-        };
+        let hook = TokenHook { url: format!("{}/hydra/token-hook/corp", hooks.url()), api_key: HOOK_KEY.to_owned() };
         let hydra = HydraOptions { token_hook: Some(hook), storage: options.storage, ..HydraOptions::default() };
         let (plane, hydra) = tokio::try_join!(ControlPlane::start(&tools), Hydra::start(&tools, hydra))?;
         let proxy = Iproxy::start(hydra.admin_url())?;
@@ -224,7 +221,11 @@ impl Bed {
                 return Ok(seen);
             }
             if Instant::now() > end {
-                bail!("{path} is not {what} after {timeout:?}: status {:#}\noperator:\n{}", seen["status"], tail(&self.operator.log()));
+                bail!(
+                    "{path} is not {what} after {timeout:?}: status {:#}\noperator:\n{}",
+                    seen["status"],
+                    tail(&self.operator.log())
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

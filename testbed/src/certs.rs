@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, bail};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
 };
 
 /// A certificate with its key, both in PEM.
@@ -24,12 +24,9 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = name("clientgrant test bed", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
-        let issuer = CertifiedIssuer::self_signed(params, new_key()?)
-            .context("cannot sign the authority's certificate")?;
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let issuer =
+            CertifiedIssuer::self_signed(params, new_key()?).context("cannot sign the authority's certificate")?;
         Ok(Self { issuer })
     }
 
@@ -39,12 +36,7 @@ impl Authority {
 
     /// A certificate for a server on this machine.
     pub(crate) fn server(&self) -> Result<Pair> {
-        let names = [
-            "127.0.0.1",
-            "localhost",
-            "kubernetes.default.svc",
-            "10.0.0.1",
-        ];
+        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc", "10.0.0.1"];
         let mut params = CertificateParams::new(names.map(str::to_owned))?;
         params.distinguished_name = name("kube-apiserver", &[])?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -63,13 +55,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         let key = new_key()?;
-        let cert = params
-            .signed_by(&key, &self.issuer)
-            .context("cannot sign a certificate")?;
-        Ok(Pair {
-            cert: cert.pem(),
-            key: key.serialize_pem(),
-        })
+        let cert = params.signed_by(&key, &self.issuer).context("cannot sign a certificate")?;
+        Ok(Pair { cert: cert.pem(), key: key.serialize_pem() })
     }
 }
 
@@ -88,10 +75,7 @@ fn name(common: &str, groups: &[&str]) -> Result<DistinguishedName> {
     name.push(DnType::CommonName, common);
     // rcgen keeps one value for each attribute type and counts these two as different, though
     // both are encoded as the organization (2.5.4.10), which is where Kubernetes reads groups.
-    let types = [
-        DnType::OrganizationName,
-        DnType::CustomDnType(vec![2, 5, 4, 10]),
-    ];
+    let types = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
     if groups.len() > types.len() {
         bail!(
             "a client certificate of the test bed carries at most {} groups, asked for {groups:?}: \

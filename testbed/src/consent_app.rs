@@ -76,19 +76,13 @@ impl ConsentApp {
             Self::Honest(endpoint) => (endpoint, None),
             Self::Hostile(endpoint, mutate) => (endpoint, Some(mutate)),
         };
-        let challenge = request["challenge"]
-            .as_str()
-            .context("no challenge in the request")?;
+        let challenge = request["challenge"].as_str().context("no challenge in the request")?;
         let said = endpoint.ask(challenge).await?;
         let answer = match mutate {
             None => honest_answer(&said, approves),
             Some(mutate) => {
                 let granted = said.json.get("grant_scope").is_some();
-                let mut body = if granted {
-                    accept_body(&said.json)
-                } else {
-                    all_requested(request)
-                };
+                let mut body = if granted { accept_body(&said.json) } else { all_requested(request) };
                 mutate(&mut body, &said.json, request);
                 Answer::Accept(body)
             }
@@ -118,10 +112,7 @@ pub struct Said {
 
 impl DecisionEndpoint {
     fn new(url: &str, api_key: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            api_key: api_key.to_owned(),
-        }
+        Self { url: url.to_owned(), api_key: api_key.to_owned() }
     }
 
     /// Asks what to do with a consent challenge.
@@ -135,19 +126,14 @@ impl DecisionEndpoint {
             .await
             .with_context(|| format!("the decision endpoint {} is silent", self.url))?;
         let status = answer.status().as_u16();
-        let text = answer
-            .text()
-            .await
-            .context("the decision is not complete")?;
+        let text = answer.text().await.context("the decision is not complete")?;
         let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Said { status, json })
     }
 }
 
 fn honest_answer(said: &Said, approves: bool) -> Answer {
-    let reason = said.json["reason"]
-        .as_str()
-        .unwrap_or("The request was refused.");
+    let reason = said.json["reason"].as_str().unwrap_or("The request was refused.");
     match (said.status, said.json["decision"].as_str()) {
         (200, Some("Accept")) => Answer::Accept(accept_body(&said.json)),
         (200, Some("Ask")) if approves => Answer::Accept(accept_body(&said.json)),
@@ -164,17 +150,8 @@ fn reject(error: &str, description: &str, status: u16) -> Answer {
 
 /// Exactly the fields that an honest app hands on.
 fn accept_body(decision: &Value) -> Value {
-    let fields = [
-        "grant_scope",
-        "grant_access_token_audience",
-        "remember",
-        "remember_for",
-        "context",
-    ];
-    fields
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), decision.get(name)?.clone())))
-        .collect()
+    let fields = ["grant_scope", "grant_access_token_audience", "remember", "remember_for", "context"];
+    fields.into_iter().filter_map(|name| Some((name.to_owned(), decision.get(name)?.clone()))).collect()
 }
 
 fn all_requested(request: &Value) -> Value {

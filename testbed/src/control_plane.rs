@@ -63,12 +63,7 @@ impl ControlPlane {
         dir.write("service-account.pub", public)?;
         dir.write("audit.yaml", AUDIT_POLICY)?;
         let url = format!("https://127.0.0.1:{port}");
-        let config = kubeconfig(
-            &url,
-            &authority.pem(),
-            "admin",
-            Credential::Certificate(&admin),
-        );
+        let config = kubeconfig(&url, &authority.pem(), "admin", Credential::Certificate(&admin));
         let path = dir.write("admin.kubeconfig", config)?;
         let (etcd, etcd_url) = start_etcd(tools, &dir).await?;
         let mut plane = Self {
@@ -158,17 +153,9 @@ impl ControlPlane {
     pub async fn start_apiserver(&mut self) -> Result<()> {
         self.apiserver = None;
         let mut command = Command::new(&self.tools.kube_apiserver);
-        command
-            .args(self.apiserver_flags())
-            .args(&self.options.apiserver_args);
+        command.args(self.apiserver_flags()).args(&self.options.apiserver_args);
         let process = Process::spawn(&self.dir, "kube-apiserver", command)?;
-        wait_http(
-            &self.client,
-            &format!("{}/readyz", self.url()),
-            &process,
-            START,
-        )
-        .await?;
+        wait_http(&self.client, &format!("{}/readyz", self.url()), &process, START).await?;
         let default = format!("{}/api/v1/namespaces/default", self.url());
         wait_http(&self.client, &default, &process, START).await?;
         self.apiserver = Some(process);
@@ -176,9 +163,7 @@ impl ControlPlane {
     }
 
     fn running(&self) -> Result<&Process> {
-        self.apiserver
-            .as_ref()
-            .context("kube-apiserver is stopped: call start_apiserver first")
+        self.apiserver.as_ref().context("kube-apiserver is stopped: call start_apiserver first")
     }
 
     fn file(&self, name: &str) -> String {
@@ -195,14 +180,8 @@ impl ControlPlane {
             format!("--tls-cert-file={}", self.file("server.crt")),
             format!("--tls-private-key-file={}", self.file("server.key")),
             format!("--client-ca-file={}", self.file("ca.crt")),
-            format!(
-                "--service-account-key-file={}",
-                self.file("service-account.pub")
-            ),
-            format!(
-                "--service-account-signing-key-file={}",
-                self.file("service-account.key")
-            ),
+            format!("--service-account-key-file={}", self.file("service-account.pub")),
+            format!("--service-account-signing-key-file={}", self.file("service-account.key")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
             // No Service points at this server, and a loopback address could not be one.
@@ -230,10 +209,7 @@ impl ControlPlane {
             format!("--kubeconfig={config}"),
             format!("--authentication-kubeconfig={config}"),
             format!("--authorization-kubeconfig={config}"),
-            format!(
-                "--service-account-private-key-file={}",
-                self.file("service-account.key")
-            ),
+            format!("--service-account-private-key-file={}", self.file("service-account.key")),
             format!("--root-ca-file={}", self.file("ca.crt")),
             format!("--tls-cert-file={}", self.file("server.crt")),
             format!("--tls-private-key-file={}", self.file("server.key")),
@@ -250,13 +226,7 @@ impl ControlPlane {
 
     /// The processes that run now.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
-        [
-            Some(&self.etcd),
-            self.apiserver.as_ref(),
-            self.controller_manager.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
+        [Some(&self.etcd), self.apiserver.as_ref(), self.controller_manager.as_ref()].into_iter().flatten()
     }
 
     /// The identity of the administrator (certificate, then key) in PEM, for clients of one's own.
@@ -295,13 +265,9 @@ async fn start_etcd(tools: &Tools, dir: &RunDir) -> Result<(Process, String)> {
 
 fn client(authority: &Authority, admin: &Pair) -> Result<reqwest::Client> {
     let identity = format!("{}{}", admin.cert, admin.key);
-    let identity = reqwest::Identity::from_pem(identity.as_bytes())
-        .context("the administrator's certificate is not usable")?;
+    let identity =
+        reqwest::Identity::from_pem(identity.as_bytes()).context("the administrator's certificate is not usable")?;
     let ca = reqwest::Certificate::from_pem(authority.pem().as_bytes())
         .context("the authority's certificate is not usable")?;
-    http()
-        .tls_certs_only([ca])
-        .identity(identity)
-        .build()
-        .context("cannot build an HTTP client")
+    http().tls_certs_only([ca]).identity(identity).build().context("cannot build an HTTP client")
 }

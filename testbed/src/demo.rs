@@ -45,19 +45,11 @@ pub async fn run(operator: PathBuf, once: bool) -> Result<()> {
         return Ok(());
     }
     println!("\nEverything stays up. In another terminal:");
-    println!(
-        "  export KUBECONFIG={}",
-        story.bed.plane.kubeconfig().display()
-    );
-    println!(
-        "  {} get clientgrants.clientgrant.dev -A",
-        story.bed.plane.kubectl_path().display()
-    );
+    println!("  export KUBECONFIG={}", story.bed.plane.kubeconfig().display());
+    println!("  {} get clientgrants.clientgrant.dev -A", story.bed.plane.kubectl_path().display());
     println!("  Hydra's admin API: {}", story.bed.hydra.admin_url());
     println!("Ctrl-C ends it all.");
-    tokio::signal::ctrl_c()
-        .await
-        .context("cannot wait for Ctrl-C")
+    tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")
 }
 
 impl Story {
@@ -80,12 +72,7 @@ impl Story {
         let forecast = bed.client("forecast-agent", wide).await?;
         println!("  finance-reporting, forecast-agent: scope {SCOPE} transactions:write admin");
         let ann = bed.browser()?;
-        Ok(Self {
-            bed,
-            ann,
-            reporting,
-            forecast,
-        })
+        Ok(Self { bed, ann, reporting, forecast })
     }
 
     async fn kubectl(&self, args: &[&str]) -> Result<()> {
@@ -95,16 +82,12 @@ impl Story {
     }
 
     async fn table(&self) -> Result<()> {
-        self.kubectl(&["get", "clientgrants.clientgrant.dev", "-A"])
-            .await
+        self.kubectl(&["get", "clientgrants.clientgrant.dev", "-A"]).await
     }
 
     async fn apply(&self, file: &str, end: &str) -> Result<()> {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../examples/01-two-clients")
-            .join(file);
-        let yaml = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/01-two-clients").join(file);
+        let yaml = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let yaml = yaml.replace("2027-02-20T00:00:00Z", end);
         println!("\n$ kubectl apply -f {file}   # expiresAt: {end}");
         print!("{}", self.bed.plane.apply_yaml(&yaml).await?);
@@ -126,28 +109,14 @@ impl Story {
             other = self.bed.browser()?;
             &other
         };
-        let outcome = browser
-            .authorize(
-                &AuthRequest::new(client.id(), CALLBACK, scope, subject),
-                app,
-            )
-            .await?;
+        let outcome = browser.authorize(&AuthRequest::new(client.id(), CALLBACK, scope, subject), app).await?;
         Ok(match outcome.code() {
             Some(code) => Ok(code.to_owned()),
-            None => Err(format!(
-                "{} ({})",
-                outcome.error().unwrap_or("?"),
-                outcome.error_description().unwrap_or("")
-            )),
+            None => Err(format!("{} ({})", outcome.error().unwrap_or("?"), outcome.error_description().unwrap_or(""))),
         })
     }
 
-    async fn tokens(
-        &self,
-        client: &OAuthClient,
-        scope: &str,
-        app: &ConsentApp,
-    ) -> Result<TokenOutcome> {
+    async fn tokens(&self, client: &OAuthClient, scope: &str, app: &ConsentApp) -> Result<TokenOutcome> {
         match self.code(client, scope, "ann", app).await? {
             Ok(code) => client.exchange_code(&code, CALLBACK).await,
             Err(error) => bail!("no code: {error}"),
@@ -156,14 +125,8 @@ impl Story {
 
     /// Prints the operator's newest line with this reason.
     async fn because(&self, reason: &str) -> Result<()> {
-        let line = self
-            .bed
-            .operator
-            .wait_log(&format!("reason=\"{reason}\""), Duration::from_secs(5))
-            .await?;
-        let words = line
-            .split_once(" INFO ")
-            .map_or(line.as_str(), |(_, words)| words);
+        let line = self.bed.operator.wait_log(&format!("reason=\"{reason}\""), Duration::from_secs(5)).await?;
+        let words = line.split_once(" INFO ").map_or(line.as_str(), |(_, words)| words);
         println!("    operator: {words}");
         self.bed.operator.mark_log();
         Ok(())
@@ -173,30 +136,19 @@ impl Story {
         say("A grant for the first client only, from Git");
         let end = ahead(LASTS);
         self.apply("reporting-ann.yaml", &end).await?;
-        self.bed
-            .reason("finance", "reporting-ann", "AwaitingConsent")
-            .await?;
+        self.bed.reason("finance", "reporting-ann", "AwaitingConsent").await?;
         self.table().await?;
         println!(
             "\n  A committed YAML is not ann's consent. She logs in; the consent app asks the operator; she says yes."
         );
-        let token = self
-            .tokens(&self.reporting, SCOPE, &self.bed.honest())
-            .await?;
-        let access = token
-            .access_token()
-            .context("no token although everything was granted")?;
+        let token = self.tokens(&self.reporting, SCOPE, &self.bed.honest()).await?;
+        let access = token.access_token().context("no token although everything was granted")?;
         let read = self.bed.hydra.admin().introspect(access).await?;
         let words = |scope: &str| scope.split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
         let exact = words(read["scope"].as_str().unwrap_or_default()) == words(SCOPE);
         ensure!(read["active"] == true && exact, "the token is {read}");
-        println!(
-            "  Token: active, sub {}, client {}, scope {}",
-            read["sub"], read["client_id"], read["scope"]
-        );
-        self.bed
-            .reason("finance", "reporting-ann", "Granted")
-            .await?;
+        println!("  Token: active, sub {}, client {}, scope {}", read["sub"], read["client_id"], read["scope"]);
+        self.bed.reason("finance", "reporting-ann", "Granted").await?;
         self.table().await?;
         Ok(end)
     }
@@ -205,73 +157,42 @@ impl Story {
         say("Refused: everything that the grant does not say");
         self.bed.operator.mark_log();
         println!("  The second client, same subject, same login:");
-        let answer = self
-            .code(&self.forecast, SCOPE, "ann", &self.bed.honest())
-            .await?;
+        let answer = self.code(&self.forecast, SCOPE, "ann", &self.bed.honest()).await?;
         ensure!(answer.is_err(), "the second client got a code");
         self.because("UnmanagedClient").await?;
         println!("  … and with a consent app that does not ask:");
-        let code = self
-            .code(&self.forecast, SCOPE, "ann", &ConsentApp::grant_all())
-            .await?;
+        let code = self.code(&self.forecast, SCOPE, "ann", &ConsentApp::grant_all()).await?;
         let code = code.map_err(anyhow::Error::msg)?;
         refused(&self.forecast.exchange_code(&code, CALLBACK).await?)?;
         self.because("UnmanagedClient").await?;
         println!("  Another subject at the first client:");
-        let answer = self
-            .code(&self.reporting, SCOPE, "bob", &self.bed.honest())
-            .await?;
+        let answer = self.code(&self.reporting, SCOPE, "bob", &self.bed.honest()).await?;
         ensure!(answer.is_err(), "another subject got a code");
         self.because("NoGrant").await?;
-        println!(
-            "  A wider scope (Hydra itself refuses it: the ceiling is the union of the grants):"
-        );
-        let answer = self
-            .code(
-                &self.reporting,
-                "openid transactions:write",
-                "ann",
-                &self.bed.honest(),
-            )
-            .await?;
+        println!("  A wider scope (Hydra itself refuses it: the ceiling is the union of the grants):");
+        let answer = self.code(&self.reporting, "openid transactions:write", "ann", &self.bed.honest()).await?;
         let error = answer.err().context("a wider scope got a code")?;
-        println!(
-            "    hydra: {}",
-            error.split_once(". ").map_or(&*error, |(first, _)| first)
-        );
+        println!("    hydra: {}", error.split_once(". ").map_or(&*error, |(first, _)| first));
         Ok(())
     }
 
     async fn hostile_apps(&self) -> Result<()> {
-        say(
-            "Hostile consent apps: Hydra issues whatever they grant, so the operator looks at what they granted",
-        );
+        say("Hostile consent apps: Hydra issues whatever they grant, so the operator looks at what they granted");
         let exchange = async |app: ConsentApp| -> Result<()> {
             let token = self.tokens(&self.reporting, SCOPE, &app).await?;
             refused(&token)
         };
         println!("  Grants admin on top:");
-        exchange(
-            self.bed
-                .hostile(|body, _, _| push(&mut body["grant_scope"], "admin")),
-        )
-        .await?;
+        exchange(self.bed.hostile(|body, _, _| push(&mut body["grant_scope"], "admin"))).await?;
         self.because("ConsentBeyondGrant").await?;
         println!("  Adds an audience:");
-        exchange(self.bed.hostile(|body, _, _| {
-            push(
-                &mut body["grant_access_token_audience"],
-                "https://ledger.example.com",
-            )
-        }))
+        exchange(
+            self.bed.hostile(|body, _, _| push(&mut body["grant_access_token_audience"], "https://ledger.example.com")),
+        )
         .await?;
         self.because("ConsentAudienceBeyondGrant").await?;
         println!("  Makes up a context:");
-        exchange(
-            self.bed
-                .hostile(|body, _, _| body["context"]["expiresAt"] = json!("2199-01-01T00:00:00Z")),
-        )
-        .await?;
+        exchange(self.bed.hostile(|body, _, _| body["context"]["expiresAt"] = json!("2199-01-01T00:00:00Z"))).await?;
         self.because("ConsentNotProved").await?;
         println!("  Remembers, so that the next login skips it:");
         let remember = |body: &mut Value, _: &Value, _: &Value| {
@@ -281,9 +202,7 @@ impl Story {
         exchange(self.bed.hostile(remember)).await?;
         self.because("ConsentRemembered").await?;
         println!("  … and lets the next login skip:");
-        let skipping = self
-            .tokens(&self.reporting, SCOPE, &ConsentApp::grant_all())
-            .await?;
+        let skipping = self.tokens(&self.reporting, SCOPE, &ConsentApp::grant_all()).await?;
         refused(&skipping)?;
         self.bed.operator.mark_log();
         Ok(())
@@ -291,45 +210,22 @@ impl Story {
 
     async fn expiry(&self, end: &str) -> Result<()> {
         say("What they left behind is ended with the pair; ann consents once more");
-        self.bed
-            .reason("finance", "reporting-ann", "AwaitingConsent")
-            .await?;
-        let token = self
-            .tokens(&self.reporting, SCOPE, &self.bed.honest())
-            .await?;
-        let access = token
-            .access_token()
-            .context("no token although ann consented again")?
-            .to_owned();
-        let refresh = token
-            .refresh_token()
-            .context("no refresh token")?
-            .to_owned();
-        self.bed
-            .reason("finance", "reporting-ann", "Granted")
-            .await?;
-        ensure!(
-            self.bed.hydra.admin().is_active(&access).await?,
-            "the token is not active"
-        );
+        self.bed.reason("finance", "reporting-ann", "AwaitingConsent").await?;
+        let token = self.tokens(&self.reporting, SCOPE, &self.bed.honest()).await?;
+        let access = token.access_token().context("no token although ann consented again")?.to_owned();
+        let refresh = token.refresh_token().context("no refresh token")?.to_owned();
+        self.bed.reason("finance", "reporting-ann", "Granted").await?;
+        ensure!(self.bed.hydra.admin().is_active(&access).await?, "the token is not active");
         println!("  Introspection: active");
         say(&format!("expiresAt: {end}"));
         tokio::time::sleep(left(end)? + Duration::from_secs(2)).await;
         self.bed.operator.mark_log();
-        ensure!(
-            !self.bed.hydra.admin().is_active(&access).await?,
-            "the token outlived its grant"
-        );
+        ensure!(!self.bed.hydra.admin().is_active(&access).await?, "the token outlived its grant");
         println!("  Introspection: not active");
         let again = self.reporting.refresh(&refresh).await?;
-        ensure!(
-            again.access_token().is_none(),
-            "a refresh outlived its grant"
-        );
+        ensure!(again.access_token().is_none(), "a refresh outlived its grant");
         println!("  Refresh: {}", again.error().unwrap_or_default());
-        self.bed
-            .reason("finance", "reporting-ann", "Expired")
-            .await?;
+        self.bed.reason("finance", "reporting-ann", "Expired").await?;
         self.table().await
     }
 
@@ -338,68 +234,30 @@ impl Story {
         let end = ahead(3600);
         self.apply("forecast-ann.yaml", &end).await?;
         self.apply("reporting-ann.yaml", &end).await?;
-        self.bed
-            .reason("finance", "forecast-ann", "AwaitingConsent")
-            .await?;
-        self.bed
-            .reason("finance", "reporting-ann", "AwaitingConsent")
-            .await?;
-        let first = self
-            .tokens(&self.reporting, SCOPE, &self.bed.honest())
-            .await?;
-        let second = self
-            .tokens(&self.forecast, SCOPE, &self.bed.honest())
-            .await?;
-        let first = first
-            .access_token()
-            .context("no token for the first client")?
-            .to_owned();
-        let second = second
-            .access_token()
-            .context("no token for the second client")?
-            .to_owned();
-        self.bed
-            .reason("finance", "forecast-ann", "Granted")
-            .await?;
-        self.bed
-            .reason("finance", "reporting-ann", "Granted")
-            .await?;
+        self.bed.reason("finance", "forecast-ann", "AwaitingConsent").await?;
+        self.bed.reason("finance", "reporting-ann", "AwaitingConsent").await?;
+        let first = self.tokens(&self.reporting, SCOPE, &self.bed.honest()).await?;
+        let second = self.tokens(&self.forecast, SCOPE, &self.bed.honest()).await?;
+        let first = first.access_token().context("no token for the first client")?.to_owned();
+        let second = second.access_token().context("no token for the second client")?.to_owned();
+        self.bed.reason("finance", "forecast-ann", "Granted").await?;
+        self.bed.reason("finance", "reporting-ann", "Granted").await?;
         self.table().await?;
         println!();
-        self.kubectl(&[
-            "delete",
-            "clientgrants.clientgrant.dev",
-            "-n",
-            "finance",
-            "forecast-ann",
-        ])
-        .await?;
+        self.kubectl(&["delete", "clientgrants.clientgrant.dev", "-n", "finance", "forecast-ann"]).await?;
         let admin = self.bed.hydra.admin();
-        ensure!(
-            !admin.is_active(&second).await?,
-            "the second client's token outlived its grant"
-        );
-        ensure!(
-            admin.is_active(&first).await?,
-            "deleting the second grant touched the first"
-        );
+        ensure!(!admin.is_active(&second).await?, "the second client's token outlived its grant");
+        ensure!(admin.is_active(&first).await?, "deleting the second grant touched the first");
         println!("  Second client: not active. First client: active");
         self.table().await?;
         let left = admin.get_client("forecast-agent").await?;
-        println!(
-            "\n  What forecast-agent may have now: scope {}, grant types {}",
-            left["scope"], left["grant_types"]
-        );
+        println!("\n  What forecast-agent may have now: scope {}, grant types {}", left["scope"], left["grant_types"]);
         Ok(())
     }
 }
 
 fn refused(token: &TokenOutcome) -> Result<()> {
-    ensure!(
-        token.access_token().is_none(),
-        "a token was issued: {}",
-        token.json
-    );
+    ensure!(token.access_token().is_none(), "a token was issued: {}", token.json);
     println!("    hydra: {}", token.error().unwrap_or_default());
     Ok(())
 }
@@ -417,9 +275,7 @@ fn say(what: &str) {
 
 /// An instant in the form of the spec.
 fn ahead(seconds: u64) -> String {
-    (Timestamp::now() + Duration::from_secs(seconds))
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
+    (Timestamp::now() + Duration::from_secs(seconds)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn left(instant: &str) -> Result<Duration> {

@@ -122,9 +122,7 @@ impl Hydra {
 
     /// The process.
     pub fn process(&self) -> Result<&Process> {
-        self.process
-            .as_ref()
-            .context("Hydra is stopped: call restart first")
+        self.process.as_ref().context("Hydra is stopped: call restart first")
     }
 
     /// The configuration that the next [`Hydra::restart`] uses.
@@ -162,17 +160,12 @@ impl Hydra {
 
     async fn migrate(&self, config: &std::path::Path) -> Result<()> {
         let mut command = self.command();
-        command
-            .args(["migrate", "sql", "up", "--yes", "--read-from-env", "-c"])
-            .arg(config);
+        command.args(["migrate", "sql", "up", "--yes", "--read-from-env", "-c"]).arg(config);
         command.env("DSN", self.dsn()?);
         let process = Process::spawn(&self.dir, "migrate", command)?;
         let status = process.wait_exit(START).await?;
         if !status.success() {
-            bail!(
-                "the migration of Hydra's database failed; {}",
-                process.log_tail(20)
-            );
+            bail!("the migration of Hydra's database failed; {}", process.log_tail(20));
         }
         Ok(())
     }

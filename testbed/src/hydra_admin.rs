@@ -27,10 +27,7 @@ pub enum Challenge {
 impl HydraAdmin {
     /// A client for the admin API at `base` (no slash at the end).
     pub fn new(base: &str, http: reqwest::Client) -> Self {
-        Self {
-            base: base.to_owned(),
-            http,
-        }
+        Self { base: base.to_owned(), http }
     }
 
     /// The URL it was made with.
@@ -77,9 +74,7 @@ impl HydraAdmin {
     /// Whether a token is active.
     pub async fn is_active(&self, token: &str) -> Result<bool> {
         let answer = self.introspect(token).await?;
-        answer["active"]
-            .as_bool()
-            .with_context(|| format!("no `active` in {answer}"))
+        answer["active"].as_bool().with_context(|| format!("no `active` in {answer}"))
     }
 
     /// Every consent of a subject that is in Hydra's list.
@@ -89,19 +84,11 @@ impl HydraAdmin {
         const PAGE: usize = 1000;
         let mut all = Vec::new();
         loop {
-            let token =
-                URL_SAFE.encode(json!({ "offset": all.len().to_string(), "v": 2 }).to_string());
+            let token = URL_SAFE.encode(json!({ "offset": all.len().to_string(), "v": 2 }).to_string());
             let size = PAGE.to_string();
-            let query = [
-                ("subject", subject),
-                ("page_size", &size),
-                ("page_token", &token),
-            ];
+            let query = [("subject", subject), ("page_size", &size), ("page_token", &token)];
             let page = json_of(self.request(Method::GET, CONSENTS).query(&query)).await?;
-            let page = page
-                .as_array()
-                .context("the list of consents is not an array")?
-                .clone();
+            let page = page.as_array().context("the list of consents is not an array")?.clone();
             let last = page.len() < PAGE;
             all.extend(page);
             if last {
@@ -131,11 +118,7 @@ impl HydraAdmin {
     /// Reads a login or consent request.
     pub async fn get_request(&self, kind: Challenge, challenge: &str) -> Result<Value> {
         let path = format!("/admin/oauth2/auth/requests/{}", kind.word());
-        json_of(
-            self.request(Method::GET, &path)
-                .query(&[(kind.parameter(), challenge)]),
-        )
-        .await
+        json_of(self.request(Method::GET, &path).query(&[(kind.parameter(), challenge)])).await
     }
 
     /// Accepts a login or consent request; returns where the browser goes next.
@@ -150,14 +133,10 @@ impl HydraAdmin {
 
     async fn answer(&self, kind: Challenge, id: &str, verb: &str, body: &Value) -> Result<String> {
         let path = format!("/admin/oauth2/auth/requests/{}/{verb}", kind.word());
-        let request = self
-            .request(Method::PUT, &path)
-            .query(&[(kind.parameter(), id)]);
+        let request = self.request(Method::PUT, &path).query(&[(kind.parameter(), id)]);
         let answer = json_of(request.json(body)).await?;
         let next = answer["redirect_to"].as_str();
-        Ok(next
-            .with_context(|| format!("no `redirect_to` in {answer}"))?
-            .to_owned())
+        Ok(next.with_context(|| format!("no `redirect_to` in {answer}"))?.to_owned())
     }
 }
 
@@ -190,15 +169,9 @@ async fn send(request: RequestBuilder) -> Result<String> {
     let (client, request) = request.build_split();
     let request = request.context("cannot build the request")?;
     let what = format!("{} {}", request.method(), request.url());
-    let answer = client
-        .execute(request)
-        .await
-        .with_context(|| format!("{what} failed"))?;
+    let answer = client.execute(request).await.with_context(|| format!("{what} failed"))?;
     let status = answer.status();
-    let text = answer
-        .text()
-        .await
-        .with_context(|| format!("{what}: no complete answer"))?;
+    let text = answer.text().await.with_context(|| format!("{what}: no complete answer"))?;
     if !status.is_success() {
         bail!("{what} answered {status}: {text}");
     }

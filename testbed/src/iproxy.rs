@@ -120,34 +120,17 @@ impl Iproxy {
     /// Starts a proxy on a free port in front of `upstream` (no slash at the end).
     pub fn start(upstream: &str) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot bind a port")?;
-        let url = format!(
-            "http://{}",
-            listener.local_addr().context("a port without number")?
-        );
+        let url = format!("http://{}", listener.local_addr().context("a port without number")?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("iproxy")
             .enable_all()
             .build()
             .context("cannot start the proxy's threads")?;
-        let shared = Shared {
-            upstream: upstream.to_owned(),
-            ..Shared::default()
-        };
-        let state = Arc::new(State {
-            shared: Mutex::new(shared),
-            count: watch::Sender::new(0),
-        });
-        runtime.spawn(server::serve(
-            listener,
-            Arc::clone(&state),
-            server::client()?,
-        ));
-        Ok(Self {
-            url,
-            state,
-            runtime: Some(runtime),
-        })
+        let shared = Shared { upstream: upstream.to_owned(), ..Shared::default() };
+        let state = Arc::new(State { shared: Mutex::new(shared), count: watch::Sender::new(0) });
+        runtime.spawn(server::serve(listener, Arc::clone(&state), server::client()?));
+        Ok(Self { url, state, runtime: Some(runtime) })
     }
 
     /// Where it listens, without a slash at the end.
@@ -176,19 +159,13 @@ impl Iproxy {
     }
 
     /// Holds the answers to matching requests after upstream has done its work.
-    pub fn hold_response(
-        &self,
-        matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static,
-    ) -> Hold {
+    pub fn hold_response(&self, matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static) -> Hold {
         self.add_hold(Side::After, Box::new(matches))
     }
 
     fn add_hold(&self, side: Side, matches: Predicate) -> Hold {
         let gate = Arc::new(Gate::default());
-        self.state
-            .lock()
-            .holds
-            .push((side, matches, Arc::clone(&gate)));
+        self.state.lock().holds.push((side, matches, Arc::clone(&gate)));
         Hold::new(gate)
     }
 
@@ -228,11 +205,7 @@ impl Iproxy {
     }
 
     /// Waits until a request that matches has arrived (or finds an earlier one).
-    pub async fn wait_for(
-        &self,
-        matches: impl Fn(&Recorded) -> bool,
-        timeout: Duration,
-    ) -> Result<Recorded> {
+    pub async fn wait_for(&self, matches: impl Fn(&Recorded) -> bool, timeout: Duration) -> Result<Recorded> {
         let mut count = self.state.count.subscribe();
         let search = async {
             loop {
@@ -246,12 +219,7 @@ impl Iproxy {
         };
         tokio::time::timeout(timeout, search)
             .await
-            .with_context(|| {
-                format!(
-                    "no such request after {timeout:?}; seen: {}",
-                    self.summary()
-                )
-            })
+            .with_context(|| format!("no such request after {timeout:?}; seen: {}", self.summary()))
     }
 
     /// Forgets all requests and starts again with number 1.
@@ -265,9 +233,7 @@ impl Iproxy {
     /// One line for each request, for an error message.
     pub fn summary(&self) -> String {
         let line = |r: &Recorded| {
-            let status = r
-                .status
-                .map_or_else(|| "-".to_owned(), |status| status.to_string());
+            let status = r.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
             format!("\n  {} {} {} {status}", r.n, r.method, r.path_and_query)
         };
         self.requests().iter().map(line).collect()

@@ -25,11 +25,7 @@ impl ControlPlane {
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         let output = self.kubectl_with_input(args, "").await?;
         if !output.success {
-            bail!(
-                "`kubectl {}` failed: {}",
-                args.join(" "),
-                output.stderr.trim()
-            );
+            bail!("`kubectl {}` failed: {}", args.join(" "), output.stderr.trim());
         }
         Ok(output.stdout)
     }
@@ -49,19 +45,13 @@ impl ControlPlane {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start kubectl")?;
-        let mut input = child
-            .stdin
-            .take()
-            .context("kubectl has no standard input")?;
+        let mut input = child.stdin.take().context("kubectl has no standard input")?;
         let stdin = stdin.to_owned();
         // Written beside the reading, since kubectl may answer before it has read everything.
         let write = tokio::spawn(async move {
             let _ = input.write_all(stdin.as_bytes()).await;
         });
-        let output = child
-            .wait_with_output()
-            .await
-            .context("cannot wait for kubectl")?;
+        let output = child.wait_with_output().await.context("cannot wait for kubectl")?;
         let _ = write.await;
         Ok(KubectlOutput {
             success: output.status.success(),

@@ -47,15 +47,11 @@ fn main() -> Result<()> {
         Verb::Tools => tools(),
         Verb::Demo { operator, once } => {
             Tools::ensure()?;
-            tokio::runtime::Runtime::new()
-                .context("cannot start the runtime")?
-                .block_on(demo::run(operator, once))
+            tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(demo::run(operator, once))
         }
         Verb::Bench { operator } => {
             Tools::ensure()?;
-            tokio::runtime::Runtime::new()
-                .context("cannot start the runtime")?
-                .block_on(bench::run(operator))
+            tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(bench::run(operator))
         }
         Verb::Hold => hold(),
     }

@@ -45,19 +45,11 @@ pub fn free_port() -> Result<u16> {
 pub fn http() -> reqwest::ClientBuilder {
     // A second call finds the provider installed, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(120))
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(Duration::from_secs(120))
 }
 
 /// Waits until `url` answers 200; fails early if `process` ends before that.
-pub async fn wait_http(
-    client: &reqwest::Client,
-    url: &str,
-    process: &Process,
-    timeout: Duration,
-) -> Result<()> {
+pub async fn wait_http(client: &reqwest::Client, url: &str, process: &Process, timeout: Duration) -> Result<()> {
     let end = Instant::now() + timeout;
     loop {
         let probe = client.get(url).timeout(Duration::from_secs(2)).send().await;
@@ -70,18 +62,10 @@ pub async fn wait_http(
             Err(error) => format!("{:#}", anyhow::Error::new(error)),
         };
         if let Some(status) = process.exit_status() {
-            bail!(
-                "{} ended ({status}) before it was ready; {}",
-                process.name(),
-                process.log_tail(30)
-            );
+            bail!("{} ended ({status}) before it was ready; {}", process.name(), process.log_tail(30));
         }
         if Instant::now() >= end {
-            bail!(
-                "{} is not ready after {timeout:?}: {url} says {seen}; {}",
-                process.name(),
-                process.log_tail(30)
-            );
+            bail!("{} is not ready after {timeout:?}: {url} says {seen}; {}", process.name(), process.log_tail(30));
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }

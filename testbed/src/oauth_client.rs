@@ -53,24 +53,18 @@ impl OAuthClient {
     /// Redeems a code.
     pub async fn exchange_code(&self, code: &str, redirect_uri: &str) -> Result<TokenOutcome> {
         let grant = ("grant_type", "authorization_code");
-        self.token(&[grant, ("code", code), ("redirect_uri", redirect_uri)])
-            .await
+        self.token(&[grant, ("code", code), ("redirect_uri", redirect_uri)]).await
     }
 
     /// Redeems a refresh token.
     pub async fn refresh(&self, token: &str) -> Result<TokenOutcome> {
-        self.token(&[("grant_type", "refresh_token"), ("refresh_token", token)])
-            .await
+        self.token(&[("grant_type", "refresh_token"), ("refresh_token", token)]).await
     }
 
     /// Asks for a token of its own; `scope` and `audience` are lists separated by spaces.
     pub async fn client_credentials(&self, scope: &str, audience: &str) -> Result<TokenOutcome> {
         let mut form = vec![("grant_type", "client_credentials")];
-        form.extend(
-            [("scope", scope), ("audience", audience)]
-                .iter()
-                .filter(|p| !p.1.is_empty()),
-        );
+        form.extend([("scope", scope), ("audience", audience)].iter().filter(|p| !p.1.is_empty()));
         self.token(&form).await
     }
 
@@ -85,16 +79,9 @@ impl OAuthClient {
             }
             ClientAuth::None => form.push(("client_id", &self.id)),
         }
-        let answer = request
-            .form(&form)
-            .send()
-            .await
-            .context("the token endpoint is silent")?;
+        let answer = request.form(&form).send().await.context("the token endpoint is silent")?;
         let status = answer.status().as_u16();
-        let text = answer
-            .text()
-            .await
-            .context("the token endpoint's answer is not complete")?;
+        let text = answer.text().await.context("the token endpoint's answer is not complete")?;
         let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(TokenOutcome { status, json })
     }
@@ -127,11 +114,7 @@ impl TokenOutcome {
 
     /// The granted scopes, sorted.
     pub fn scopes(&self) -> Vec<&str> {
-        let mut scopes: Vec<_> = self.json["scope"]
-            .as_str()
-            .unwrap_or_default()
-            .split_whitespace()
-            .collect();
+        let mut scopes: Vec<_> = self.json["scope"].as_str().unwrap_or_default().split_whitespace().collect();
         scopes.sort_unstable();
         scopes
     }

@@ -52,15 +52,7 @@ impl Operator {
         let process = Arc::new(spawn(&dir, &options, health, decision)?);
         let client = http().build().context("cannot build an HTTP client")?;
         let mark = AtomicU64::new(0);
-        Ok(Self {
-            process,
-            options,
-            health,
-            decision,
-            client,
-            mark,
-            dir,
-        })
+        Ok(Self { process, options, health, decision, client, mark, dir })
     }
 
     /// Base of `/livez`, `/readyz` and `/metrics`.
@@ -112,12 +104,7 @@ impl Operator {
     /// The text of `/metrics`.
     pub async fn metrics(&self) -> Result<String> {
         let url = format!("{}/metrics", self.health_url());
-        let answer = self
-            .client
-            .get(&url)
-            .send()
-            .await
-            .and_then(|a| a.error_for_status());
+        let answer = self.client.get(&url).send().await.and_then(|a| a.error_for_status());
         let answer = answer.with_context(|| format!("{url} does not answer"))?;
         answer.text().await.context("the metrics are not complete")
     }
@@ -147,24 +134,16 @@ impl Operator {
             let ended = self.process.exit_status();
             let bytes = fs::read(self.process.log()).unwrap_or_default();
             let fresh = String::from_utf8_lossy(bytes.get(from..).unwrap_or_default());
-            let line = fresh
-                .split_inclusive('\n')
-                .find(|l| l.ends_with('\n') && l.contains(text));
+            let line = fresh.split_inclusive('\n').find(|l| l.ends_with('\n') && l.contains(text));
             if let Some(line) = line {
                 return Ok(line.trim_end().to_owned());
             }
             let tail = || self.process.log_tail(30);
             if let Some(status) = ended {
-                bail!(
-                    "the operator ended ({status}) without a line {text:?}; {}",
-                    tail()
-                );
+                bail!("the operator ended ({status}) without a line {text:?}; {}", tail());
             }
             if Instant::now() >= end {
-                bail!(
-                    "no line {text:?} in the operator's log after {timeout:?}; {}",
-                    tail()
-                );
+                bail!("no line {text:?} in the operator's log after {timeout:?}; {}", tail());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

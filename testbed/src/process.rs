@@ -48,9 +48,7 @@ impl Process {
             .stderr(err)
             .process_group(0)
             .spawn()
-            .with_context(|| {
-                format!("cannot start {name} ({})", command.get_program().display())
-            })?;
+            .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
         let watchdog = match watchdog(child.id()) {
             Ok(watchdog) => watchdog,
             Err(error) => {
@@ -60,17 +58,8 @@ impl Process {
             }
         };
         let group = Pid::from_child(&child);
-        let state = State {
-            child,
-            watchdog: Some(watchdog),
-            exit: None,
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            group,
-            log,
-            state: Mutex::new(state),
-        })
+        let state = State { child, watchdog: Some(watchdog), exit: None };
+        Ok(Self { name: name.to_owned(), group, log, state: Mutex::new(state) })
     }
 
     /// The name given at start.
@@ -145,11 +134,7 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() >= end {
-                bail!(
-                    "{} still runs after {timeout:?}; {}",
-                    self.name,
-                    self.log_tail(20)
-                );
+                bail!("{} still runs after {timeout:?}; {}", self.name, self.log_tail(20));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -158,8 +143,8 @@ impl Process {
     /// Resident memory in KiB, from `/proc`.
     pub fn rss_kib(&self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.id());
-        let status = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {path}: has {} ended?", self.name))?;
+        let status =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {path}: has {} ended?", self.name))?;
         status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:"))
@@ -183,14 +168,9 @@ impl Process {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         if self.exit_status().is_some() {
-            bail!(
-                "cannot signal {}: it has ended; {}",
-                self.name,
-                self.log_tail(20)
-            );
+            bail!("cannot signal {}: it has ended; {}", self.name, self.log_tail(20));
         }
-        kill_process_group(self.group, signal)
-            .with_context(|| format!("cannot send {signal:?} to {}", self.name))
+        kill_process_group(self.group, signal).with_context(|| format!("cannot send {signal:?} to {}", self.name))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -219,11 +199,7 @@ impl State {
 /// standard library opens pipes with close-on-exec.
 fn watchdog(group: u32) -> Result<Child> {
     Command::new("sh")
-        .args([
-            "-c",
-            r#"read -r _; kill -s KILL -- "-$1""#,
-            "testbed-watchdog",
-        ])
+        .args(["-c", r#"read -r _; kill -s KILL -- "-$1""#, "testbed-watchdog"])
         .arg(group.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

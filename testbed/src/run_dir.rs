@@ -73,9 +73,7 @@ fn keep_always() -> bool {
 /// The directory of this process, made at first use.
 fn root() -> Result<&'static Path> {
     static ROOT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    ROOT.get_or_init(|| make_root().map_err(|e| format!("{e:#}")))
-        .as_deref()
-        .map_err(|e| anyhow!("{e}"))
+    ROOT.get_or_init(|| make_root().map_err(|e| format!("{e:#}"))).as_deref().map_err(|e| anyhow!("{e}"))
 }
 
 fn make_root() -> Result<PathBuf> {
@@ -85,20 +83,13 @@ fn make_root() -> Result<PathBuf> {
         .context("cannot create a temporary directory: is TMPDIR writable and not full?")?
         .keep();
     if keep_always() {
-        eprintln!(
-            "testbed: TESTBED_KEEP is set, files stay in {}",
-            path.display()
-        );
+        eprintln!("testbed: TESTBED_KEEP is set, files stay in {}", path.display());
         return Ok(path);
     }
     // The janitor outlives this process: end of file on its input means that we are gone. It waits
     // a second, because the servers are killed at the same moment and may still be writing.
     let janitor = Command::new("sh")
-        .args([
-            "-c",
-            r#"read -r keep || { sleep 1; rm -rf -- "$1"; }"#,
-            "testbed-janitor",
-        ])
+        .args(["-c", r#"read -r keep || { sleep 1; rm -rf -- "$1"; }"#, "testbed-janitor"])
         .arg(&path)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

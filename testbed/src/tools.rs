@@ -48,16 +48,9 @@ const ETCD: Recipe = Recipe {
     cgo: false,
     estimate: "1 minute",
 };
-const KUBE_APISERVER: Recipe = kube(
-    "kube-apiserver",
-    "k8s.io/kubernetes/cmd/kube-apiserver",
-    "4 minutes",
-);
-const KUBE_CONTROLLER_MANAGER: Recipe = kube(
-    "kube-controller-manager",
-    "k8s.io/kubernetes/cmd/kube-controller-manager",
-    "1 minute",
-);
+const KUBE_APISERVER: Recipe = kube("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "4 minutes");
+const KUBE_CONTROLLER_MANAGER: Recipe =
+    kube("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "1 minute");
 const KUBECTL: Recipe = kube("kubectl", "k8s.io/kubernetes/cmd/kubectl", "half a minute");
 const HYDRA: Recipe = Recipe {
     module: "hydra",
@@ -71,16 +64,7 @@ const HYDRA: Recipe = Recipe {
 };
 
 const fn kube(binary: &'static str, package: &'static str, estimate: &'static str) -> Recipe {
-    Recipe {
-        module: "kube",
-        binary,
-        version: "1.36.3",
-        package,
-        tags: "",
-        ldflags: KUBE_LDFLAGS,
-        cgo: false,
-        estimate,
-    }
+    Recipe { module: "kube", binary, version: "1.36.3", package, tags: "", ldflags: KUBE_LDFLAGS, cgo: false, estimate }
 }
 
 impl Tools {
@@ -113,14 +97,8 @@ impl Tools {
 
     /// All of them.
     pub fn paths(&self) -> [&Path; 5] {
-        [
-            &self.etcd,
-            &self.kube_apiserver,
-            &self.kube_controller_manager,
-            &self.kubectl,
-            &self.hydra,
-        ]
-        .map(PathBuf::as_path)
+        [&self.etcd, &self.kube_apiserver, &self.kube_controller_manager, &self.kubectl, &self.hydra]
+            .map(PathBuf::as_path)
     }
 
     fn each(locate: impl Fn(&Recipe) -> Result<PathBuf>) -> Result<Self> {
@@ -147,9 +125,7 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
 
 impl Recipe {
     fn folder(&self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tools")
-            .join(self.module)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.module)
     }
 
     /// The place of the binary; it names the module's exact content, so a changed dependency
@@ -158,18 +134,11 @@ impl Recipe {
         let mut content = Vec::new();
         for name in ["go.mod", "go.sum"] {
             let file = self.folder().join(name);
-            content.extend(
-                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?,
-            );
+            content.extend(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
         }
         let digest = ring::digest::digest(&ring::digest::SHA256, &content);
-        let hex: String = digest.as_ref()[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Ok(cache_dir()?
-            .join(format!("{}-{hex}", self.module))
-            .join(self.binary))
+        let hex: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(cache_dir()?.join(format!("{}-{hex}", self.module)).join(self.binary))
     }
 
     fn build(&self, path: &Path) -> Result<()> {
@@ -190,10 +159,7 @@ impl Recipe {
         eprint!("building {title} (about {} on 2 cores) … ", self.estimate);
         let start = Instant::now();
         let partial = dir.join(format!(".{}.partial", self.binary));
-        let output = self
-            .go_build(&partial)
-            .output()
-            .context("cannot run `go build`")?;
+        let output = self.go_build(&partial).output().context("cannot run `go build`")?;
         if !output.status.success() {
             eprintln!("failed");
             let stderr = String::from_utf8_lossy(&output.stderr);
@@ -204,8 +170,7 @@ impl Recipe {
                 stderr.trim_end()
             );
         }
-        fs::rename(&partial, path)
-            .with_context(|| format!("cannot move the built {title} to {}", path.display()))?;
+        fs::rename(&partial, path).with_context(|| format!("cannot move the built {title} to {}", path.display()))?;
         eprintln!("done in {} s", start.elapsed().as_secs());
         Ok(())
     }
@@ -220,10 +185,7 @@ impl Recipe {
         if !self.tags.is_empty() {
             command.args(["-tags", self.tags]);
         }
-        command
-            .args(["-ldflags", self.ldflags, "-o"])
-            .arg(output)
-            .arg(self.package);
+        command.args(["-ldflags", self.ldflags, "-o"]).arg(output).arg(self.package);
         command
     }
 }
@@ -255,11 +217,7 @@ fn check_go() -> Result<()> {
 }
 
 fn check_c_compiler(binary: &str) -> Result<()> {
-    let output = Command::new("go")
-        .args(["env", "CC"])
-        .current_dir("/")
-        .output()
-        .context("cannot run `go env CC`")?;
+    let output = Command::new("go").args(["env", "CC"]).current_dir("/").output().context("cannot run `go env CC`")?;
     let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let compiler = line.split_whitespace().next().unwrap_or("cc");
     match Command::new(compiler).arg("--version").output() {

@@ -171,39 +171,20 @@ impl UserAgent {
         mut outcome: AuthOutcome,
         app: &ConsentApp,
     ) -> Result<AuthOutcome> {
-        let challenge = outcome
-            .consent_challenge
-            .clone()
-            .context("this request never came to consent")?;
-        let details = self
-            .admin
-            .get_request(Challenge::Consent, &challenge)
-            .await?;
+        let challenge = outcome.consent_challenge.clone().context("this request never came to consent")?;
+        let details = self.admin.get_request(Challenge::Consent, &challenge).await?;
         let (answer, said) = app.answer(&details, request.approves).await?;
         outcome.consent_skip = details["skip"].as_bool().unwrap_or(false);
         outcome.consent_request = Some(details);
         outcome.decision = said;
         let next = match answer {
-            Answer::Accept(body) => {
-                self.admin
-                    .accept(Challenge::Consent, &challenge, &body)
-                    .await?
-            }
-            Answer::Reject(body) => {
-                self.admin
-                    .reject(Challenge::Consent, &challenge, &body)
-                    .await?
-            }
+            Answer::Accept(body) => self.admin.accept(Challenge::Consent, &challenge, &body).await?,
+            Answer::Reject(body) => self.admin.reject(Challenge::Consent, &challenge, &body).await?,
         };
         self.follow(request, Url::parse(&next)?, outcome).await
     }
 
-    async fn follow(
-        &self,
-        request: &AuthRequest,
-        mut url: Url,
-        mut outcome: AuthOutcome,
-    ) -> Result<AuthOutcome> {
+    async fn follow(&self, request: &AuthRequest, mut url: Url, mut outcome: AuthOutcome) -> Result<AuthOutcome> {
         for _ in 0..10 {
             let next = self.redirect_of(&url).await?;
             let params = params(&next);
@@ -237,25 +218,15 @@ impl UserAgent {
         } else {
             json!({ "subject": request.subject, "remember": true, "remember_for": 3600 })
         };
-        let next = self
-            .admin
-            .accept(Challenge::Login, challenge, &body)
-            .await?;
+        let next = self.admin.accept(Challenge::Login, challenge, &body).await?;
         Ok((Url::parse(&next)?, skip))
     }
 
     async fn redirect_of(&self, url: &Url) -> Result<Url> {
         if !url.as_str().starts_with(&self.public) {
-            bail!(
-                "the browser was sent to {url}, which is not Hydra at {}",
-                self.public
-            );
+            bail!("the browser was sent to {url}, which is not Hydra at {}", self.public);
         }
-        let cookies: Vec<String> = self
-            .lock_cookies()
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let cookies: Vec<String> = self.lock_cookies().iter().map(|(name, value)| format!("{name}={value}")).collect();
         let answer = self
             .http
             .get(url.clone())

@@ -28,32 +28,20 @@ async fn real_answers_look_like_the_fixtures() {
         })
     });
     let outcome = browser.authorize(&request, &app).await.unwrap();
-    let issued = client
-        .exchange_code(outcome.code().unwrap(), REDIRECT)
-        .await
-        .unwrap();
+    let issued = client.exchange_code(outcome.code().unwrap(), REDIRECT).await.unwrap();
     assert_eq!(issued.status, 200, "{issued:?}");
     let at_code = one(hook.take());
     check("hook-authorization_code", &at_code);
-    let fresh = client
-        .refresh(issued.refresh_token().unwrap())
-        .await
-        .unwrap();
+    let fresh = client.refresh(issued.refresh_token().unwrap()).await.unwrap();
     assert_eq!(fresh.status, 200, "{fresh:?}");
     check("hook-refresh_token", &one(hook.take()));
-    let own = client
-        .client_credentials("read write", AUDIENCE)
-        .await
-        .unwrap();
+    let own = client.client_credentials("read write", AUDIENCE).await.unwrap();
     assert_eq!(own.status, 200, "{own:?}");
     check("hook-client_credentials", &one(hook.take()));
 
     check("client", &hydra.admin().get_client("shop").await.unwrap());
     check("consent-request", outcome.consent_request.as_ref().unwrap());
-    check(
-        "consent-session",
-        &one(hydra.admin().list_consents("ann").await.unwrap()),
-    );
+    check("consent-session", &one(hydra.admin().list_consents("ann").await.unwrap()));
 }
 
 fn one(mut all: Vec<Value>) -> Value {
@@ -68,21 +56,13 @@ fn check(name: &str, seen: &Value) {
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let kept: Value = serde_json::from_str(&kept).unwrap();
-    assert_eq!(
-        shape(seen),
-        shape(&kept),
-        "{} is not what Hydra sends: {seen:#}",
-        path.display()
-    );
+    assert_eq!(shape(seen), shape(&kept), "{} is not what Hydra sends: {seen:#}", path.display());
 }
 
 /// The same value with short stand-ins for what is different each time.
 fn plain(name: Option<&str>, value: &Value) -> Value {
     match value {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, value)| (key.clone(), plain(Some(key), value)))
-            .collect(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), plain(Some(key), value))).collect(),
         Value::Array(items) => items.iter().map(|item| plain(name, item)).collect(),
         Value::String(text) => json!(stand_in(name.unwrap_or_default(), text)),
         other => other.clone(),
@@ -119,10 +99,7 @@ fn without_port(text: &str) -> String {
 /// Names and types only. A list has the shape of its first item.
 fn shape(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, value)| (key.clone(), shape(value)))
-            .collect(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
         Value::Array(items) => items.iter().take(1).map(shape).collect(),
         Value::String(_) => json!("string"),
         Value::Number(_) => json!("number"),

@@ -21,21 +21,12 @@ struct Setup {
 
 impl Setup {
     async fn new() -> Self {
-        let hydra = Hydra::start(&tools(), HydraOptions::default())
-            .await
-            .unwrap();
+        let hydra = Hydra::start(&tools(), HydraOptions::default()).await.unwrap();
         client(&hydra, "shop").await;
         let proxy = Iproxy::start(hydra.admin_url()).unwrap();
-        let http = clientgrant_testbed::net::http()
-            .timeout(SECOND)
-            .build()
-            .unwrap();
+        let http = clientgrant_testbed::net::http().timeout(SECOND).build().unwrap();
         let admin = HydraAdmin::new(proxy.url(), http);
-        Self {
-            hydra,
-            proxy,
-            admin,
-        }
+        Self { hydra, proxy, admin }
     }
 
     async fn rename(&self, name: &str) -> anyhow::Result<()> {
@@ -57,10 +48,7 @@ async fn records_and_numbers() {
     setup.rename("one").await.unwrap();
     assert!(setup.admin.get_client("nobody").await.is_err());
     let seen = setup.proxy.requests();
-    let short: Vec<_> = seen
-        .iter()
-        .map(|r| (r.n, &*r.method, r.path(), r.status))
-        .collect();
+    let short: Vec<_> = seen.iter().map(|r| (r.n, &*r.method, r.path(), r.status)).collect();
     let expected = [
         (1, "GET", "/admin/clients/shop", Some(200)),
         (2, "PATCH", "/admin/clients/shop", Some(200)),
@@ -83,19 +71,12 @@ async fn holds_before_and_after_upstream() {
     let (renamed, ()) = tokio::join!(setup.rename("held"), async {
         assert_eq!(hold.wait_arrived(SECOND).await.unwrap().method, "PATCH");
         assert_eq!(setup.name().await, "An example client");
-        setup
-            .admin
-            .get_client("shop")
-            .await
-            .expect("reads are not held");
+        setup.admin.get_client("shop").await.expect("reads are not held");
         hold.release();
     });
     renamed.unwrap();
     assert_eq!(setup.name().await, "held");
-    setup
-        .rename("released")
-        .await
-        .expect("holds nothing any more");
+    setup.rename("released").await.expect("holds nothing any more");
 
     let hold = setup.proxy.hold_response(|r| r.is_write());
     let (renamed, ()) = tokio::join!(setup.rename("written"), async {
@@ -115,16 +96,9 @@ async fn holds_before_and_after_upstream() {
 
     // What is held goes on when its sender has given up.
     let hold = setup.proxy.hold(|r| r.is_write());
-    assert!(
-        setup.rename("late").await.is_err(),
-        "the sender waits a second only"
-    );
+    assert!(setup.rename("late").await.is_err(), "the sender waits a second only");
     hold.release();
-    setup
-        .proxy
-        .wait_for(|r| r.n == hold.arrived()[0].n && r.status.is_some(), SECOND)
-        .await
-        .ok();
+    setup.proxy.wait_for(|r| r.n == hold.arrived()[0].n && r.status.is_some(), SECOND).await.ok();
     let end = Instant::now() + SECOND;
     while setup.name().await != "late" {
         assert!(Instant::now() < end);
@@ -138,24 +112,13 @@ async fn rules_break_requests() {
     let retry = vec![("Retry-After".to_owned(), "7".to_owned())];
     rule(Action::AnswerWith(429, retry, "{}".to_owned()));
     let path = "/admin/clients/shop";
-    let answer = setup
-        .admin
-        .request(reqwest::Method::GET, path)
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        (answer.status().as_u16(), &answer.headers()["retry-after"]),
-        (429, &"7".parse().unwrap())
-    );
+    let answer = setup.admin.request(reqwest::Method::GET, path).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (429, &"7".parse().unwrap()));
     rule(Action::Answer(200, "garbage".to_owned()));
     assert!(setup.admin.get_client("shop").await.is_err());
     rule(Action::Blackhole);
     let error = setup.rename("never").await.unwrap_err();
-    assert!(
-        error.downcast_ref::<reqwest::Error>().unwrap().is_timeout(),
-        "{error:#}"
-    );
+    assert!(error.downcast_ref::<reqwest::Error>().unwrap().is_timeout(), "{error:#}");
     rule(Action::DropRequest);
     assert!(setup.rename("never").await.is_err());
     assert_eq!(setup.name().await, "An example client");

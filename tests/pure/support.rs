@@ -9,9 +9,8 @@ use clientgrant::grant::consent::{Consent, Context};
 use clientgrant::grant::observed::{Found, Observation, ObservedClient};
 use clientgrant::grant::rules::Rule;
 use clientgrant::grant::{
-    Adoption, Authority, Basis, Capabilities, Carried, ClientKey, ClientView, Grant, GrantName,
-    GrantType, Managed, ProviderKey, ProviderState, ProviderView, Revocation, RevocationCause,
-    Subject, Terms, Timestamp, UnmanagedClients,
+    Adoption, Authority, Basis, Capabilities, Carried, ClientKey, ClientView, Grant, GrantName, GrantType, Managed,
+    ProviderKey, ProviderState, ProviderView, Revocation, RevocationCause, Subject, Terms, Timestamp, UnmanagedClients,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use proptest::prelude::*;
@@ -32,15 +31,8 @@ pub fn dear(default: u32) -> ProptestConfig {
 
 fn config(default: u32) -> ProptestConfig {
     let asked = std::env::var("CLIENTGRANT_FUZZ_CASES").ok();
-    let cases = asked.map_or(default, |n| {
-        n.parse().expect("CLIENTGRANT_FUZZ_CASES is a number")
-    });
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 20_000,
-        ..ProptestConfig::default()
-    }
+    let cases = asked.map_or(default, |n| n.parse().expect("CLIENTGRANT_FUZZ_CASES is a number"));
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() }
 }
 
 /// An instant, in milliseconds from the beginning of the story.
@@ -79,11 +71,7 @@ pub fn terms(scopes: &str, audiences: &str) -> Terms {
     Terms {
         basis: Basis::SubjectConsent,
         authority: authority(scopes, audiences, CODE),
-        first_scope: scopes
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+        first_scope: scopes.split_whitespace().next().unwrap_or_default().to_owned(),
         purpose: "report".into(),
         not_before: None,
         expires_at: far(),
@@ -100,10 +88,7 @@ pub fn grant(uid: &str, subject: Subject) -> Grant {
         terms.first_scope = "read".into();
     }
     Grant {
-        name: GrantName {
-            namespace: "finance".into(),
-            name: format!("grant-{uid}"),
-        },
+        name: GrantName { namespace: "finance".into(), name: format!("grant-{uid}") },
         uid: Arc::from(uid),
         created: at(-1000),
         generation: 1,
@@ -125,9 +110,7 @@ pub fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
 
 /// Changes the terms of a grant.
 pub fn terms_with(grant: Grant, change: impl FnOnce(&mut Terms)) -> Grant {
-    with(grant, |g| {
-        change(g.terms.as_mut().expect("readable terms"))
-    })
+    with(grant, |g| change(g.terms.as_mut().expect("readable terms")))
 }
 
 pub fn capabilities() -> Capabilities {
@@ -141,10 +124,7 @@ pub fn capabilities() -> Capabilities {
 }
 
 pub fn provider_key() -> ProviderKey {
-    ProviderKey {
-        namespace: String::new(),
-        name: "corp".into(),
-    }
+    ProviderKey { namespace: String::new(), name: "corp".into() }
 }
 
 pub fn client_key() -> ClientKey {
@@ -152,10 +132,7 @@ pub fn client_key() -> ClientKey {
 }
 
 pub fn key_of(client: &str) -> ClientKey {
-    ClientKey {
-        provider: provider_key(),
-        client: Arc::from(client),
-    }
+    ClientKey { provider: provider_key(), client: Arc::from(client) }
 }
 
 /// A usable provider that allows everything.
@@ -178,10 +155,7 @@ pub fn provider() -> ProviderView {
 pub fn view(grants: impl IntoIterator<Item = Grant>) -> ClientView {
     let mut groups: BTreeMap<Subject, Vec<Arc<Grant>>> = BTreeMap::new();
     for grant in grants {
-        groups
-            .entry(grant.subject.clone())
-            .or_default()
-            .push(Arc::new(grant));
+        groups.entry(grant.subject.clone()).or_default().push(Arc::new(grant));
     }
     for group in groups.values_mut() {
         group.sort_by(|a, b| (a.created, &a.uid).cmp(&(b.created, &b.uid)));
@@ -207,19 +181,11 @@ pub fn provider_with(view: ClientView, change: impl FnOnce(&mut ProviderView)) -
 
 /// A registration of ours that is exactly this.
 pub fn registered(authority: Authority) -> ObservedClient {
-    ObservedClient {
-        authority,
-        extra: BTreeSet::new(),
-        settings: Vec::new(),
-        mark: Some(CLUSTER.into()),
-    }
+    ObservedClient { authority, extra: BTreeSet::new(), settings: Vec::new(), mark: Some(CLUSTER.into()) }
 }
 
 pub fn seen(client: Option<ObservedClient>) -> Observation {
-    Observation {
-        client: client.map_or(Found::Absent, Found::Present),
-        consents: BTreeMap::new(),
-    }
+    Observation { client: client.map_or(Found::Absent, Found::Present), consents: BTreeMap::new() }
 }
 
 /// The same, with one subject's complete list.
@@ -248,19 +214,11 @@ pub fn consent(grant: &Grant) -> Consent {
 
 /// A revocation of ours that is asked for, not confirmed.
 pub fn open(cause: RevocationCause, requested_at: Timestamp) -> Option<Revocation> {
-    Some(Revocation {
-        cause,
-        requested_at,
-        confirmed_at: None,
-    })
+    Some(Revocation { cause, requested_at, confirmed_at: None })
 }
 
 pub fn confirmed(cause: RevocationCause, at: Timestamp) -> Option<Revocation> {
-    Some(Revocation {
-        cause,
-        requested_at: at,
-        confirmed_at: Some(at),
-    })
+    Some(Revocation { cause, requested_at: at, confirmed_at: Some(at) })
 }
 
 /// A custom resource as the API server stores it: scopes `openid read`, in force for long.
@@ -277,42 +235,19 @@ pub fn object(name: &str, uid: &str, subject: &Subject) -> ClientGrant {
             ..ObjectMeta::default()
         },
         spec: ClientGrantSpec {
-            provider_ref: api::ProviderRef {
-                kind: api::ProviderKind::ClusterIdentityProvider,
-                name: "corp".into(),
-            },
+            provider_ref: api::ProviderRef { kind: api::ProviderKind::ClusterIdentityProvider, name: "corp".into() },
             client_id: CLIENT.into(),
             subject: match subject {
-                Subject::User(id) => Some(api::Subject {
-                    kind: api::SubjectKind::User,
-                    id: Some(id.clone()),
-                }),
-                Subject::Any => Some(api::Subject {
-                    kind: api::SubjectKind::Any,
-                    id: None,
-                }),
+                Subject::User(id) => Some(api::Subject { kind: api::SubjectKind::User, id: Some(id.clone()) }),
+                Subject::Any => Some(api::Subject { kind: api::SubjectKind::Any, id: None }),
                 Subject::Own => None,
             },
-            basis: if own {
-                Basis::ClientOwn
-            } else {
-                Basis::SubjectConsent
-            },
-            scopes: if own {
-                vec!["read".into()]
-            } else {
-                vec!["openid".into(), "read".into()]
-            },
+            basis: if own { Basis::ClientOwn } else { Basis::SubjectConsent },
+            scopes: if own { vec!["read".into()] } else { vec!["openid".into(), "read".into()] },
             audiences: Vec::new(),
             grant_types: Vec::new(),
-            purpose: api::Purpose {
-                id: "report".into(),
-                description: "The monthly report".into(),
-            },
-            owner: api::Owner {
-                team: "finance".into(),
-                contact: "finance@example.com".into(),
-            },
+            purpose: api::Purpose { id: "report".into(), description: "The monthly report".into() },
+            owner: api::Owner { team: "finance".into(), contact: "finance@example.com".into() },
             not_before: None,
             expires_at: api::instant::format(far()),
             suspend: false,

@@ -149,7 +149,8 @@ async fn four_hundred_ends_are_acted_upon_in_time() {
     let (mut same, mut spread) = (Vec::new(), Vec::new());
     let mut applied = Vec::new();
     for n in 0..400_i64 {
-        let (subject, end) = if n < 200 { (format!("same-{n}"), base) } else { (format!("spread-{n}"), base + 5 + (n - 200) / 10) };
+        let (subject, end) =
+            if n < 200 { (format!("same-{n}"), base) } else { (format!("spread-{n}"), base + 5 + (n - 200) / 10) };
         let spec = json!({
             "clientID": format!("app-{}", n % 10), "subject": {"kind": "User", "id": subject}, "expiresAt": text(end),
         });
@@ -219,11 +220,18 @@ async fn killed(bed: &mut Real, round: &str, kill: impl FnOnce(&Real)) {
         bed.reason("finance", &format!("{round}-{subject}"), "Expired").await.unwrap();
     }
     let writes = bed.proxy.writes();
-    let created = writes.iter().position(|r| r.path().ends_with(&new) || r.path_and_query.contains(&format!("client_id={new}")));
+    let created =
+        writes.iter().position(|r| r.path().ends_with(&new) || r.path_and_query.contains(&format!("client_id={new}")));
     let created = created.expect("the new grant was put in force");
     for subject in subjects {
-        let revoked = writes.iter().position(|r| r.method == "DELETE" && r.path_and_query.contains(&format!("subject={subject}&client={old}")));
-        assert!(revoked.is_some_and(|at| at < created), "{round}: {subject} was ended after something was created\n{}", bed.proxy.summary());
+        let revoked = writes.iter().position(|r| {
+            r.method == "DELETE" && r.path_and_query.contains(&format!("subject={subject}&client={old}"))
+        });
+        assert!(
+            revoked.is_some_and(|at| at < created),
+            "{round}: {subject} was ended after something was created\n{}",
+            bed.proxy.summary()
+        );
     }
 }
 

@@ -97,7 +97,8 @@ async fn every_flow_gives_the_declared_scopes_and_no_other() {
     assert_eq!(refused(&ask(&bed, CLIENT, "eve", "openid", "", &honest).await), "NoGrant");
 
     // A consent app that grants beyond the request, and beyond everything the client has.
-    let generous = bed.hostile(|body, _, _| body["grant_scope"] = json!(["openid", "transactions:read", "payments:write"]));
+    let generous =
+        bed.hostile(|body, _, _| body["grant_scope"] = json!(["openid", "transactions:read", "payments:write"]));
     careless_hook(&bed);
     bed.hooks.clear();
     let token = redeem(&bed, &client, "ann", "openid transactions:read", "", &generous).await;
@@ -139,7 +140,8 @@ async fn a_token_carries_a_declared_audience_and_no_other() {
     let bed = bed().await;
     let all = json!(["authorization_code", "refresh_token", "client_credentials"]);
     let client = bed.client(CLIENT, json!({"scope": SCOPE, "grant_types": all})).await.unwrap();
-    let plain = bed.client("plain", json!({"grant_types": ["client_credentials"], "audience": [LEDGER]})).await.unwrap();
+    let plain =
+        bed.client("plain", json!({"grant_types": ["client_credentials"], "audience": [LEDGER]})).await.unwrap();
     granted(&bed, "ann", user("ann", json!({"audiences": [LEDGER, "https://archive.example.com"]}))).await;
     granted(&bed, "bob", user("bob", json!({"audiences": [PAYROLL]}))).await;
     granted(&bed, "eve", user("eve", json!({}))).await;
@@ -203,7 +205,8 @@ async fn only_the_declared_grant_types_give_tokens() {
     let only_code = json!({"grantTypes": ["authorization_code"]});
     granted(&bed, "ann", user("ann", only_code.clone())).await;
     granted(&bed, "bob", user("bob", json!({}))).await;
-    granted(&bed, "code-only", user("ann", json!({"clientID": "code-only", "grantTypes": ["authorization_code"]}))).await;
+    granted(&bed, "code-only", user("ann", json!({"clientID": "code-only", "grantTypes": ["authorization_code"]})))
+        .await;
     granted(&bed, "batch", own("batch", json!({}))).await;
 
     let tokens = chain(&bed, &both, "bob", SCOPE).await;
@@ -385,7 +388,12 @@ async fn a_narrowed_client_own_grant_ends_old_tokens_and_a_wider_one_ends_none()
     bed.reason("finance", "own", "Granted").await.unwrap();
     pause(2500).await;
     let writes: Vec<String> = bed.proxy.writes().into_iter().map(|r| r.method).collect();
-    assert_eq!(writes, ["PATCH"], "widening changes the registration once and revokes nothing\n{}", bed.proxy.summary());
+    assert_eq!(
+        writes,
+        ["PATCH"],
+        "widening changes the registration once and revokes nothing\n{}",
+        bed.proxy.summary()
+    );
     assert!(active(&bed, &kept).await);
 }
 

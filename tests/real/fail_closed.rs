@@ -16,7 +16,8 @@ const HOOK: &str = "hydra/token-hook/corp";
 /// A client that acts for ann and one that acts for itself, both in force, with a chain of ann's.
 async fn in_force(bed: &Bed) -> (OAuthClient, OAuthClient, Chain) {
     let users = bed.client("finance-reporting", json!({"scope": SCOPE})).await.unwrap();
-    let batch = bed.client("batch", json!({"grant_types": ["client_credentials"], "scope": "ledger:read"})).await.unwrap();
+    let batch =
+        bed.client("batch", json!({"grant_types": ["client_credentials"], "scope": "ledger:read"})).await.unwrap();
     bed.grant("finance", "reporting", json!({})).await.unwrap();
     let own = json!({"clientID": "batch", "subject": null, "basis": "ClientOwn", "scopes": ["ledger:read"]});
     bed.grant("finance", "batch", own).await.unwrap();
@@ -222,7 +223,12 @@ async fn calls_that_are_not_hydras_get_no_yes_and_do_no_harm() {
         ("ten thousand brackets", HOOK, right, "[".repeat(10_000).into()),
         ("1 MB", HOOK, right, vec![b' '; 1 << 20]),
         ("a genuine body in 1 MB", HOOK, right, format!("{genuine}{}", " ".repeat(1 << 20)).into()),
-        ("two grant types", HOOK, right, changed(&|b| b["request"]["grant_types"] = json!(["client_credentials", "client_credentials"]))),
+        (
+            "two grant types",
+            HOOK,
+            right,
+            changed(&|b| b["request"]["grant_types"] = json!(["client_credentials", "client_credentials"])),
+        ),
         ("no grant type", HOOK, right, changed(&|b| b["request"]["grant_types"] = json!([]))),
         ("password", HOOK, right, changed(&|b| b["request"]["grant_types"] = json!(["password"]))),
         ("a number as grant type", HOOK, right, changed(&|b| b["request"]["grant_types"] = json!([5]))),
@@ -239,7 +245,12 @@ async fn calls_that_are_not_hydras_get_no_yes_and_do_no_harm() {
         ("consent with nothing", "hydra/consent/corp", Some(CONSENT_KEY), b"{}".into()),
         ("consent with another type", "hydra/consent/corp", Some(CONSENT_KEY), br#"{"consent_challenge": 5}"#.into()),
         ("an unknown challenge", "hydra/consent/corp", Some(CONSENT_KEY), br#"{"consent_challenge": "x"}"#.into()),
-        ("a challenge that climbs", "hydra/consent/corp", Some(CONSENT_KEY), br#"{"consent_challenge": "../../clients/batch"}"#.into()),
+        (
+            "a challenge that climbs",
+            "hydra/consent/corp",
+            Some(CONSENT_KEY),
+            br#"{"consent_challenge": "../../clients/batch"}"#.into(),
+        ),
     ] {
         let (status, text) = call(path, key, body).await;
         assert!((400..500).contains(&status), "{what}: {status} {text}");

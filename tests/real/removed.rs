@@ -44,7 +44,9 @@ async fn a_removed_consent_is_never_restored_and_a_new_one_is_welcome() {
     assert!(!active(&bed, &tokens.access).await);
     stays_removed(&bed, "after the removal").await;
 
-    bed.grant("finance", "reporting", json!({"purpose": {"description": "The same grant, described in other words"}})).await.unwrap();
+    bed.grant("finance", "reporting", json!({"purpose": {"description": "The same grant, described in other words"}}))
+        .await
+        .unwrap();
     stays_removed(&bed, "after applying the YAML again").await;
     bed.operator.kill();
     bed.operator.restart().unwrap();
@@ -61,7 +63,8 @@ async fn a_removed_consent_is_never_restored_and_a_new_one_is_welcome() {
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_revocation_is_never_taken_for_a_removal() {
     let mut bed = removable().await;
-    let client = bed.client("finance-reporting", json!({"scope": format!("{SCOPE} transactions:export")})).await.unwrap();
+    let client =
+        bed.client("finance-reporting", json!({"scope": format!("{SCOPE} transactions:export")})).await.unwrap();
     let wide = json!({"scopes": ["openid", "offline_access", "transactions:read", "transactions:export"]});
     bed.grant("finance", "reporting", wide.clone()).await.unwrap();
     bed.reason("finance", "reporting", "AwaitingConsent").await.unwrap();

@@ -58,10 +58,7 @@ struct Line {
 /// Reads the table.
 pub fn all() -> Vec<Case> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut paths: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.iter().flat_map(|path| read(path)).collect()
 }
@@ -76,10 +73,7 @@ fn read(path: &Path) -> Vec<Case> {
         "metadata": { "name": NAME },
         "spec": file.base,
     });
-    if !matches!(
-        file.kind.as_str(),
-        "ClusterIdentityProvider" | "ClientQuarantine"
-    ) {
+    if !matches!(file.kind.as_str(), "ClusterIdentityProvider" | "ClientQuarantine") {
         base["metadata"]["namespace"] = json!(NAMESPACE);
     }
     let changed = |changes: &Map<String, Value>| {
@@ -104,18 +98,13 @@ fn read(path: &Path) -> Vec<Case> {
 /// Sets the value at a path such as `spec.allow.0.clients`, or removes it where the value is null.
 fn set(object: &mut Value, path: &str, value: Value) {
     let (parent, last) = path.rsplit_once('.').unwrap_or(("", path));
-    let parent = parent
-        .split('.')
-        .filter(|step| !step.is_empty())
-        .fold(object, |at, step| match step.parse::<usize>() {
+    let parent =
+        parent.split('.').filter(|step| !step.is_empty()).fold(object, |at, step| match step.parse::<usize>() {
             Ok(index) => &mut at[index],
             Err(_) => &mut at[step],
         });
     if value.is_null() {
-        parent
-            .as_object_mut()
-            .unwrap_or_else(|| panic!("nothing at {path}"))
-            .remove(last);
+        parent.as_object_mut().unwrap_or_else(|| panic!("nothing at {path}")).remove(last);
     } else {
         parent[last] = value;
     }
@@ -128,10 +117,7 @@ fn expand(value: &Value) -> Value {
         Value::Object(fields) => {
             if let Some(text) = fields.get("$repeat") {
                 let times = usize::try_from(fields["times"].as_u64().unwrap()).unwrap();
-                let prefix = fields
-                    .get("prefix")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
+                let prefix = fields.get("prefix").and_then(Value::as_str).unwrap_or_default();
                 json!(format!("{prefix}{}", text.as_str().unwrap().repeat(times)))
             } else if let Some(count) = fields.get("$count") {
                 let entry = |n: u64| match fields.get("length").and_then(Value::as_u64) {
@@ -140,10 +126,7 @@ fn expand(value: &Value) -> Value {
                 };
                 (0..count.as_u64().unwrap()).map(entry).collect()
             } else {
-                fields
-                    .iter()
-                    .map(|(name, value)| (name.clone(), expand(value)))
-                    .collect()
+                fields.iter().map(|(name, value)| (name.clone(), expand(value))).collect()
             }
         }
         Value::Array(values) => values.iter().map(expand).collect(),
@@ -163,31 +146,17 @@ pub struct Judge {
 
 /// The judges of all kinds, by kind.
 pub fn judges() -> BTreeMap<String, Judge> {
-    schema::crds()
-        .into_iter()
-        .map(|crd| (crd.spec.names.kind.clone(), Judge::new(crd)))
-        .collect()
+    schema::crds().into_iter().map(|crd| (crd.spec.names.kind.clone(), Judge::new(crd))).collect()
 }
 
 impl Judge {
     fn new(crd: CustomResourceDefinition) -> Self {
         let version = &crd.spec.versions[0];
-        let root = version
-            .schema
-            .as_ref()
-            .unwrap()
-            .open_api_v3_schema
-            .as_ref()
-            .unwrap();
+        let root = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
         let schema = serde_json::to_value(root).unwrap();
         let shape = jsonschema::validator_for(&schema).unwrap();
         let rules = compile_schema(&schema);
-        Self {
-            crd,
-            schema,
-            shape,
-            rules,
-        }
+        Self { crd, schema, shape, rules }
     }
 
     /// The object as the API server sees it when it judges.
@@ -210,25 +179,14 @@ impl Judge {
             }
             stops |= matches!(
                 error.kind(),
-                MaxItems { .. }
-                    | MaxLength { .. }
-                    | MaxProperties { .. }
-                    | Required { .. }
-                    | Type { .. }
+                MaxItems { .. } | MaxLength { .. } | MaxProperties { .. } | Required { .. } | Type { .. }
             );
             refusals.push(format!("{path}: {error}"));
         }
         // The API server evaluates no rules on what has the wrong type or is too large, either.
-        if !stops
-            && let Err(errors) = Validator::new().validate_compiled(&self.rules, &new, old.as_ref())
-        {
+        if !stops && let Err(errors) = Validator::new().validate_compiled(&self.rules, &new, old.as_ref()) {
             for error in errors.iter() {
-                assert_eq!(
-                    error.kind,
-                    ErrorKind::ValidationFailure,
-                    "{error}: {}",
-                    error.rule
-                );
+                assert_eq!(error.kind, ErrorKind::ValidationFailure, "{error}: {}", error.rule);
                 refusals.push(error.to_string());
             }
         }
@@ -260,15 +218,7 @@ pub fn full_grant_status() -> ClientGrantStatus {
     let message = "ü".repeat(300);
     for &type_ in &ConditionType::ALL[..6] {
         let (status, reason) = (ConditionStatus::True, Reason::SubjectClientCollision);
-        set_condition(
-            &mut conditions,
-            type_,
-            status,
-            reason,
-            &message,
-            Some(1),
-            now,
-        );
+        set_condition(&mut conditions, type_, status, reason, &message, Some(1), now);
     }
     ClientGrantStatus {
         observed_generation: Some(1),
@@ -282,14 +232,8 @@ pub fn full_grant_status() -> ClientGrantStatus {
             audiences: long(),
             expires_at: "2027-02-20T00:00:00Z".to_owned(),
         }),
-        observed: Some(api::Observed {
-            scopes: long(),
-            consent_since: Some(instant::format(now)),
-        }),
-        drift: Some(api::Drift {
-            excess: long(),
-            missing: long(),
-        }),
+        observed: Some(api::Observed { scopes: long(), consent_since: Some(instant::format(now)) }),
+        drift: Some(api::Drift { excess: long(), missing: long() }),
         enforcement: Some(api::Enforcement {
             points: vec!["ClientCeiling".to_owned()],
             not_enforced: vec!["SharedAdminAPI".to_owned()],

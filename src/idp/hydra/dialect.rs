@@ -171,9 +171,10 @@ fn context(value: &Value, flow: &Flow<'_>, scopes: &Scopes, audiences: &Audience
     let end = text("expiresAt").unwrap_or_default();
     let message = proof_message(flow, &grant, &purpose, end, scopes, audiences);
     let proof = text("proof").and_then(unhex);
-    let genuine = !flow.login.is_empty() && proof.is_some_and(|proof| {
-        keys.consent.iter().any(|key| hmac::verify(&proof_key(key), &message, &proof).is_ok())
-    });
+    let genuine = !flow.login.is_empty()
+        && proof.is_some_and(|proof| {
+            keys.consent.iter().any(|key| hmac::verify(&proof_key(key), &message, &proof).is_ok())
+        });
     // An end that cannot be read is one that has passed.
     let expires_at = instant::parse(end).unwrap_or(Timestamp::MIN);
     Some(Context { grant, purpose, expires_at, genuine })

@@ -90,10 +90,7 @@ async fn handle(state: Arc<State>, client: reqwest::Client, request: Request<Inc
         Action::Forward | Action::DropResponse | Action::DelayResponse(_) => {}
     }
     let url = format!("{}{path}", state.lock().upstream);
-    let sent = client
-        .request(parts.method, url)
-        .headers(end_to_end(&parts.headers))
-        .body(body);
+    let sent = client.request(parts.method, url).headers(end_to_end(&parts.headers)).body(body);
     // An upstream that is gone looks the same through the proxy: no answer.
     let answer = sent.send().await.map_err(|_| Closed)?;
     let (status, headers) = (answer.status(), end_to_end(answer.headers()));
@@ -148,17 +145,12 @@ impl Shared {
 
     fn gates(&mut self, side: Side, record: &Recorded) -> Vec<Arc<Gate>> {
         self.holds.retain(|(_, _, gate)| !gate.is_open());
-        let matching = self
-            .holds
-            .iter()
-            .filter(|(s, matches, _)| *s == side && matches(record));
+        let matching = self.holds.iter().filter(|(s, matches, _)| *s == side && matches(record));
         matching.map(|(_, _, gate)| Arc::clone(gate)).collect()
     }
 
     fn callbacks(&mut self, side: Side, record: &Recorded) -> Vec<Callback> {
-        let due = self
-            .callbacks
-            .extract_if(.., |(s, matches, _)| *s == side && matches(record));
+        let due = self.callbacks.extract_if(.., |(s, matches, _)| *s == side && matches(record));
         due.map(|(_, _, callback)| callback).collect()
     }
 }
@@ -199,27 +191,15 @@ impl State {
         record
     }
 
-    fn answer(
-        &self,
-        key: u64,
-        record: &Recorded,
-        status: u16,
-        headers: &[(String, String)],
-        body: &str,
-    ) -> Reply {
+    fn answer(&self, key: u64, record: &Recorded, status: u16, headers: &[(String, String)], body: &str) -> Reply {
         self.done(key, record.clone(), status, body.len());
         let mut reply = Response::builder().status(status);
         for (name, value) in headers {
             reply = reply.header(name, value);
         }
-        if headers
-            .iter()
-            .all(|(name, _)| !name.eq_ignore_ascii_case("content-type"))
-        {
+        if headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("content-type")) {
             reply = reply.header("content-type", "application/json");
         }
-        reply
-            .body(Full::new(Bytes::from(body.to_owned())))
-            .map_err(|_| Closed)
+        reply.body(Full::new(Bytes::from(body.to_owned()))).map_err(|_| Closed)
     }
 }

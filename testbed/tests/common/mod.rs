@@ -27,14 +27,8 @@ impl Hook {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let hook = Self {
-            url,
-            bodies: Arc::default(),
-            status: Arc::new(AtomicU16::new(204)),
-        };
-        let app = Router::new()
-            .route("/hook", post(receive))
-            .with_state(hook.clone());
+        let hook = Self { url, bodies: Arc::default(), status: Arc::new(AtomicU16::new(204)) };
+        let app = Router::new().route("/hook", post(receive)).with_state(hook.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         hook
     }
@@ -44,14 +38,8 @@ impl Hook {
     }
 
     pub fn options(&self) -> HydraOptions {
-        let token_hook = Some(TokenHook {
-            url: self.url.clone(),
-            api_key: KEY.to_owned(),
-        });
-        HydraOptions {
-            token_hook,
-            ..HydraOptions::default()
-        }
+        let token_hook = Some(TokenHook { url: self.url.clone(), api_key: KEY.to_owned() });
+        HydraOptions { token_hook, ..HydraOptions::default() }
     }
 
     /// What came since the last call.
@@ -60,11 +48,7 @@ impl Hook {
     }
 }
 
-async fn receive(
-    State(hook): State<Hook>,
-    headers: HeaderMap,
-    Json(body): Json<Value>,
-) -> StatusCode {
+async fn receive(State(hook): State<Hook>, headers: HeaderMap, Json(body): Json<Value>) -> StatusCode {
     if headers.get("X-Api-Key").is_none_or(|key| key != KEY) {
         return StatusCode::UNAUTHORIZED;
     }
@@ -77,10 +61,7 @@ pub fn tools() -> Tools {
 }
 
 pub async fn sqlite_hydra() -> Hydra {
-    let options = HydraOptions {
-        storage: Storage::Sqlite,
-        ..HydraOptions::default()
-    };
+    let options = HydraOptions { storage: Storage::Sqlite, ..HydraOptions::default() };
     Hydra::start(&tools(), options).await.unwrap()
 }
 
