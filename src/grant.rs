@@ -261,6 +261,9 @@ pub struct Grant {
     /// The spec was made narrower (or changed while nobody looked) since status was written. Only for
     /// `Any` and client-own grants, whose tokens are in no list.
     pub narrowed: bool,
+    /// Its end was confirmed, and since then it may have been in force again for a moment that no look
+    /// saw. Only for `Any` and client-own grants; what a `User` gave is listed.
+    pub reopened: bool,
 }
 
 /// What the record says of a client that we manage.
@@ -340,6 +343,14 @@ pub struct ClientView {
     pub managed: Option<Managed>,
     /// Subjects here that equal a client id with a client-own grant on the same issuer.
     pub collisions: BTreeSet<String>,
+}
+
+impl Grant {
+    /// Its end is done and read back.
+    #[must_use]
+    pub fn confirmed(&self) -> bool {
+        self.carried.revocation.is_some_and(|r| r.confirmed_at.is_some())
+    }
 }
 
 impl ClientView {

@@ -78,7 +78,7 @@ fn authenticated<'k>(headers: &HeaderMap, keys: impl IntoIterator<Item = &'k Sec
 
 /// What was decided is a reason to look at a grant.
 fn hint(context: &Context, key: &ClientKey, uid: &Arc<str>) {
-    context.queue.push(Due { key: key.clone(), grants: [uid.clone()].into(), lane: Lane::Apply });
+    context.queue.push(Due { key: key.clone(), grants: [uid.clone()].into(), lane: Lane::Apply, changed: false });
 }
 
 /// Whether a grant's status says that it is in force.

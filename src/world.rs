@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use crate::api::{ClientGrant, ClientGrantStatus};
+use crate::grant::parse::FINALIZER;
 use crate::grant::standing::{self, Standing};
 use crate::grant::{
     ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject, Timestamp,
@@ -69,6 +72,8 @@ pub struct Due {
     pub grants: BTreeSet<Arc<str>>,
     /// How urgently.
     pub lane: Lane,
+    /// Something was changed by somebody (not only the clock, a retry or a hint).
+    pub changed: bool,
 }
 
 /// One grant with what is needed to write to it.
@@ -84,6 +89,8 @@ pub struct Entry {
     pub finalizers: Vec<String>,
     /// What was last said.
     pub status: Option<Arc<ClientGrantStatus>>,
+    /// The stored object cannot be read any more; what is known of it is from before.
+    pub unreadable: bool,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +137,8 @@ struct Inner {
     namespaces: BTreeMap<String, Labels>,
     identities: HashMap<GrantName, Identity>,
     quarantines: HashMap<String, Quarantine>,
+    /// Grants that cannot be read, by UID and generation, of which somebody was told.
+    unreadable: HashMap<GrantName, (String, i64)>,
     /// By issuer and client.
     record: BTreeMap<(Arc<str>, Arc<str>), Managed>,
     synced: BTreeSet<Source>,
@@ -161,6 +170,12 @@ impl World {
     pub fn missing(&self) -> Vec<Source> {
         let inner = self.read();
         Source::ALL.into_iter().filter(|s| !inner.synced.contains(s)).collect()
+    }
+
+    /// True once a source has been read completely.
+    #[must_use]
+    pub fn has(&self, source: Source) -> bool {
+        self.read().synced.contains(&source)
     }
 
     /// Notes that a source has been read completely.
@@ -237,7 +252,7 @@ impl World {
 
     fn due_of(&self, key: &ClientKey, now: Timestamp) -> Option<Due> {
         let view = self.view(key);
-        let mut due = Due { key: key.clone(), grants: BTreeSet::new(), lane: Lane::Drift };
+        let mut due = Due { key: key.clone(), grants: BTreeSet::new(), lane: Lane::Drift, changed: false };
         for (grant, standing) in standing::all(&view, now) {
             let status = self.entry(&grant.name).and_then(|e| e.status);
             if verdict::unsettled(&grant, &standing, status.as_deref()) {
@@ -248,15 +263,6 @@ impl World {
         (!due.grants.is_empty()).then_some(due)
     }
 
-    /// Replaces all grants: the answer to a complete list.
-    pub fn replace_grants(&self, objects: &[ClientGrant], now: Timestamp) -> Vec<Due> {
-        let named: BTreeSet<GrantName> = objects.iter().map(|o| parse::name(&o.metadata)).collect();
-        let gone: Vec<GrantName> = self.read().grants.keys().filter(|n| !named.contains(n)).cloned().collect();
-        let mut dues: Vec<Due> = gone.iter().filter_map(|name| self.remove_grant(name)).collect();
-        dues.extend(objects.iter().filter_map(|o| self.upsert_grant(o, now)));
-        dues
-    }
-
     /// A grant was created or changed. `None`: nothing that concerns us (our own status write).
     pub fn upsert_grant(&self, object: &ClientGrant, now: Timestamp) -> Option<Due> {
         let mut grant = parse::grant(object)?;
@@ -265,15 +271,19 @@ impl World {
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
         let status = object.status.clone().map(Arc::new);
         let mut inner = self.write();
+        inner.unreadable.remove(&grant.name);
         let old = inner.grants.get(&grant.name).filter(|e| e.grant.uid == grant.uid).cloned();
-        grant.narrowed = narrowed(old.as_ref().map(|e| &*e.grant), &grant);
+        since(old.as_ref().map(|e| &*e.grant), &mut grant);
         let changed = old.as_ref().is_none_or(|e| {
-            e.grant.generation != grant.generation || e.grant.deleting != grant.deleting || e.grant.held != grant.held
+            e.unreadable
+                || e.grant.generation != grant.generation
+                || e.grant.deleting != grant.deleting
+                || e.grant.held != grant.held
         });
         if let Some(before) = inner.grants.get(&grant.name).map(|e| e.key.clone()).filter(|k| *k != key) {
             inner.unlink(&before, &grant.name);
         }
-        let entry = Entry { grant: Arc::new(grant), key: key.clone(), version, finalizers, status };
+        let entry = Entry { grant: Arc::new(grant), key: key.clone(), version, finalizers, status, unreadable: false };
         inner.link(entry.clone());
         if !changed {
             return None;
@@ -288,31 +298,48 @@ impl World {
             Some((grant, standing)) => lane(&grant, &standing).min(if narrower { Lane::Narrow } else { Lane::Apply }),
             None => Lane::Apply,
         };
-        Some(Due { key, grants: siblings, lane })
+        Some(Due { key, grants: siblings, lane, changed: true })
     }
 
-    /// A stored grant can no longer be read. What we knew of it stays, without its terms: it keeps
-    /// shadowing wider grants, and gives nothing.
-    pub fn unreadable(&self, name: &GrantName, version: &str, why: &str) -> Option<Due> {
+    /// A stored grant cannot be read. What was known of it stays, without its terms: it keeps shadowing
+    /// wider grants, and gives nothing. The second value: nobody was told of this generation yet.
+    pub fn unreadable(&self, meta: &ObjectMeta, why: &str) -> (Option<Due>, bool) {
         let mut inner = self.write();
-        let mut entry = inner.grants.get(name).cloned()?;
-        let mut grant = (*entry.grant).clone();
+        let name = parse::name(meta);
+        let uid = meta.uid.clone().unwrap_or_default();
+        let this = (uid.clone(), meta.generation.unwrap_or_default());
+        let news = inner.unreadable.insert(name.clone(), this.clone()) != Some(this);
+        let Some(mut entry) = inner.grants.get(&name).filter(|e| *e.grant.uid == *uid).cloned() else {
+            return (None, news);
+        };
+        let old = entry.grant.clone();
+        let grant = Arc::make_mut(&mut entry.grant);
         grant.terms = Err(why.to_owned());
-        entry.grant = Arc::new(grant);
-        entry.version = version.to_owned();
-        let due = Due { key: entry.key.clone(), grants: [entry.grant.uid.clone()].into(), lane: Lane::Narrow };
+        grant.generation = meta.generation.unwrap_or_default();
+        grant.deleting = meta.deletion_timestamp.is_some();
+        entry.finalizers = meta.finalizers.clone().unwrap_or_default();
+        grant.held = entry.finalizers.iter().any(|f| f == FINALIZER);
+        entry.version = meta.resource_version.clone().unwrap_or_default();
+        entry.unreadable = true;
+        let due = (*old != *entry.grant).then(|| Due {
+            key: entry.key.clone(),
+            grants: [entry.grant.uid.clone()].into(),
+            lane: Lane::Narrow,
+            changed: true,
+        });
         inner.link(entry);
-        Some(due)
+        (due, news)
     }
 
     /// A grant is gone.
     pub fn remove_grant(&self, name: &GrantName) -> Option<Due> {
         let mut inner = self.write();
+        inner.unreadable.remove(name);
         let entry = inner.grants.remove(name)?;
         inner.unlink(&entry.key, name);
         let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
         grants.remove(&entry.grant.uid);
-        Some(Due { key: entry.key, grants, lane: Lane::Narrow })
+        Some(Due { key: entry.key, grants, lane: Lane::Narrow, changed: true })
     }
 
     /// What the API server answered to a write of ours.
@@ -325,22 +352,25 @@ impl World {
         if old.grant.uid != grant.uid || older(&version, &old.version) {
             return;
         }
-        grant.narrowed = narrowed(Some(&old.grant), &grant);
+        since(Some(&old.grant), &mut grant);
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
         let status = object.status.clone().map(Arc::new);
-        inner.link(Entry { grant: Arc::new(grant), key: old.key, version, finalizers, status });
+        inner.link(Entry { grant: Arc::new(grant), key: old.key, version, finalizers, status, unreadable: false });
     }
 
-    /// The narrower spec has been dealt with.
-    pub fn narrowing_done(&self, name: &GrantName, generation: i64) {
+    /// A grant's end, or what its newer spec took away, is confirmed. Others for the same subject are due:
+    /// one of them may hold the key now.
+    pub fn ended(&self, name: &GrantName, generation: i64) -> Option<Due> {
         let mut inner = self.write();
-        let Some(mut entry) = inner.grants.get(name).cloned() else { return };
-        if entry.grant.generation == generation && entry.grant.narrowed {
-            let mut grant = (*entry.grant).clone();
-            grant.narrowed = false;
-            entry.grant = Arc::new(grant);
-            inner.link(entry);
+        let mut entry = inner.grants.get(name).cloned()?;
+        if entry.grant.generation == generation && (entry.grant.narrowed || entry.grant.reopened) {
+            let grant = Arc::make_mut(&mut entry.grant);
+            (grant.narrowed, grant.reopened) = (false, false);
+            inner.link(entry.clone());
         }
+        let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
+        grants.remove(&entry.grant.uid);
+        (!grants.is_empty()).then_some(Due { key: entry.key, grants, lane: Lane::Apply, changed: false })
     }
 
     /// A provider object was read; `idp` is absent while it cannot be used. Returns true if the
@@ -417,6 +447,9 @@ impl World {
             })
             .cloned()
             .collect();
+        for key in &keys {
+            inner.reopen(key);
+        }
         keys.into_iter().map(|key| inner.everything_due(key, Lane::End)).collect()
     }
 
@@ -463,18 +496,23 @@ impl World {
     }
 }
 
-/// Whether a newer spec gives less, for the grants whose tokens are in no list.
-fn narrowed(old: Option<&Grant>, new: &Grant) -> bool {
+/// What nobody can list of the tokens of `Any` and client-own grants, and has to be remembered since
+/// their status was written: whether the spec got narrower, and whether an ended grant was changed.
+fn since(old: Option<&Grant>, new: &mut Grant) {
     if matches!(new.subject, Subject::User(_)) {
-        return false;
+        return;
     }
-    match old {
+    // Changed while nobody looked: what it was before is not known.
+    let unseen = new.held && new.observed_generation.is_some_and(|g| g > 0 && g != new.generation);
+    (new.narrowed, new.reopened) = match old {
+        None => (unseen, unseen),
         Some(old) => {
-            old.narrowed || matches!((&old.terms, &new.terms), (Ok(a), Ok(b)) if !a.authority.within(&b.authority))
+            let less =
+                old.held && matches!((&old.terms, &new.terms), (Ok(a), Ok(b)) if !a.authority.within(&b.authority));
+            let reopened = old.confirmed() && old.generation != new.generation;
+            (old.narrowed || less, old.reopened || reopened)
         }
-        // Changed while nobody looked: what it was before is not known.
-        None => new.observed_generation.is_some_and(|g| g > 0 && g != new.generation),
-    }
+    };
 }
 
 /// Resource versions of one server are numbers that grow; what is not a number is not compared.
@@ -537,7 +575,20 @@ impl Inner {
             client.view.take();
             grants = client.grants.iter().filter_map(|n| self.grants.get(n)).map(|e| e.grant.uid.clone()).collect();
         }
-        Due { key, grants, lane }
+        Due { key, grants, lane, changed: true }
+    }
+
+    /// A quarantine came or went: without it ended grants may be in force for a moment.
+    fn reopen(&mut self, key: &ClientKey) {
+        let Some(client) = self.clients.get(key) else { return };
+        for name in &client.grants {
+            if let Some(entry) = self.grants.get_mut(name)
+                && entry.grant.confirmed()
+                && !matches!(entry.grant.subject, Subject::User(_))
+            {
+                Arc::make_mut(&mut entry.grant).reopened = true;
+            }
+        }
     }
 
     /// One provider object speaks for one issuer: the cluster kind before namespaced ones, then the oldest.

@@ -454,7 +454,8 @@ pub enum RevocationCause {
 #[serde(rename_all = "camelCase")]
 pub struct Revocation {
     /// Why: `Expired`, `Suspended`, `Quarantined`, `Deleted`, `NotYetValid` (notBefore was moved
-    /// into the future) or `Narrowed` (a scope, an audience or a grant type was removed).
+    /// into the future), `Narrowed` (a scope, an audience or a grant type was removed) or `Refused`
+    /// (the provider's rules, a conflict, or the object's own fault).
     pub cause: RevocationCause,
     /// When the operator decided to revoke, in UTC; written before it asks the identity provider.
     /// Example: `2027-02-20T00:00:00Z`.

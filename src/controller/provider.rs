@@ -107,6 +107,10 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
         });
         let model = model.unwrap_or_else(|| Arc::new(Idp::Memory(seeded(&object.spec))));
         let taken = tasks.values().any(|t| same_url(&t.object, &object));
+        // Known before anybody acts for it: who speaks for an issuer does not depend on who was faster.
+        if context.world.provider(&object.key).is_none() {
+            set(&context, &object, None);
+        }
         let (attempted, attempt) = oneshot::channel();
         attempts.push(attempt);
         let work = supervise(context.clone(), object.clone(), model.clone(), taken, attempted);
@@ -184,13 +188,23 @@ async fn supervise(
     let mut current: Option<(Arc<Idp>, [u8; 32])> = None;
     let mut usable = false;
     let mut read_at = tokio::time::Instant::now();
+    if !object.key.namespace.is_empty() {
+        // The cluster kind goes first; until all of it is known nobody knows who speaks for an issuer.
+        while !context.world.has(Source::ClusterProviders) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
     loop {
         if object.deleting && context.world.complete() && release(&context, &object).await {
             return;
         }
         if current.is_none() || read_at.elapsed() >= SECRETS_AGAIN {
             read_at = tokio::time::Instant::now();
-            match connect(&context, &object, &model, taken).await {
+            let connected = match context.world.issuer_taken(&object.key) {
+                true => Err(taken_trouble()),
+                false => connect(&context, &object, &model, taken).await,
+            };
+            match connected {
                 Ok((_, print)) if current.as_ref().is_some_and(|(_, p)| *p == print) => {}
                 Ok(next) => {
                     current = Some(next);
@@ -336,7 +350,7 @@ async fn drift(context: &Context, provider: &ProviderKey, idp: &Idp) -> Result<(
             None => Lane::Drift,
         };
         tracing::info!(client = %key.client, %provider, "the registration is not as its grants ask");
-        context.queue.push(Due { key, grants: [].into(), lane });
+        context.queue.push(Due { key, grants: [].into(), lane, changed: false });
     }
     Ok(())
 }

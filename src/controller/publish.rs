@@ -62,7 +62,8 @@ async fn sent(
 
 /// Writes a status, if it says something new.
 pub async fn status(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Written {
-    if entry.status.as_deref() == Some(status) {
+    // An object that cannot be read is told so by the watch: a status cannot be applied to it.
+    if entry.unreadable || entry.status.as_deref() == Some(status) {
         return Written::Stored;
     }
     let body = json!({

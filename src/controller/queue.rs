@@ -17,9 +17,18 @@ use crate::world::{Due, Lane};
 /// Timers are compared with the wall clock at least this often: it may have been set.
 const RECHECK: Duration = Duration::from_secs(30);
 
+/// What is known about a client that waits.
+#[derive(Debug)]
+struct Pending {
+    lane: Lane,
+    place: u64,
+    grants: BTreeSet<Arc<str>>,
+    changed: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    pending: HashMap<ClientKey, (Lane, u64, BTreeSet<Arc<str>>)>,
+    pending: HashMap<ClientKey, Pending>,
     ready: BTreeSet<(Lane, u64, ClientKey)>,
     busy: HashSet<ClientKey>,
     timers: BTreeMap<(Timestamp, ClientKey, Arc<str>), Lane>,
@@ -76,7 +85,7 @@ impl Queue {
         dues.into_iter().for_each(|due| state.push(due));
         state.begun = true;
         let ending: HashSet<ClientKey> =
-            state.pending.iter().filter(|(_, (lane, _, _))| *lane == Lane::End).map(|(k, _)| k.clone()).collect();
+            state.pending.iter().filter(|(_, p)| p.lane == Lane::End).map(|(k, _)| k.clone()).collect();
         state.first = ending;
         drop(state);
         self.wake.notify_waiters();
@@ -116,14 +125,16 @@ impl Queue {
 
 impl State {
     fn push(&mut self, due: Due) {
-        let Due { key, grants, lane } = due;
+        let Due { key, grants, lane, changed } = due;
         self.next += 1;
-        let next = self.next;
-        let (was, seq, all) = self.pending.entry(key.clone()).or_insert_with(|| (lane, next, BTreeSet::new()));
-        all.extend(grants);
-        self.ready.remove(&(*was, *seq, key.clone()));
-        *was = (*was).min(lane);
-        self.ready.insert((*was, *seq, key));
+        let place = self.next;
+        let fresh = || Pending { lane, place, grants: BTreeSet::new(), changed: false };
+        let pending = self.pending.entry(key.clone()).or_insert_with(fresh);
+        self.ready.remove(&(pending.lane, pending.place, key.clone()));
+        pending.grants.extend(grants);
+        pending.changed |= changed;
+        pending.lane = pending.lane.min(lane);
+        self.ready.insert((pending.lane, pending.place, key));
     }
 
     fn fire(&mut self, now: Timestamp) {
@@ -134,7 +145,7 @@ impl State {
             let ((_, key, part), lane) = entry.remove_entry();
             self.timer_of.remove(&(key.clone(), part.clone()));
             let grants = if part.is_empty() { BTreeSet::new() } else { [part].into() };
-            self.push(Due { key, grants, lane });
+            self.push(Due { key, grants, lane, changed: false });
         }
     }
 
@@ -150,8 +161,8 @@ impl State {
             .clone();
         self.ready.remove(&next);
         let (lane, _, key) = next;
-        let (_, _, grants) = self.pending.remove(&key)?;
+        let Pending { grants, changed, .. } = self.pending.remove(&key)?;
         self.busy.insert(key.clone());
-        Some(Due { key, grants, lane })
+        Some(Due { key, grants, lane, changed })
     }
 }

@@ -47,6 +47,13 @@ async fn together<F: Future>(calls: Vec<F>, at_once: usize) -> Vec<F::Output> {
     stream::iter(calls).buffer_unordered(at_once).collect().await
 }
 
+/// Which grants a look is for, and whether somebody changed something about them.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    grants: &'a BTreeSet<Arc<str>>,
+    changed: bool,
+}
+
 /// What one look at a client brought.
 struct Look {
     view: Arc<ClientView>,
@@ -58,13 +65,21 @@ struct Look {
 }
 
 async fn client(context: &Context, due: Due, memory: &mut Memory) {
-    let Due { key, mut grants, lane } = due;
+    let Due { key, mut grants, lane, changed } = due;
     let view = context.world.view(&key);
+    if changed {
+        // An end after a change needs two passes of its own: authority may have been given in between.
+        for (grant, standing) in standing::all(&view, clock::now()) {
+            if grants.contains(&grant.uid) && standing != Standing::Live {
+                memory.track.start_over(&grant.uid);
+            }
+        }
+    }
     // What was left unfinished is part of every look.
     let unfinished = memory.grants.iter().filter(|(_, part)| part.since.is_some() || part.failures > 0);
     grants.extend(unfinished.map(|(uid, _)| uid.clone()));
     let look = match connection(context, &view) {
-        Ok(idp) => act(context, &key, &idp, &grants, lane, memory).await,
+        Ok(idp) => act(context, &key, &idp, Wanted { grants: &grants, changed }, lane, memory).await,
         Err(finding) => unreadable(view, finding),
     };
     say(context, &key, grants, look, memory).await;
@@ -86,7 +101,8 @@ fn unreadable(view: Arc<ClientView>, finding: Finding) -> Look {
     let seen = Observation { client: Found::Absent, consents: [].into() };
     // Nothing was read: what is owed stays owed.
     let mut plan = Plan::default();
-    for (grant, standing) in standing::all(&view, clock::now()) {
+    let standings = view.managed.iter().flat_map(|_| standing::all(&view, clock::now()));
+    for (grant, standing) in standings {
         plan.duties.extend(plan::duty(&grant, &standing, &seen, clock::now()));
     }
     Look { view, finding, seen, plan, faults: Vec::new() }
@@ -103,7 +119,7 @@ async fn act(
     context: &Context,
     key: &ClientKey,
     idp: &Idp,
-    wanted: &BTreeSet<Arc<str>>,
+    wanted: Wanted<'_>,
     lane: Lane,
     memory: &mut Memory,
 ) -> Look {
@@ -177,10 +193,12 @@ fn finding(plan: &Plan) -> Finding {
 }
 
 /// Subjects whose consents say something about the grants that are looked at.
-fn subjects_to_read(view: &ClientView, wanted: &BTreeSet<Arc<str>>, now: Timestamp) -> BTreeSet<String> {
+fn subjects_to_read(view: &ClientView, wanted: Wanted<'_>, now: Timestamp) -> BTreeSet<String> {
     standing::all(view, now)
         .into_iter()
-        .filter(|(grant, standing)| wanted.contains(&grant.uid) && *standing == Standing::Live)
+        .filter(|(grant, standing)| {
+            wanted.grants.contains(&grant.uid) && plan::by_list(grant, standing, wanted.changed)
+        })
         .filter_map(|(grant, _)| match &grant.subject {
             Subject::User(id) => Some(id.clone()),
             Subject::Any | Subject::Own => None,
@@ -414,7 +432,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         work.push((entry, said, quiet, confirmed, next));
     }
     if !unread.is_empty() {
-        context.queue.push(Due { key: key.clone(), grants: unread, lane: Lane::Apply });
+        context.queue.push(Due { key: key.clone(), grants: unread, lane: Lane::Apply, changed: false });
     }
     let writes = work.into_iter().map(|(entry, said, quiet, confirmed, next)| async move {
         let written = if said.release {
@@ -434,8 +452,8 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         match written {
             Written::Stored => {
                 if confirmed {
-                    memory.track.grants.remove(&uid);
-                    context.world.narrowing_done(&entry.grant.name, entry.grant.generation);
+                    memory.track.start_over(&uid);
+                    context.queue.push_all(context.world.ended(&entry.grant.name, entry.grant.generation));
                 }
                 if let Some(at) = next {
                     context.queue.at(key, uid, at, lane_at(&entry.grant, at));
@@ -443,7 +461,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             }
             Written::Gone => {
                 memory.grants.remove(&uid);
-                memory.track.grants.remove(&uid);
+                memory.track.start_over(&uid);
             }
             // The watch brings the newer object; if it already has, look at that one.
             Written::Changed => context.queue.at(key, uid, soon, Lane::Apply),
@@ -470,6 +488,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
     let present: BTreeSet<&Arc<str>> = standings.iter().map(|(g, _)| &g.uid).collect();
     memory.grants.retain(|uid, _| present.contains(uid));
     memory.track.grants.retain(|uid, _| present.contains(uid));
+    memory.track.causes.retain(|uid, _| present.contains(uid));
 }
 
 /// Whether nothing can be said of a grant before its subject's consents are read.

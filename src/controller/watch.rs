@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
@@ -19,8 +20,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{Context, publish};
+use crate::api::condition::{ConditionStatus, ConditionType, Reason, set_condition};
 use crate::api::{
-    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, ProviderKind, instant,
+    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, ProviderKind,
 };
 use crate::clock;
 use crate::grant::{ClientKey, GrantName, ProviderKey, parse};
@@ -35,7 +37,7 @@ enum Seen<K> {
     /// Created or changed.
     Is(Box<K>),
     /// Stored, but it cannot be read.
-    Unreadable { name: GrantName, version: String, why: String },
+    Unreadable { meta: Box<ObjectMeta>, why: String },
     /// Gone.
     Gone(GrantName),
     /// A complete list begins: what follows until `Listed` is all there is.
@@ -77,11 +79,14 @@ pub enum ProviderChange {
 fn provider_change<K>(seen: Seen<K>, source: Source, is: fn(Box<K>) -> ProviderChange) -> ProviderChange {
     match seen {
         Seen::Is(object) => is(object),
-        Seen::Gone(name) | Seen::Unreadable { name, .. } => {
-            ProviderChange::Gone(ProviderKey { namespace: name.namespace, name: name.name })
-        }
+        Seen::Unreadable { meta, .. } => ProviderChange::Gone(provider_key(parse::name(&meta))),
+        Seen::Gone(name) => ProviderChange::Gone(provider_key(name)),
         Seen::Listed => ProviderChange::Listed(source),
     }
+}
+
+fn provider_key(name: GrantName) -> ProviderKey {
+    ProviderKey { namespace: name.namespace, name: name.name }
 }
 
 async fn run<K, F>(api: Api<K>, context: Arc<Context>, source: Source, mut handle: F)
@@ -128,7 +133,7 @@ where
 fn name_of<K: Resource>(seen: &Seen<K>) -> Option<GrantName> {
     match seen {
         Seen::Is(object) => Some(parse::name(object.meta())),
-        Seen::Unreadable { name, .. } => Some(name.clone()),
+        Seen::Unreadable { meta, .. } => Some(parse::name(meta)),
         Seen::Gone(_) | Seen::Listed => None,
     }
 }
@@ -143,11 +148,7 @@ fn read<K: Resource>(object: DeserializeGuard<K>) -> Seen<K> {
             }
             Seen::Is(Box::new(object))
         }
-        Err(invalid) => Seen::Unreadable {
-            name: parse::name(&invalid.metadata),
-            version: invalid.metadata.resource_version.clone().unwrap_or_default(),
-            why: invalid.error,
-        },
+        Err(invalid) => Seen::Unreadable { meta: Box::new(invalid.metadata), why: invalid.error },
     }
 }
 
@@ -161,10 +162,13 @@ fn grants(context: &Arc<Context>, seen: Seen<ClientGrant>) {
             }
         }
         Seen::Gone(name) => context.queue.push_all(context.world.remove_grant(&name)),
-        Seen::Unreadable { name, version, why } => {
-            tracing::error!(grant = %name, "a stored ClientGrant cannot be read; it gives nothing");
-            context.queue.push_all(context.world.unreadable(&name, &version, &why));
-            tokio::spawn(say_unreadable(context.clone(), name, version));
+        Seen::Unreadable { meta, why } => {
+            let (due, news) = context.world.unreadable(&meta, &why);
+            context.queue.push_all(due);
+            if news {
+                tracing::error!(grant = %parse::name(&meta), "a stored ClientGrant cannot be read; it gives nothing");
+                tokio::spawn(say_unreadable(context.clone(), meta));
+            }
         }
         Seen::Listed => context.world.synced(Source::Grants),
     }
@@ -181,24 +185,25 @@ fn schedule(context: &Context, object: &ClientGrant) {
     }
 }
 
-/// Tells the person who can correct the object.
-async fn say_unreadable(context: Arc<Context>, name: GrantName, version: String) {
-    let now = instant::format(clock::now());
-    let condition = |type_: &str, status: &str| {
-        json!({
-            "type": type_, "status": status, "reason": "InvalidSpec", "lastTransitionTime": now,
-            "message": "The stored object cannot be read by the operator. Apply a corrected one.",
-        })
-    };
-    let body = json!({
-        "apiVersion": "clientgrant.dev/v1alpha1",
-        "kind": "ClientGrant",
-        "metadata": {"name": name.name, "resourceVersion": version},
-        "status": {"conditions": [condition("Ready", "False"), condition("Active", "False"), condition("Stalled", "True")]},
-    });
+/// Tells the person who can correct the object. A merge patch, because the API server applies nothing to
+/// an object that does not fit its schema (status 500). Where a rule of the schema cannot even be
+/// evaluated on it, no patch is taken either: then only the log says it.
+async fn say_unreadable(context: Arc<Context>, meta: Box<ObjectMeta>) {
+    let name = parse::name(&meta);
+    let mut conditions = Vec::new();
+    for (type_, status) in [
+        (ConditionType::Ready, ConditionStatus::False),
+        (ConditionType::Active, ConditionStatus::False),
+        (ConditionType::Stalled, ConditionStatus::True),
+    ] {
+        let message = "The stored object cannot be read by the operator. Apply a corrected one.";
+        set_condition(&mut conditions, type_, status, Reason::InvalidSpec, message, meta.generation, clock::now());
+    }
+    let status = json!({"observedGeneration": meta.generation, "effective": null, "conditions": conditions});
+    let body = json!({"metadata": {"resourceVersion": meta.resource_version}, "status": status});
     let api: Api<DeserializeGuard<ClientGrant>> = Api::namespaced(context.kube.clone(), &name.namespace);
-    let params = PatchParams::apply(publish::MANAGER).force();
-    if let Err(error) = api.patch_status(&name.name, &params, &Patch::Apply(body)).await {
+    let params = PatchParams { field_manager: Some(publish::MANAGER.into()), ..PatchParams::default() };
+    if let Err(error) = api.patch_status(&name.name, &params, &Patch::Merge(body)).await {
         tracing::warn!(grant = %name, %error, "the API server did not take a write");
     }
 }
@@ -209,7 +214,8 @@ fn namespaces(context: &Arc<Context>, seen: Seen<Namespace>) {
             let labels = object.labels().clone();
             context.world.set_namespace(&object.name_any(), Some(labels))
         }
-        Seen::Gone(name) | Seen::Unreadable { name, .. } => context.world.set_namespace(&name.name, None),
+        Seen::Unreadable { meta, .. } => context.world.set_namespace(&parse::name(&meta).name, None),
+        Seen::Gone(name) => context.world.set_namespace(&name.name, None),
         Seen::Listed => {
             context.world.synced(Source::Namespaces);
             false
@@ -234,7 +240,8 @@ fn identities(context: &Arc<Context>, seen: Seen<ClientIdentity>) {
             let identity = Identity { namespace: name.namespace.clone(), key, adopt: object.spec.adopt };
             context.world.set_identity(name, Some(identity))
         }
-        Seen::Gone(name) | Seen::Unreadable { name, .. } => context.world.set_identity(name, None),
+        Seen::Unreadable { meta, .. } => context.world.set_identity(parse::name(&meta), None),
+        Seen::Gone(name) => context.world.set_identity(name, None),
         Seen::Listed => {
             context.world.synced(Source::Identities);
             return;

@@ -60,6 +60,8 @@ pub enum Deny {
     Held(Held),
     /// The grant is refused.
     Refused(Refusal),
+    /// The grant does not carry its finalizer yet: deleted now, it would go and leave a token behind.
+    NotHeld,
     /// The grant does not declare this flow.
     GrantType,
     /// These scopes are not declared.
@@ -96,6 +98,7 @@ impl Deny {
             Deny::Held(Held::Suspended) => "GrantSuspended",
             Deny::Held(Held::NotYetValid) => "GrantNotYetValid",
             Deny::Refused(_) => "GrantRefused",
+            Deny::NotHeld => "GrantNotInForce",
             Deny::GrantType => "GrantTypeNotDeclared",
             Deny::Scopes(_) => "ScopeNotDeclared",
             Deny::Audiences(_) => "AudienceNotDeclared",
@@ -131,6 +134,7 @@ impl fmt::Display for Deny {
             Deny::Held(Held::Suspended) => f.write_str("the ClientGrant is suspended"),
             Deny::Held(Held::NotYetValid) => f.write_str("the ClientGrant is not valid yet"),
             Deny::Refused(_) => f.write_str("the ClientGrant is refused; its Ready condition says why"),
+            Deny::NotHeld => f.write_str("the ClientGrant is not in force yet; try again in a moment"),
             Deny::GrantType => f.write_str("the ClientGrant does not declare this grant type"),
             Deny::Scopes(s) => write!(f, "not declared by the ClientGrant: scope {s}"),
             Deny::Audiences(a) => write!(f, "not declared by the ClientGrant: audience {a}"),
@@ -231,7 +235,7 @@ fn speaking<'v>(
         let standings = standing::of_group(view, group, now);
         for (grant, standing) in group.iter().zip(&standings) {
             if let (Standing::Live, Ok(terms)) = (standing, &grant.terms) {
-                return Ok((grant, terms));
+                return if grant.held { Ok((grant, terms)) } else { Err(Deny::NotHeld) };
             }
         }
         // The youngest tells most: an expired grant often has a successor that says why.

@@ -52,6 +52,7 @@ pub fn grant(object: &ClientGrant) -> Option<Grant> {
         carried,
         observed_generation: status.and_then(|s| s.observed_generation),
         narrowed: false,
+        reopened: false,
     })
 }
 

@@ -96,6 +96,8 @@ impl Passes {
 pub struct Track {
     /// Revocations that a grant asked for.
     pub grants: BTreeMap<Arc<str>, Passes>,
+    /// Why it asked: another cause is another end, and needs its own two passes.
+    pub causes: BTreeMap<Arc<str>, RevocationCause>,
     /// The revocation of the client's tokens at adoption or after an excess.
     pub client: Passes,
     /// An excess was found that no edit of ours explains.
@@ -105,6 +107,20 @@ pub struct Track {
 }
 
 impl Track {
+    /// The passes done for a duty.
+    #[must_use]
+    pub fn passes(&self, duty: &Duty) -> Passes {
+        let Some(uid) = &duty.grant else { return self.client };
+        let same = self.causes.get(uid).is_none_or(|cause| *cause == duty.cause);
+        self.grants.get(uid).copied().filter(|_| same).unwrap_or_default()
+    }
+
+    /// Something about a grant changed: what was revoked before says nothing about what it gave since.
+    pub fn start_over(&mut self, uid: &str) {
+        self.grants.remove(uid);
+        self.causes.remove(uid);
+    }
+
     /// Notes that a step was carried out.
     pub fn carried_out(&mut self, step: &Step, duties: &[Duty], now: Timestamp) {
         let (warrant, served): (&Warrant, Vec<&Duty>) = match step {
@@ -119,9 +135,11 @@ impl Track {
         for duty in served {
             match &duty.grant {
                 Some(uid) => {
-                    let passes = self.grants.entry(uid.clone()).or_default();
+                    let mut passes = self.passes(duty);
                     if passes.due(now) || passes.second.is_some() {
                         passes.done(now);
+                        self.grants.insert(uid.clone(), passes);
+                        self.causes.insert(uid.clone(), duty.cause);
                     }
                 }
                 None => {
@@ -207,19 +225,18 @@ pub fn duty(grant: &Grant, standing: &Standing, seen: &Observation, now: Timesta
         Subject::Any | Subject::Own => What::Tokens,
     };
     let open = grant.carried.revocation.filter(|r| r.confirmed_at.is_none());
-    let confirmed = grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_some());
     let cause = match standing {
         Standing::Live => {
             if let Some(open) = open {
                 open.cause
-            } else if grant.narrowed || tainted(grant, seen, now) {
+            } else if grant.held && (grant.narrowed || tainted(grant, seen, now)) {
                 RevocationCause::Narrowed
             } else {
                 return None;
             }
         }
-        // What never was in force has nothing to end; what is confirmed has ended.
-        _ if !grant.held || confirmed => return None,
+        // What never was in force has nothing to end; what is confirmed has ended, unless it gave again.
+        _ if !grant.held || (grant.confirmed() && !gave_again(grant, seen)) => return None,
         Standing::Held(held) => cause_of(*held),
         // An edit by mistake must not destroy consents for good: decisions and ceiling act at once,
         // the consents of a grant that is merely refused stay until a person or a date ends it.
@@ -229,9 +246,32 @@ pub fn duty(grant: &Grant, standing: &Standing, seen: &Observation, now: Timesta
     Some(Duty::of(grant, what, cause))
 }
 
+/// After its end was confirmed, the grant gave something all the same: it was in force again for a
+/// moment that no look saw. Other grants' consents of the subject are not its business.
+fn gave_again(grant: &Grant, seen: &Observation) -> bool {
+    match &grant.subject {
+        Subject::User(id) => seen
+            .consents
+            .get(id)
+            .is_some_and(|listed| listed.iter().any(|c| c.context.as_ref().is_some_and(|x| x.grant == *grant.uid))),
+        Subject::Any | Subject::Own => grant.reopened,
+    }
+}
+
 impl Duty {
     fn of(grant: &Grant, what: What, cause: RevocationCause) -> Self {
         Self { grant: Some(grant.uid.clone()), what, cause }
+    }
+}
+
+/// Whether the subject's consents have to be read to say what a `User` grant asks for: while it is live,
+/// and when something was changed after its end was confirmed.
+#[must_use]
+pub fn by_list(grant: &Grant, standing: &Standing, changed: bool) -> bool {
+    match standing {
+        Standing::Live => true,
+        Standing::Held(_) => changed && grant.held && grant.confirmed(),
+        Standing::Refused(_) => false,
     }
 }
 
@@ -320,7 +360,7 @@ fn revocations(
 ) {
     for (grant, standing) in standings {
         let Some(duty) = duty(grant, standing, seen, now) else { continue };
-        let passes = track.grants.get(&grant.uid).copied().unwrap_or_default();
+        let passes = track.passes(&duty);
         let again = passes.second.is_some() && still_listed(grant, standing, seen, now);
         // The date waits for no write, and what it ended is told by the date itself.
         let told = duty.cause == RevocationCause::Expired
@@ -388,7 +428,7 @@ fn soonest(next: &mut Option<Timestamp>, candidate: Option<Timestamp>) {
 /// without it.
 #[must_use]
 pub fn confirmed(duty: &Duty, track: &Track, seen: &Observation, plan: &Plan) -> bool {
-    let done = duty.grant.as_ref().and_then(|uid| track.grants.get(uid)).is_some_and(|p| p.second.is_some());
+    let done = duty.grant.is_some() && track.passes(duty).second.is_some();
     let read_back = match &duty.what {
         What::Pair(subject) => seen.consents.contains_key(subject),
         What::Tokens => true,

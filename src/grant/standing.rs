@@ -89,7 +89,10 @@ pub fn of_group(view: &ClientView, group: &[Arc<Grant>], now: Timestamp) -> Vec<
         .map(|grant| {
             let admitted = admit(view, grant, now);
             let expired = grant.terms.as_ref().is_ok_and(|t| t.expires_at <= now);
-            let holds = admitted.is_ok() && !expired && !holder_seen;
+            // Until its end is confirmed an expired grant keeps the key: a revocation ends the pair whole,
+            // and would take with it what the subject has just consented to under a successor.
+            let over = expired && (grant.confirmed() || !grant.held);
+            let holds = admitted.is_ok() && !over && !holder_seen;
             let conflict = admitted.is_ok() && !expired && holder_seen;
             holder_seen |= holds;
             if grant.deleting {

@@ -176,7 +176,11 @@ fn note_revocation(status: &mut ClientGrantStatus, facts: &Facts<'_>, now: Times
                 status.observed = None;
             }
         }
-        None if *facts.standing == Standing::Live => status.revocation = None,
+        // Nothing is asked for any more, or never was: without finalizer, or at a client that was never
+        // adopted, the grant gave nothing.
+        None if *facts.standing == Standing::Live || !facts.grant.held || facts.view.managed.is_none() => {
+            status.revocation = None;
+        }
         None => {}
     }
     if facts.confirmed && *facts.standing == Standing::Live {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::net::http;
 use crate::{
-    ConsentApp, ControlPlane, Hydra, HydraOptions, Iproxy, OAuthClient, Operator, OperatorOptions, Storage, TokenHook,
-    Tools, UserAgent, free_port,
+    ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy, OAuthClient, Operator, OperatorOptions,
+    Storage, TokenHook, Tools, UserAgent, free_port,
 };
 
 /// The key that Hydra presents at the token hook.
@@ -38,6 +38,8 @@ pub struct BedOptions {
     pub args: Vec<String>,
     /// Start the operator at once.
     pub operator: bool,
+    /// Record every request to the API server; see [`Bed::asked`].
+    pub audit: bool,
 }
 
 impl BedOptions {
@@ -49,6 +51,7 @@ impl BedOptions {
             storage: Storage::Memory,
             args: Vec::new(),
             operator: true,
+            audit: false,
         }
     }
 }
@@ -76,7 +79,8 @@ impl Bed {
         let hooks = Iproxy::start(&format!("http://127.0.0.1:{decision_port}"))?;
         let hook = TokenHook { url: format!("{}/hydra/token-hook/corp", hooks.url()), api_key: HOOK_KEY.to_owned() };
         let hydra = HydraOptions { token_hook: Some(hook), storage: options.storage, ..HydraOptions::default() };
-        let (plane, hydra) = tokio::try_join!(ControlPlane::start(&tools), Hydra::start(&tools, hydra))?;
+        let plane = ControlPlaneOptions { audit: options.audit, ..ControlPlaneOptions::default() };
+        let (plane, hydra) = tokio::try_join!(ControlPlane::start_with(&tools, plane), Hydra::start(&tools, hydra))?;
         let proxy = Iproxy::start(hydra.admin_url())?;
         let identity = reqwest::Identity::from_pem(plane.admin_identity().as_bytes())?;
         let ca = reqwest::Certificate::from_pem(plane.ca_pem().as_bytes())?;
@@ -204,6 +208,27 @@ impl Bed {
         let status = answer.status().as_u16();
         let text = answer.text().await?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// What the operator's account has asked of the API server, oldest first, where
+    /// [`BedOptions::audit`] is set: `verb resource[/subresource] [namespace/]name`.
+    pub fn asked(&self) -> Result<Vec<String>> {
+        let text = std::fs::read_to_string(self.plane.audit_log()).context("cannot read the audit log")?;
+        let mut asked = Vec::new();
+        // The last line may still be on its way.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let event: Value = serde_json::from_str(line).context("a line of the audit log is not JSON")?;
+            if event["user"]["username"] != "system:serviceaccount:clientgrant-system:clientgrant" {
+                continue;
+            }
+            let part = |name: &str| event["objectRef"][name].as_str().unwrap_or_default();
+            let path: Vec<&str> =
+                [part("resource"), part("subresource")].into_iter().filter(|p| !p.is_empty()).collect();
+            let name: Vec<&str> = [part("namespace"), part("name")].into_iter().filter(|p| !p.is_empty()).collect();
+            let verb = event["verb"].as_str().unwrap_or_default();
+            asked.push(format!("{verb} {} {}", path.join("/"), name.join("/")));
+        }
+        Ok(asked)
     }
 
     /// Waits until a resource of our group is as `holds` asks; `what` names it in the error.

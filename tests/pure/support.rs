@@ -7,7 +7,7 @@ use std::time::Duration;
 use clientgrant::api::{self, ClientGrant, ClientGrantSpec};
 use clientgrant::grant::consent::{Consent, Context};
 use clientgrant::grant::observed::{Found, Observation, ObservedClient};
-use clientgrant::grant::rules::Rule;
+use clientgrant::grant::rules::{Pattern, Rule};
 use clientgrant::grant::{
     Adoption, Authority, Basis, Capabilities, Carried, ClientKey, ClientView, Grant, GrantName, GrantType, Managed,
     ProviderKey, ProviderState, ProviderView, Revocation, RevocationCause, Subject, Terms, Timestamp, UnmanagedClients,
@@ -99,6 +99,7 @@ pub fn grant(uid: &str, subject: Subject) -> Grant {
         carried: Carried::default(),
         observed_generation: Some(1),
         narrowed: false,
+        reopened: false,
     }
 }
 
@@ -254,4 +255,12 @@ pub fn object(name: &str, uid: &str, subject: &Subject) -> ClientGrant {
         },
         status: None,
     }
+}
+
+pub fn pattern(text: &str) -> Pattern {
+    Pattern::parse(text)
+}
+
+pub fn patterns(texts: &str) -> Option<Vec<Pattern>> {
+    Some(texts.split_whitespace().map(Pattern::parse).collect())
 }

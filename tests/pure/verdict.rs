@@ -1,0 +1,378 @@
+//! What status says of each situation, and what it never says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clientgrant::api::condition::{ConditionType, Reason, find_condition};
+use clientgrant::api::{self, ClientGrantStatus, instant};
+use clientgrant::grant::consent;
+use clientgrant::grant::fault::Fault;
+use clientgrant::grant::plan::{ClientRefusal, Duty, What};
+use clientgrant::grant::rules::Miss;
+use clientgrant::grant::standing::{Held, Refusal, Standing};
+use clientgrant::grant::verdict::{self, Facts, Finding, Verdict};
+use clientgrant::grant::{Basis, ClientView, Grant, RevocationCause, Subject, Timestamp};
+
+use crate::support::*;
+
+const NOW: i64 = 100;
+
+/// What is found, before one thing about it is changed.
+struct Found {
+    grant: Grant,
+    view: ClientView,
+    standing: Standing,
+    finding: Finding,
+    listed: Option<Vec<consent::Consent>>,
+    duty: Option<RevocationCause>,
+    confirmed: bool,
+    fault: Option<Fault>,
+    old: Option<ClientGrantStatus>,
+}
+
+fn found() -> Found {
+    let grant = grant("g", user("ann"));
+    Found {
+        view: view([grant.clone()]),
+        grant,
+        standing: Standing::Live,
+        finding: Finding::Exact,
+        listed: Some(vec![]),
+        duty: None,
+        confirmed: false,
+        fault: None,
+        old: None,
+    }
+}
+
+impl Found {
+    fn compose(&self, now: Timestamp) -> Verdict {
+        let terms = self.grant.terms.as_ref().ok();
+        let reading = self.listed.as_ref().zip(terms).map(|(l, t)| consent::read(l, &self.grant, t, now));
+        let duty = self.duty.map(|cause| Duty { grant: Some(Arc::from("g")), what: What::Pair("ann".into()), cause });
+        let facts = Facts {
+            view: &self.view,
+            grant: &self.grant,
+            standing: &self.standing,
+            finding: &self.finding,
+            reading: reading.as_ref(),
+            duty: duty.as_ref(),
+            confirmed: self.confirmed,
+            fault: self.fault.as_ref(),
+            old: self.old.as_ref(),
+            looks: 0,
+        };
+        verdict::compose(&facts, now)
+    }
+
+    fn status(&self) -> ClientGrantStatus {
+        self.compose(at(NOW)).status.expect("something is said")
+    }
+}
+
+/// `Ready Active Reconciling Stalled reason`, with `-` for what is not there.
+fn shown(status: &ClientGrantStatus) -> String {
+    let of = |type_| find_condition(&status.conditions, type_).map_or("-", |c| c.status.as_str());
+    let ready = find_condition(&status.conditions, ConditionType::Ready);
+    let [r, a, w, s] =
+        [ConditionType::Ready, ConditionType::Active, ConditionType::Reconciling, ConditionType::Stalled].map(
+            |type_| match of(type_) {
+                "True" => "T",
+                "False" => "F",
+                "Unknown" => "U",
+                _ => "-",
+            },
+        );
+    format!("{r}{a}{w}{s} {}", ready.map_or("-", |c| c.reason.as_str()))
+}
+
+fn retry() -> Fault {
+    Fault::retry("it is not there")
+}
+
+fn denied() -> Fault {
+    Fault::NeedsPerson { why: "the identity provider refuses the operator (status 403)".into() }
+}
+
+fn active() -> ClientGrantStatus {
+    with(found(), |f| f.listed = Some(vec![consent(&f.grant)])).status()
+}
+
+fn held(held: Held, cause: RevocationCause, confirmed: bool) -> Found {
+    with(found(), |f| {
+        f.standing = Standing::Held(held);
+        f.old = Some(active());
+        f.duty = Some(cause);
+        f.confirmed = confirmed;
+        f.grant.carried.revocation = open(cause, at(NOW - 1));
+        if held == Held::Expired {
+            f.grant = terms_with(f.grant.clone(), |t| t.expires_at = at(NOW - 1));
+        }
+    })
+}
+
+/// The table of situations of the API's description.
+#[test]
+fn every_situation_looks_as_it_should() {
+    let refused = |refusal| with(found(), |f| f.standing = Standing::Refused(refusal));
+    let client = |refusal| with(found(), |f| f.finding = Finding::Refused(refusal));
+    let table: Vec<(Found, &str)> = vec![
+        (with(found(), |f| f.listed = Some(vec![consent(&f.grant)])), "TT-- Granted"),
+        (with(found(), |f| f.view = view([grant("g", Subject::Any)])), "TF-- AwaitingConsent"),
+        (found(), "TF-- AwaitingConsent"),
+        (with(found(), |f| f.old = Some(active())), "TF-- ConsentRemoved"),
+        (with(found(), |f| f.finding = Finding::Converging), "U-T- Progressing"),
+        (with(found(), |f| f.listed = None), "U-T- Progressing"),
+        (with(found(), |f| f.duty = Some(RevocationCause::Narrowed)), "U-T- Progressing"),
+        (
+            with(found(), |f| {
+                f.finding = Finding::Converging;
+                f.old = Some(active());
+            }),
+            "UTT- Progressing",
+        ),
+        (with(found(), |f| f.finding = Finding::Fault(retry())), "U-T- ProviderUnavailable"),
+        (with(found(), |f| f.fault = Some(retry())), "U-T- ProviderUnavailable"),
+        (with(found(), |f| f.finding = Finding::Fault(denied())), "F--T ProviderDenied"),
+        (client(ClientRefusal::Unknown), "FFT- UnknownClient"),
+        (client(ClientRefusal::Foreign), "FFT- ForeignClient"),
+        (client(ClientRefusal::AdoptionNeeded(vec!["scope admin".into()])), "FF-T AdoptionNeeded"),
+        (refused(Refusal::Conflict), "FFT- Conflict"),
+        (refused(Refusal::NotAllowed(Miss::Client)), "FFT- NotAllowed"),
+        (refused(Refusal::NotSupported("no")), "FFT- NotSupported"),
+        (refused(Refusal::SubjectClientCollision), "FFT- SubjectClientCollision"),
+        (refused(Refusal::ProviderMissing), "FFT- ProviderNotFound"),
+        (refused(Refusal::IssuerTaken), "FFT- ProviderNotFound"),
+        (refused(Refusal::Invalid("spec.scopes: no".into())), "FF-T InvalidSpec"),
+        (held(Held::Expired, RevocationCause::Expired, true), "TF-- Expired"),
+        (held(Held::Suspended, RevocationCause::Suspended, true), "TF-- Suspended"),
+        (held(Held::Quarantined, RevocationCause::Quarantined, true), "TF-- Quarantined"),
+        (held(Held::NotYetValid, RevocationCause::NotYetValid, true), "TF-- NotYetValid"),
+        (held(Held::Deleting, RevocationCause::Deleted, false), "FTT- Revoking"),
+        (
+            with(held(Held::Deleting, RevocationCause::Deleted, false), |f| f.fault = Some(retry())),
+            "FTT- RevocationBlocked",
+        ),
+        (
+            with(held(Held::Expired, RevocationCause::Expired, false), |f| f.fault = Some(retry())),
+            "FTT- RevocationOverdue",
+        ),
+        (
+            with(held(Held::Suspended, RevocationCause::Suspended, false), |f| f.finding = Finding::Fault(retry())),
+            "FTT- RevocationOverdue",
+        ),
+    ];
+    for (found, expected) in table {
+        let status = found.status();
+        assert_eq!(shown(&status), expected, "{:?} {:?}", found.standing, found.finding);
+        for condition in &status.conditions {
+            assert_eq!(condition.observed_generation, Some(1), "{}", condition.type_);
+            assert!(condition.message.chars().count() <= 200, "{}", condition.message);
+            assert!(condition.message.ends_with('.'), "{}", condition.message);
+            assert!(Reason::parse(&condition.reason).is_some());
+        }
+        let ready = find_condition(&status.conditions, ConditionType::Ready).unwrap();
+        let next_step =
+            ready.status == "True" || ready.message.matches('.').count() >= 2 || ready.reason == "Progressing";
+        assert!(next_step || matches!(&*ready.reason, "Revoking" | "NotSupported"), "no next step: {}", ready.message);
+        assert_eq!(status.effective.is_some(), expected.starts_with("TT") || expected.contains("TT-"), "{expected}");
+        assert_eq!(status.observed_generation, Some(1));
+        assert_eq!(status.summary.as_ref().unwrap().scopes, "openid +1");
+    }
+}
+
+/// An end is not overdue before its five seconds, and says nothing meanwhile.
+#[test]
+fn an_end_has_its_five_seconds() {
+    let expiring = held(Held::Expired, RevocationCause::Expired, false);
+    let quiet = expiring.compose(at(NOW));
+    let status = quiet.status.expect("the status as it was");
+    assert_eq!(shown(&status), shown(&active()));
+    assert_eq!(quiet.look, Some(at(NOW + 4)), "five seconds after the instant");
+    let late = expiring.compose(at(NOW + 4)).status.expect("overdue");
+    assert_eq!(shown(&late), "FTT- RevocationOverdue");
+    // The first failure is not waited for.
+    let failing = with(expiring, |f| f.finding = Finding::Fault(retry()));
+    assert_eq!(shown(&failing.status()), "FTT- RevocationOverdue");
+}
+
+#[test]
+fn a_deleted_grant_goes_when_nothing_is_owed() {
+    let gone = with(held(Held::Deleting, RevocationCause::Deleted, false), |f| f.duty = None);
+    let said = gone.compose(at(NOW));
+    assert!(said.release && said.status.is_none());
+    let done = with(held(Held::Deleting, RevocationCause::Deleted, true), |_| {}).compose(at(NOW));
+    assert!(done.release, "confirmed");
+    assert!(!held(Held::Deleting, RevocationCause::Deleted, false).compose(at(NOW)).release);
+}
+
+/// A generation that cannot be put in force counts as still arriving for two minutes.
+#[test]
+fn stalled_comes_two_minutes_later_and_stays() {
+    let mut refused = with(found(), |f| f.standing = Standing::Refused(Refusal::Conflict));
+    let first = refused.compose(at(NOW));
+    assert_eq!(shown(first.status.as_ref().unwrap()), "FFT- Conflict");
+    assert!(first.look.is_some_and(|at_| at_ <= at(NOW + 120)));
+    refused.old = first.status;
+    let second = refused.compose(at(NOW + 119)).status;
+    assert_eq!(shown(second.as_ref().unwrap()), "FFT- Conflict");
+    refused.old = second;
+    let third = refused.compose(at(NOW + 120));
+    assert_eq!(shown(third.status.as_ref().unwrap()), "FF-T Conflict");
+    assert!(third.look.is_some_and(|at_| at_ > at(NOW + 120)), "the outside world is looked at again");
+    refused.old = third.status;
+    refused.standing = Standing::Refused(Refusal::NotAllowed(Miss::Client));
+    assert_eq!(shown(&refused.compose(at(NOW + 130)).status.unwrap()), "FF-T NotAllowed");
+    refused.grant.generation = 2;
+    assert_eq!(
+        shown(&refused.compose(at(NOW + 140)).status.unwrap()),
+        "FFT- NotAllowed",
+        "a new generation arrives anew"
+    );
+}
+
+/// The intent is kept until it is confirmed, and a consent that we ended is no removal.
+#[test]
+fn our_own_revocation_is_written_down_and_taken_away() {
+    let asked = held(Held::Suspended, RevocationCause::Suspended, false).status();
+    let revocation = asked.revocation.clone().expect("the intent");
+    assert_eq!(revocation.cause, RevocationCause::Suspended);
+    assert!(revocation.confirmed_at.is_none() && asked.observed.is_some());
+
+    let mut done = with(held(Held::Suspended, RevocationCause::Suspended, true), |f| f.old = Some(asked));
+    let status = done.compose(at(NOW + 2)).status.unwrap();
+    let confirmed = status.revocation.clone().expect("stays while it is held");
+    assert_eq!(confirmed.requested_at, revocation.requested_at);
+    assert_eq!(confirmed.confirmed_at, Some(instant::format(at(NOW + 2))));
+    assert!(status.observed.is_none() && status.effective.is_none());
+
+    // Resumed: nobody removed anything.
+    done.old = Some(status);
+    done.standing = Standing::Live;
+    (done.duty, done.confirmed) = (None, false);
+    let resumed = done.compose(at(NOW + 5)).status.unwrap();
+    assert_eq!(shown(&resumed), "TF-- AwaitingConsent");
+    assert!(resumed.revocation.is_none());
+    // Narrowed while live: likewise.
+    let narrowed = with(found(), |f| {
+        f.old = Some(active());
+        f.duty = Some(RevocationCause::Narrowed);
+        f.confirmed = true;
+    });
+    let status = narrowed.status();
+    assert_eq!(shown(&status), "TF-- AwaitingConsent");
+    assert!(status.revocation.is_none());
+}
+
+#[test]
+fn a_removed_consent_is_remembered_until_a_new_one() {
+    let removed = with(found(), |f| f.old = Some(active()));
+    let status = removed.status();
+    assert!(status.observed.as_ref().is_some_and(|o| o.consent_since.is_some() && o.scopes.is_empty()));
+    assert!(status.effective.is_none());
+    let again = with(found(), |f| f.old = Some(status));
+    assert_eq!(shown(&again.status()), "TF-- ConsentRemoved", "looking again changes nothing");
+    let welcome = with(again, |f| f.listed = Some(vec![consent(&f.grant)]));
+    assert_eq!(shown(&welcome.status()), "TT-- Granted");
+}
+
+#[test]
+fn what_is_in_force_is_what_was_consented() {
+    let partly = with(found(), |f| {
+        let mut consent = consent(&f.grant);
+        consent.scopes = ["read"].into_iter().collect();
+        consent.context.as_mut().unwrap().expires_at = at(NOW + 7);
+        f.listed = Some(vec![consent]);
+    });
+    let verdict = partly.compose(at(NOW));
+    let effective = verdict.status.unwrap().effective.unwrap();
+    assert_eq!(effective.scopes, ["read"]);
+    assert_eq!(effective.expires_at, instant::format(at(NOW + 7)));
+    assert_eq!(verdict.look, Some(at(NOW + 7)), "looked at again when it ends");
+    let own = with(found(), |f| {
+        f.grant = grant("g", Subject::Own);
+        f.listed = None;
+    });
+    let status = own.status();
+    assert_eq!(shown(&status), "TT-- Granted");
+    assert!(status.observed.unwrap().consent_since.is_none());
+    let admin = with(found(), |f| f.grant = terms_with(f.grant.clone(), |t| t.basis = Basis::AdminConsent));
+    assert_eq!(shown(&admin.status()), "TT-- Granted", "the organisation decided");
+}
+
+/// The same facts again change no byte, whenever it is: nothing changed, nothing is written.
+#[test]
+fn nothing_changed_nothing_said() {
+    for mut found in [
+        found(),
+        with(found(), |f| f.listed = Some(vec![consent(&f.grant)])),
+        held(Held::Suspended, RevocationCause::Suspended, false),
+        with(found(), |f| f.standing = Standing::Refused(Refusal::Conflict)),
+        with(found(), |f| f.finding = Finding::Fault(denied())),
+    ] {
+        let first = found.status();
+        found.old = Some(first.clone());
+        assert_eq!(found.compose(at(NOW + 1)).status.unwrap(), first, "{:?}", found.standing);
+    }
+}
+
+#[test]
+fn enforcement_is_told_as_it_is() {
+    let said = |found: Found| {
+        let status = found.status();
+        let enforced = find_condition(&status.conditions, ConditionType::Enforced).unwrap().clone();
+        (enforced.status, enforced.reason, status.enforcement.unwrap())
+    };
+    let (value, reason, enforcement) = said(found());
+    assert_eq!((&*value, &*reason), ("Unknown", "NotProved"), "nobody has proved the hook yet");
+    assert_eq!(enforcement.max_residual_seconds, Some(300));
+    let shared = with(found(), |f| {
+        f.view = provider_with(f.view.clone(), |p| p.capabilities.not_enforced = &["SharedAdminAPI"]);
+    });
+    let (value, reason, enforcement) = said(shared);
+    assert_eq!((&*value, &*reason), ("False", "PartlyEnforced"));
+    assert_eq!(enforcement.not_enforced, ["SharedAdminAPI"]);
+    let model = with(found(), |f| f.view = provider_with(f.view.clone(), |p| p.capabilities.points = &[]));
+    assert_eq!(said(model).1, "NothingEnforced");
+}
+
+#[test]
+fn looks_again_when_the_clock_changes_something() {
+    let early = with(found(), |f| {
+        f.grant = terms_with(f.grant.clone(), |t| t.expires_at = at(NOW + 3));
+    });
+    assert_eq!(early.compose(at(NOW)).look, Some(at(NOW + 3)));
+    let waiting = found().compose(at(NOW));
+    assert!(waiting.waiting);
+    let look = waiting.look.unwrap();
+    assert!(look > at(NOW + 3) && look < at(NOW + 7), "a waiting grant is polled: {look}");
+}
+
+#[test]
+fn who_needs_a_look_after_a_start() {
+    let grant = grant("g", user("ann"));
+    let status = active();
+    let live = Standing::Live;
+    assert!(verdict::unsettled(&grant, &live, None));
+    assert!(!verdict::unsettled(&grant, &live, Some(&status)));
+    assert!(verdict::unsettled(&with(grant.clone(), |g| g.generation = 2), &live, Some(&status)));
+    assert!(verdict::unsettled(&with(grant.clone(), |g| g.held = false), &live, Some(&status)));
+    assert!(verdict::unsettled(&grant, &Standing::Held(Held::Expired), Some(&status)));
+    assert!(verdict::unsettled(&grant, &Standing::Refused(Refusal::Conflict), Some(&status)));
+    let opened = with(grant.clone(), |g| g.carried.revocation = open(RevocationCause::Narrowed, at(1)));
+    assert!(verdict::unsettled(&opened, &live, Some(&status)));
+    let expired = held(Held::Expired, RevocationCause::Expired, true).status();
+    assert!(!verdict::unsettled(&grant, &Standing::Held(Held::Expired), Some(&expired)));
+    let waiting = found().status();
+    assert!(verdict::unsettled(&grant, &live, Some(&waiting)), "a consent may have been given meanwhile");
+}
+
+#[test]
+fn a_default_status_speaks_of_nobody() {
+    let blank = ClientGrantStatus { observed_generation: Some(-1), ..ClientGrantStatus::default() };
+    let status = with(found(), |f| f.old = Some(blank)).status();
+    assert_eq!(status.observed_generation, Some(1));
+    let requested: api::Revocation = verdict::requested(RevocationCause::Expired, at(NOW));
+    assert_eq!(requested.requested_at, instant::format(at(NOW)));
+    assert!(at(NOW) + Duration::from_secs(1) > at(NOW));
+}

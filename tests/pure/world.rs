@@ -1,0 +1,353 @@
+//! What the picture makes of what it is told, and what it then asks to be looked at.
+
+use std::sync::Arc;
+
+use clientgrant::api::{self, ClientGrant, ClientGrantStatus, SubjectKind};
+use clientgrant::grant::parse::{self, FINALIZER};
+use clientgrant::grant::rules::Rule;
+use clientgrant::grant::{GrantName, Managed, ProviderState, ProviderView, RevocationCause, Subject, verdict};
+use clientgrant::idp::Idp;
+use clientgrant::idp::memory::Memory;
+use clientgrant::world::{Due, Identity, Lane, Quarantine, Source, World};
+
+use crate::support::*;
+
+fn idp() -> Option<Arc<Idp>> {
+    Some(Arc::new(Idp::Memory(Memory::default())))
+}
+
+fn connected() -> World {
+    let world = World::default();
+    world.set_provider(provider(), idp(), at(-5000), "provider".into());
+    world
+}
+
+/// The object, changed: another generation and resource version.
+fn edited(object: &ClientGrant, change: impl FnOnce(&mut ClientGrant)) -> ClientGrant {
+    with(object.clone(), |o| {
+        *o.metadata.generation.get_or_insert_default() += 1;
+        bump(o);
+        change(o);
+    })
+}
+
+fn bump(object: &mut ClientGrant) {
+    let version: u64 = object.metadata.resource_version.as_deref().unwrap_or("0").parse().unwrap();
+    object.metadata.resource_version = Some((version + 1).to_string());
+}
+
+fn held(object: ClientGrant) -> ClientGrant {
+    with(object, |o| o.metadata.finalizers = Some(vec![FINALIZER.into()]))
+}
+
+fn uids(due: &Due) -> Vec<&str> {
+    due.grants.iter().map(|g| &**g).collect()
+}
+
+#[test]
+fn nothing_is_complete_before_every_source_is() {
+    let world = World::default();
+    for (n, source) in Source::ALL.into_iter().enumerate() {
+        assert!(!world.complete());
+        assert_eq!(world.missing().len(), Source::ALL.len() - n);
+        world.synced(source);
+    }
+    assert!(world.complete() && world.missing().is_empty());
+}
+
+#[test]
+fn our_own_status_write_is_no_news() {
+    let world = connected();
+    let first = object("ann", "1", &user("ann"));
+    let due = world.upsert_grant(&first, at(0)).expect("a new grant is due");
+    assert_eq!((due.lane, due.changed, uids(&due)), (Lane::Apply, true, vec!["1"]));
+    let written = with(first.clone(), |o| {
+        bump(o);
+        o.status = Some(ClientGrantStatus { observed_generation: Some(1), ..ClientGrantStatus::default() });
+    });
+    assert_eq!(world.upsert_grant(&written, at(0)), None);
+    assert_eq!(world.entry(&parse::name(&first.metadata)).unwrap().version, "2", "but it is known");
+    let labelled = with(written, |o| {
+        bump(o);
+        o.metadata.labels = Some([("team".to_owned(), "x".to_owned())].into());
+    });
+    assert_eq!(world.upsert_grant(&labelled, at(0)), None);
+    let changed = edited(&labelled, |o| o.spec.suspend = true);
+    assert!(world.upsert_grant(&changed, at(0)).is_some());
+    let held = with(changed, |o| {
+        bump(o);
+        o.metadata.finalizers = Some(vec![FINALIZER.into()]);
+    });
+    assert!(world.upsert_grant(&held, at(0)).is_some(), "somebody may have forced it off, or put it on");
+}
+
+/// The answer to a write may arrive after the watch told something newer.
+#[test]
+fn an_older_answer_does_not_undo_newer_news() {
+    let world = connected();
+    let first = object("ann", "1", &user("ann"));
+    world.upsert_grant(&first, at(0));
+    let newer = edited(&first, |o| o.spec.suspend = true);
+    let newer = with(newer, |o| o.metadata.resource_version = Some("10".into()));
+    world.upsert_grant(&newer, at(0));
+    world.fed_back(&with(first.clone(), |o| o.metadata.resource_version = Some("9".into())));
+    let name = parse::name(&first.metadata);
+    assert_eq!(world.entry(&name).unwrap().version, "10");
+    assert!(world.entry(&name).unwrap().grant.terms.as_ref().unwrap().suspend);
+    // Deleted and recreated under the same name: another object.
+    let again = with(object("ann", "2", &user("ann")), |o| o.metadata.resource_version = Some("20".into()));
+    world.upsert_grant(&again, at(0));
+    world.fed_back(&with(first, |o| o.metadata.resource_version = Some("30".into())));
+    assert_eq!(&*world.entry(&name).unwrap().grant.uid, "2");
+    world.remove_grant(&name);
+    world.fed_back(&again);
+    assert!(world.entry(&name).is_none(), "an answer brings no object back");
+}
+
+#[test]
+fn a_view_speaks_of_one_client_and_follows_its_changes() {
+    let world = connected();
+    world.upsert_grant(&object("ann", "1", &user("ann")), at(0));
+    let other = with(object("other", "2", &user("ann")), |o| o.spec.client_id = "other".into());
+    world.upsert_grant(&other, at(0));
+    let before = world.view(&client_key());
+    assert_eq!(before.all().count(), 1);
+    assert!(Arc::ptr_eq(&before, &world.view(&client_key())), "built once");
+    world.upsert_grant(&edited(&other, |o| o.spec.suspend = true), at(0));
+    assert!(Arc::ptr_eq(&before, &world.view(&client_key())), "another client's edit does not touch it");
+    world.set_managed(ISSUER, CLIENT, Some(Managed { complete: true }));
+    assert!(world.view(&client_key()).managed.is_some());
+    assert!(world.view(&key_of("other")).managed.is_none());
+    assert_eq!(world.clients_of(&provider_key()), [client_key(), key_of("other")]);
+    world.remove_grant(&parse::name(&object("ann", "1", &user("ann")).metadata));
+    assert_eq!(world.view(&client_key()).all().count(), 0);
+    assert!(world.view(&client_key()).managed.is_some(), "managed until it is released");
+    assert_eq!(world.clients_of(&provider_key()), [client_key(), key_of("other")]);
+    assert_eq!(world.view(&key_of("nobody")).all().count(), 0);
+}
+
+#[test]
+fn siblings_are_due_together_and_others_are_not() {
+    let world = connected();
+    for (name, uid, subject) in [("a", "1", user("ann")), ("b", "2", user("ann")), ("c", "3", user("bob"))] {
+        world.upsert_grant(&object(name, uid, &subject), at(0));
+    }
+    let due = world.upsert_grant(&edited(&object("a", "1", &user("ann")), |o| o.spec.suspend = true), at(0)).unwrap();
+    assert_eq!(uids(&due), ["1", "2"], "another may hold the key now; bob's is not read");
+    let due = world.remove_grant(&GrantName { namespace: "finance".into(), name: "a".into() }).unwrap();
+    assert_eq!((uids(&due), due.lane), (vec!["2"], Lane::Narrow));
+    assert!(world.remove_grant(&GrantName { namespace: "finance".into(), name: "a".into() }).is_none());
+}
+
+#[test]
+fn what_ends_is_more_urgent_than_what_begins() {
+    let world = connected();
+    let first = held(object("ann", "1", &user("ann")));
+    assert_eq!(world.upsert_grant(&first, at(0)).unwrap().lane, Lane::Apply);
+    let narrower = edited(&first, |o| o.spec.scopes = vec!["read".into()]);
+    assert_eq!(world.upsert_grant(&narrower, at(0)).unwrap().lane, Lane::Narrow);
+    let suspended = edited(&narrower, |o| o.spec.suspend = true);
+    assert_eq!(world.upsert_grant(&suspended, at(0)).unwrap().lane, Lane::End);
+}
+
+/// Tokens of these are in no list: what was taken away is remembered until it is ended.
+#[test]
+fn a_narrower_spec_is_remembered_where_nothing_lists_it() {
+    for subject in [Subject::Own, Subject::Any] {
+        let world = connected();
+        let wide = held(with(object("g", "1", &subject), |o| o.spec.scopes = vec!["read".into(), "write".into()]));
+        world.upsert_grant(&wide, at(0));
+        let name = parse::name(&wide.metadata);
+        let narrowed = || world.entry(&name).unwrap().grant.narrowed;
+        assert!(!narrowed());
+        let wider = edited(&wide, |o| o.spec.scopes.push("more".into()));
+        world.upsert_grant(&wider, at(0));
+        assert!(!narrowed(), "widening takes nothing away");
+        let less = edited(&wider, |o| o.spec.scopes = vec!["read".into()]);
+        world.upsert_grant(&less, at(0));
+        assert!(narrowed());
+        let back = edited(&less, |o| o.spec.scopes = vec!["read".into(), "write".into(), "more".into()]);
+        world.upsert_grant(&back, at(0));
+        assert!(narrowed(), "taken back before anybody looked: it was narrow for a moment all the same");
+        world.ended(&name, 1);
+        assert!(narrowed(), "what was confirmed speaks of another generation");
+        world.ended(&name, back.metadata.generation.unwrap());
+        assert!(!narrowed());
+
+        // After a restart: changed since status was written, by how much is not known.
+        let status = ClientGrantStatus { observed_generation: Some(1), ..ClientGrantStatus::default() };
+        let world = connected();
+        world.upsert_grant(&with(less, |o| o.status = Some(status)), at(0));
+        assert!(world.entry(&name).unwrap().grant.narrowed);
+    }
+    let world = connected();
+    let ann = held(object("ann", "1", &user("ann")));
+    world.upsert_grant(&ann, at(0));
+    world.upsert_grant(&edited(&ann, |o| o.spec.scopes = vec!["read".into()]), at(0));
+    assert!(!world.entry(&parse::name(&ann.metadata)).unwrap().grant.narrowed, "consents are listed");
+}
+
+#[test]
+fn an_ended_grant_that_may_have_been_in_force_again_is_remembered() {
+    let ended = held(with(object("own", "1", &Subject::Own), |o| {
+        o.spec.suspend = true;
+        let mut revocation = verdict::requested(RevocationCause::Suspended, at(1));
+        revocation.confirmed_at = Some(api::instant::format(at(3)));
+        let status = ClientGrantStatus { observed_generation: Some(1), ..ClientGrantStatus::default() };
+        o.status = Some(ClientGrantStatus { revocation: Some(revocation), ..status });
+    }));
+    let name = parse::name(&ended.metadata);
+    let reopened = |world: &World| world.entry(&name).unwrap().grant.reopened;
+    let world = connected();
+    world.upsert_grant(&ended, at(4));
+    assert!(!reopened(&world));
+    world.upsert_grant(&edited(&ended, |o| o.spec.suspend = false), at(4));
+    assert!(reopened(&world));
+    world.ended(&name, 2);
+    assert!(!reopened(&world));
+    let quarantine = || Some(Quarantine { issuer: ISSUER.into(), client: CLIENT.into() });
+    let world = connected();
+    world.upsert_grant(&ended, at(4));
+    assert_eq!(world.set_quarantine("stop", quarantine()).len(), 1);
+    assert!(reopened(&world), "a quarantine came or went");
+    assert_eq!(world.set_quarantine("stop", quarantine()).len(), 0, "nothing changed");
+}
+
+#[test]
+fn one_provider_speaks_for_an_issuer() {
+    let named = |namespace: &str, name: &str| {
+        with(provider(), |p| {
+            p.key.namespace = namespace.into();
+            p.key.name = name.into();
+        })
+    };
+    let state = |world: &World, view: &ProviderView| world.provider(&view.key).unwrap().0.state.clone();
+    let world = World::default();
+    let (tenant, young, old) = (named("finance", "a"), named("", "young"), named("", "old"));
+    world.set_provider(tenant.clone(), idp(), at(-9000), "1".into());
+    assert_eq!(state(&world, &tenant), ProviderState::Usable);
+    assert!(world.permit(&tenant.key).is_some());
+    let permit = world.permit(&tenant.key).unwrap();
+    world.set_provider(young.clone(), idp(), at(-10), "2".into());
+    assert_eq!(state(&world, &tenant), ProviderState::IssuerTaken, "the cluster kind goes first, however young");
+    assert!(!world.still(&permit) && world.permit(&tenant.key).is_none(), "leave to write ends with it");
+    world.set_provider(old.clone(), None, at(-20), "3".into());
+    assert_eq!(state(&world, &young), ProviderState::IssuerTaken, "then the oldest");
+    assert_eq!(state(&world, &old), ProviderState::Unusable, "even while it cannot be used");
+    world.remove_provider(&old.key);
+    assert_eq!(state(&world, &young), ProviderState::Usable);
+    let other = with(named("it", "b"), |p| p.issuer = "https://other.example.com/".into());
+    world.set_provider(other.clone(), idp(), at(0), "4".into());
+    assert_eq!(state(&world, &other), ProviderState::Usable);
+    let permit = world.permit(&young.key).unwrap();
+    world.set_provider(with(young.clone(), |p| p.generation = 2), idp(), at(-10), "2".into());
+    assert!(!world.still(&permit), "nor does it outlive an edit of the provider");
+}
+
+#[test]
+fn a_client_of_its_own_collides_with_the_user_of_that_name() {
+    let world = connected();
+    world.upsert_grant(&object("g", "1", &user("robot")), at(0));
+    assert!(world.view(&client_key()).collisions.is_empty());
+    let own = with(object("own", "2", &Subject::Own), |o| o.spec.client_id = "robot".into());
+    world.upsert_grant(&own, at(0));
+    assert!(world.view(&client_key()).collisions.contains("robot"));
+    world.remove_grant(&parse::name(&own.metadata));
+    assert!(world.view(&client_key()).collisions.is_empty());
+    // Of a namespace that may not speak for that client it counts for nothing.
+    world.upsert_grant(&own, at(0));
+    let narrow = Rule { clients: Some(vec![pattern(CLIENT)]), ..Rule::default() };
+    let ruled = with(provider(), |p| p.rules = vec![narrow]);
+    world.set_provider(ruled, idp(), at(-5000), "provider".into());
+    assert!(world.view(&client_key()).collisions.is_empty());
+}
+
+#[test]
+fn an_identity_counts_where_the_rules_let_its_namespace_speak() {
+    let world = connected();
+    world.upsert_grant(&object("g", "1", &user("ann")), at(0));
+    let identity = || Some(Identity { namespace: "finance".into(), key: client_key(), adopt: true });
+    let name = || GrantName { namespace: "finance".into(), name: "identity".into() };
+    assert_eq!(world.set_identity(name(), identity()).len(), 1);
+    assert!(world.view(&client_key()).adopt);
+    assert!(world.set_identity(name(), identity()).is_empty(), "nothing changed");
+    let closed = with(provider(), |p| p.rules = vec![Rule { clients: Some(vec![]), ..Rule::default() }]);
+    world.set_provider(closed, idp(), at(-5000), "provider".into());
+    assert!(!world.view(&client_key()).adopt);
+    world.set_provider(provider(), idp(), at(-5000), "provider".into());
+    assert_eq!(world.set_identity(name(), None).len(), 1);
+    assert!(!world.view(&client_key()).adopt);
+}
+
+#[test]
+fn a_quarantine_is_of_one_client_at_one_issuer() {
+    let world = connected();
+    world.upsert_grant(&object("g", "1", &user("ann")), at(0));
+    let of = |issuer: &str, client: &str| Some(Quarantine { issuer: issuer.into(), client: client.into() });
+    assert!(world.set_quarantine("a", of("https://other.example.com/", CLIENT)).is_empty());
+    assert!(world.set_quarantine("b", of(ISSUER, "other")).is_empty());
+    assert!(!world.view(&client_key()).quarantined);
+    let due = world.set_quarantine("c", of(ISSUER, CLIENT)).remove(0);
+    assert_eq!((due.lane, uids(&due), due.changed), (Lane::End, vec!["1"], true));
+    assert!(world.view(&client_key()).quarantined);
+    world.set_quarantine("d", of(ISSUER, CLIENT));
+    world.set_quarantine("c", None);
+    assert!(world.view(&client_key()).quarantined, "another one still stands");
+    world.set_quarantine("d", None);
+    assert!(!world.view(&client_key()).quarantined);
+}
+
+/// A stored object that can no longer be read keeps its place and gives nothing.
+#[test]
+fn what_cannot_be_read_gives_nothing_and_still_shadows() {
+    let world = connected();
+    let readable = held(object("ann", "1", &user("ann")));
+    let stored = edited(&readable, |_| {}).metadata;
+    let (due, news) = world.unreadable(&stored, "why");
+    assert!(due.is_none() && news, "never seen: nothing is known of it, and somebody is told");
+    world.upsert_grant(&readable, at(0));
+    let (due, news) = world.unreadable(&stored, "why");
+    let due = due.expect("looked at at once");
+    assert_eq!((due.lane, uids(&due), news), (Lane::Narrow, vec!["1"], true));
+    let view = world.view(&client_key());
+    let grant = view.grant("1").unwrap();
+    assert_eq!((grant.terms.clone(), grant.subject.clone()), (Err("why".into()), user("ann")));
+    assert!(grant.held && world.entry(&grant.name).unwrap().unreadable);
+
+    // Our own word about it is no news; its deletion is, and then it can be let go.
+    let told = with(stored.clone(), |m| m.resource_version = Some("9".into()));
+    assert_eq!(world.unreadable(&told, "why"), (None, false));
+    let deleted = with(told, |m| {
+        m.generation = Some(3);
+        m.deletion_timestamp = readable.metadata.creation_timestamp.clone();
+    });
+    let (due, news) = world.unreadable(&deleted, "why");
+    assert!(due.is_some() && news && world.view(&client_key()).grant("1").unwrap().deleting);
+    // Corrected: a grant like any other.
+    assert!(world.upsert_grant(&readable, at(0)).is_some());
+    assert!(world.view(&client_key()).grant("1").unwrap().terms.is_ok());
+    // Another object under its name is not the one that was known.
+    let other = with(stored, |m| m.uid = Some("2".into()));
+    assert_eq!(world.unreadable(&other, "why"), (None, true));
+}
+
+#[test]
+fn looks_after_a_start_are_spread_and_ends_are_exact() {
+    let world = connected();
+    let soon = with(object("soon", "1", &user("ann")), |o| o.spec.expires_at = api::instant::format(at(500)));
+    world.upsert_grant(&soon, at(0));
+    world.upsert_grant(&object("own", "2", &Subject::Own), at(0));
+    for n in 0..200 {
+        let subject = user(&format!("user-{n}"));
+        world.upsert_grant(&object(&format!("g-{n}"), &format!("uid-{n}"), &subject), at(0));
+    }
+    let looks = world.looks(at(0));
+    let of = |uid: &str| looks.iter().find(|l| &*l.1 == uid).map(|l| (l.2, l.3));
+    assert_eq!(of("2"), Some((far(), Lane::End)), "nothing to sweep: only its end");
+    assert!(of("1").unwrap().0 <= at(500));
+    let early = looks.iter().filter(|l| l.2 < at(43_200)).count();
+    assert!((60..140).contains(&early), "half of the sweeps in half of the interval: {early} of 200");
+    assert!(looks.iter().all(|l| l.2 > at(0)));
+    let kinds: Vec<SubjectKind> = soon.spec.subject.iter().map(|s| s.kind).collect();
+    assert_eq!(kinds, [SubjectKind::User]);
+}
