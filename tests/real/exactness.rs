@@ -3,7 +3,9 @@
 //! The clients here hold more grants than the one that is tried: the registration then permits more than
 //! each grant does, and what is refused is refused by the decision.
 
-use clientgrant_testbed::bed::{Bed, CALLBACK};
+use std::time::Duration;
+
+use clientgrant_testbed::bed::{Bed, CALLBACK, condition};
 use clientgrant_testbed::{Action, AuthOutcome, AuthRequest, ConsentApp, OAuthClient, TokenOutcome};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -235,6 +237,52 @@ async fn only_the_declared_grant_types_give_tokens() {
     assert!(token.access_token().is_none(), "{}", token.json);
 }
 
+/// A remembered consent lets later logins skip the question, and those are in no list.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remembered_consent_gives_nothing_and_neither_does_the_login_that_skips() {
+    let bed = bed().await;
+    let client = bed.client(CLIENT, json!({"scope": SCOPE})).await.unwrap();
+    granted(&bed, "ann", user("ann", json!({}))).await;
+    let browser = bed.browser().unwrap();
+    let request = AuthRequest::new(CLIENT, CALLBACK, SCOPE, "ann");
+    // What ends the pair is held, so that the skipping login comes first.
+    let ending = bed.proxy.hold(|r| r.method == "DELETE");
+    let remembers = bed.hostile(|body, _, _| {
+        body["remember"] = json!(true);
+        body["remember_for"] = json!(0);
+    });
+    let outcome = browser.authorize(&request, &remembers).await.unwrap();
+    bed.operator.mark_log();
+    let token = client.exchange_code(outcome.code().unwrap(), CALLBACK).await.unwrap();
+    assert_eq!(token.error(), Some("access_denied"), "{}", token.json);
+    bed.operator.wait_log("reason=\"ConsentRemembered\"", Duration::from_secs(2)).await.unwrap();
+
+    let skipped = browser.authorize(&request, &bed.honest()).await.unwrap();
+    assert!(skipped.consent_skip, "Hydra says that it may be skipped");
+    assert_eq!(refused(&skipped), "ConsentSkipped");
+    let skipped = browser.authorize(&request, &ConsentApp::grant_all()).await.unwrap();
+    assert!(skipped.consent_skip);
+    let code = skipped.code().expect("an app that does not ask accepts it").to_owned();
+    careless_hook(&bed);
+    let token = client.exchange_code(&code, CALLBACK).await.unwrap();
+    let stolen = token.access_token().expect("positive control: Hydra alone issues it").to_owned();
+    bed.hooks.clear_rule();
+    let skipped = browser.authorize(&request, &ConsentApp::grant_all()).await.unwrap();
+    let token = client.exchange_code(skipped.code().unwrap(), CALLBACK).await.unwrap();
+    assert_eq!(token.error(), Some("access_denied"), "{}", token.json);
+    bed.operator.wait_log("reason=\"ConsentNotFound\"", Duration::from_secs(2)).await.unwrap();
+
+    ending.release();
+    let over = |o: &Value| o["status"]["revocation"].is_null() && condition(o, "Ready")["reason"] == "AwaitingConsent";
+    bed.wait("namespaces/finance/clientgrants/ann", "clean", Duration::from_secs(15), over).await.unwrap();
+    assert!(!active(&bed, &stolen).await, "and what came of it ended with the pair");
+    let asked = browser.authorize(&request, &bed.honest()).await.unwrap();
+    assert!(!asked.consent_skip, "it is forgotten");
+    assert_eq!(asked.decision_word(), Some("Ask"));
+    let token = client.exchange_code(asked.code().unwrap(), CALLBACK).await.unwrap();
+    assert!(token.access_token().is_some(), "{}", token.json);
+}
+
 /// What the authorization endpoint itself hands out: tokens, or a way to them.
 fn handed_out(outcome: &AuthOutcome) -> Vec<&str> {
     ["access_token", "id_token", "code"].into_iter().filter(|name| outcome.params.contains_key(*name)).collect()
@@ -359,7 +407,7 @@ async fn a_narrowed_grant_stays_narrow_for_old_tokens_and_a_renewed_one_needs_a_
     assert!(token.access_token().is_some(), "the new consent lives on: {}", token.json);
     let shown = |o: &Value| o["status"]["effective"]["expiresAt"] == *later;
     let path = "namespaces/finance/clientgrants/bob";
-    bed.wait(path, "in force until the later date", std::time::Duration::from_secs(10), shown).await.unwrap();
+    bed.wait(path, "in force until the later date", Duration::from_secs(10), shown).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

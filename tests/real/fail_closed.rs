@@ -58,13 +58,17 @@ async fn while_the_operator_is_dead_hydra_issues_nothing() {
     assert!(batch.client_credentials("ledger:read", "").await.unwrap().access_token().is_some());
 }
 
-/// Takes one resource out of every rule of a role, or puts all back.
+/// Takes the right to list one resource out of a role, or puts all back.
 async fn rights(bed: &Bed, role: &str, whole: &Value, without: Option<&str>) {
     let mut rules = whole["rules"].clone();
     for rule in rules.as_array_mut().unwrap() {
-        rule["resources"].as_array_mut().unwrap().retain(|r| Some(r.as_str().unwrap()) != without);
+        let resources = rule["resources"].as_array_mut().unwrap();
+        if resources.len() > 1 {
+            resources.retain(|r| r.as_str() != without);
+        } else if resources[0].as_str() == without {
+            rule["verbs"] = json!(["get"]);
+        }
     }
-    rules.as_array_mut().unwrap().retain(|r| !r["resources"].as_array().unwrap().is_empty());
     let kind = "application/merge-patch+json";
     let (status, answer) = bed.raw(Method::PATCH, role, Some((json!({"rules": rules}), kind))).await.unwrap();
     assert_eq!(status, 200, "{answer}");
@@ -87,16 +91,17 @@ async fn until_every_kind_is_read_completely_the_answer_is_no() {
         (CLUSTER, &cluster, "identityproviders"),
         (CLUSTER, &cluster, "clientidentities"),
         (CLUSTER, &cluster, "clientquarantines"),
+        (CLUSTER, &cluster, "namespaces"),
         (RECORD, &record, "configmaps"),
     ] {
         bed.operator.kill();
         rights(&bed, role, whole, Some(kind)).await;
+        bed.proxy.clear();
         bed.operator.restart().unwrap();
         // Long enough to read everything else.
         pause(1500).await;
         let health = http.get(&ready).send().await.unwrap();
         assert_eq!(health.status().as_u16(), 503, "without {kind}: {}", health.text().await.unwrap());
-        let writes = bed.proxy.requests().len();
         bed.hooks.clear();
         let own = batch.client_credentials("ledger:read", "").await.unwrap();
         assert_eq!(own.error(), Some("access_denied"), "without {kind}: {}", own.json);
@@ -104,7 +109,7 @@ async fn until_every_kind_is_read_completely_the_answer_is_no() {
         assert_eq!(again.error(), Some("access_denied"), "without {kind}: {}", again.json);
         assert!(bed.hooks.requests().iter().all(|r| r.status == Some(403)));
         bed.operator.wait_log("reason=\"NotReady\"", Duration::from_secs(1)).await.unwrap();
-        assert_eq!(bed.proxy.writes().len(), bed.proxy.writes().len().min(writes), "nothing is done either");
+        assert!(bed.proxy.writes().is_empty(), "nothing is done either");
 
         rights(&bed, role, whole, None).await;
         bed.operator.ready(Duration::from_secs(60)).await.unwrap();
@@ -186,15 +191,20 @@ async fn calls_that_are_not_hydras_get_no_yes_and_do_no_harm() {
     bed.hooks.clear();
     batch.client_credentials("ledger:read", "").await.unwrap();
     let genuine = bed.hooks.requests()[0].body.clone();
-    let http = http().build().unwrap();
+    let http = http().pool_max_idle_per_host(0).build().unwrap();
     let base = bed.operator.decision_url();
     let call = async |path: &str, key: Option<&str>, body: Vec<u8>| {
+        let large = body.len() > 64 << 10;
         let mut request = http.post(format!("{base}/{path}")).body(body);
         if let Some(key) = key {
             request = request.header("x-api-key", key);
         }
         let begun = Instant::now();
-        let answer = request.send().await.unwrap();
+        let answer = match request.send().await {
+            // The operator hangs up on what is too large while it is still being sent.
+            Err(_) if large => return (413, String::new()),
+            answer => answer.unwrap(),
+        };
         assert!(begun.elapsed() < Duration::from_secs(2));
         let status = answer.status().as_u16();
         (status, answer.text().await.unwrap_or_default())
@@ -235,7 +245,7 @@ async fn calls_that_are_not_hydras_get_no_yes_and_do_no_harm() {
         ("no client", HOOK, right, changed(&|b| b["request"]["client_id"] = json!(""))),
         ("an unknown client", HOOK, right, changed(&|b| b["request"]["client_id"] = json!("nobody"))),
         ("scopes as text", HOOK, right, changed(&|b| b["request"]["granted_scopes"] = json!("ledger:read"))),
-        ("no session", HOOK, right, changed(&|b| b["session"] = Value::Null)),
+        ("no session", HOOK, right, changed(&|b| _ = b.as_object_mut().unwrap().remove("session"))),
         ("another provider", "hydra/token-hook/other", right, genuine.clone().into()),
         ("a namespaced provider", "hydra/token-hook/finance/corp", right, genuine.clone().into()),
         ("no provider", "hydra/token-hook/", right, genuine.clone().into()),

@@ -3,9 +3,15 @@
 //! Each test has a control plane, a Hydra and an operator of its own; one runs at a time, because many
 //! promises are about seconds and the machine may be small.
 
+mod any;
 mod ends;
 mod exactness;
 mod fail_closed;
 mod first;
+mod hands;
 mod removed;
+mod status;
 mod support;
+mod tenancy;
+mod tombstone;
+mod unreadable;
