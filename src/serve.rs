@@ -7,6 +7,7 @@ pub mod consent;
 pub mod health;
 pub mod hook;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use axum::routing::post;
 use secrecy::SecretString;
 
 use crate::controller::Context;
-use crate::grant::{ClientKey, GrantName, ProviderKey};
+use crate::grant::{ClientKey, GrantName, ProviderKey, Subject};
 use crate::idp::Idp;
 use crate::idp::hydra::{Hydra, dialect};
 use crate::world::{Due, Lane};
@@ -76,9 +77,13 @@ fn authenticated<'k>(headers: &HeaderMap, keys: impl IntoIterator<Item = &'k Sec
     keys.into_iter().fold(false, |fits, key| dialect::same_key(presented, key) | fits)
 }
 
-/// What was decided is a reason to look at a grant.
-fn hint(context: &Context, key: &ClientKey, uid: &Arc<str>) {
-    context.queue.push(Due { key: key.clone(), grants: [uid.clone()].into(), lane: Lane::Apply, changed: false });
+/// What was decided is a reason to look at what the subject has consented to.
+fn hint(context: &Context, key: &ClientKey, subject: &str) {
+    let view = context.world.view(key);
+    let group = view.grants.get(&Subject::User(subject.to_owned()));
+    let grants: BTreeSet<Arc<str>> = group.into_iter().flatten().map(|g| g.uid.clone()).collect();
+    let subjects = if grants.is_empty() { [subject.to_owned()].into() } else { BTreeSet::new() };
+    context.queue.push(Due { subjects, ..Due::look(key.clone(), grants, Lane::Apply) });
 }
 
 /// Whether a grant's status says that it is in force.

@@ -70,10 +70,26 @@ pub struct Due {
     pub key: ClientKey,
     /// For these grants, by UID; the ceiling is read every time.
     pub grants: BTreeSet<Arc<str>>,
+    /// For the consents of these subjects, whichever grant speaks for them.
+    pub subjects: BTreeSet<String>,
     /// How urgently.
     pub lane: Lane,
     /// Something was changed by somebody (not only the clock, a retry or a hint).
     pub changed: bool,
+}
+
+impl Due {
+    /// A look at some grants of a client; nobody changed anything.
+    #[must_use]
+    pub fn look(key: ClientKey, grants: BTreeSet<Arc<str>>, lane: Lane) -> Self {
+        Self { key, grants, subjects: BTreeSet::new(), lane, changed: false }
+    }
+
+    /// The same, because somebody changed something.
+    #[must_use]
+    pub fn changed(key: ClientKey, grants: BTreeSet<Arc<str>>, lane: Lane) -> Self {
+        Self { changed: true, ..Self::look(key, grants, lane) }
+    }
 }
 
 /// One grant with what is needed to write to it.
@@ -252,7 +268,7 @@ impl World {
 
     fn due_of(&self, key: &ClientKey, now: Timestamp) -> Option<Due> {
         let view = self.view(key);
-        let mut due = Due { key: key.clone(), grants: BTreeSet::new(), lane: Lane::Drift, changed: false };
+        let mut due = Due::look(key.clone(), BTreeSet::new(), Lane::Drift);
         for (grant, standing) in standing::all(&view, now) {
             let status = self.entry(&grant.name).and_then(|e| e.status);
             if verdict::unsettled(&grant, &standing, status.as_deref()) {
@@ -298,7 +314,7 @@ impl World {
             Some((grant, standing)) => lane(&grant, &standing).min(if narrower { Lane::Narrow } else { Lane::Apply }),
             None => Lane::Apply,
         };
-        Some(Due { key, grants: siblings, lane, changed: true })
+        Some(Due::changed(key, siblings, lane))
     }
 
     /// A stored grant cannot be read. What was known of it stays, without its terms: it keeps shadowing
@@ -321,12 +337,8 @@ impl World {
         grant.held = entry.finalizers.iter().any(|f| f == FINALIZER);
         entry.version = meta.resource_version.clone().unwrap_or_default();
         entry.unreadable = true;
-        let due = (*old != *entry.grant).then(|| Due {
-            key: entry.key.clone(),
-            grants: [entry.grant.uid.clone()].into(),
-            lane: Lane::Narrow,
-            changed: true,
-        });
+        let due = || Due::changed(entry.key.clone(), [entry.grant.uid.clone()].into(), Lane::Narrow);
+        let due = (*old != *entry.grant).then(due);
         inner.link(entry);
         (due, news)
     }
@@ -339,7 +351,7 @@ impl World {
         inner.unlink(&entry.key, name);
         let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
         grants.remove(&entry.grant.uid);
-        Some(Due { key: entry.key, grants, lane: Lane::Narrow, changed: true })
+        Some(Due::changed(entry.key, grants, Lane::Narrow))
     }
 
     /// What the API server answered to a write of ours.
@@ -370,7 +382,17 @@ impl World {
         }
         let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
         grants.remove(&entry.grant.uid);
-        (!grants.is_empty()).then_some(Due { key: entry.key, grants, lane: Lane::Apply, changed: false })
+        (!grants.is_empty()).then(|| Due::look(entry.key, grants, Lane::Apply))
+    }
+
+    /// A client-own grant of this client came, changed or went: the grants of other clients for the user of
+    /// that name stand otherwise now.
+    pub fn namesakes(&self, own: &ClientKey) -> Vec<Due> {
+        let inner = self.read();
+        let subject = Subject::User(own.client.to_string());
+        let clients = inner.clients.keys().filter(|k| k.provider == own.provider);
+        let due = clients.map(|key| Due::changed(key.clone(), inner.siblings(key, &subject), Lane::Narrow));
+        due.filter(|d| !d.grants.is_empty()).collect()
     }
 
     /// A provider object was read; `idp` is absent while it cannot be used. Returns true if the
@@ -575,7 +597,7 @@ impl Inner {
             client.view.take();
             grants = client.grants.iter().filter_map(|n| self.grants.get(n)).map(|e| e.grant.uid.clone()).collect();
         }
-        Due { key, grants, lane, changed: true }
+        Due::changed(key, grants, lane)
     }
 
     /// A quarantine came or went: without it ended grants may be in force for a moment.

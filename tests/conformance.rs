@@ -16,7 +16,7 @@ use clientgrant::idp::hydra::{Hydra, Settings, dialect::Keys};
 use clientgrant::idp::memory::Memory;
 use clientgrant::idp::{Idp, Urgency, Write};
 use clientgrant::world::World;
-use clientgrant_testbed::{Action, HydraOptions, Iproxy, Tools};
+use clientgrant_testbed::{Action, AuthRequest, ConsentApp, HydraOptions, Iproxy, Tools, UserAgent};
 use serde_json::json;
 
 const CLUSTER: &str = "this-cluster";
@@ -256,4 +256,43 @@ async fn no_broken_answer_is_evidence() {
     assert!(subject.idp.observe_consents("app", "", Urgency::Ordinary).await.is_err());
     assert_eq!(proxy.requests().len(), 0);
     assert!(matches!(subject.observe("app").await, Found::Present(_)), "positive control");
+}
+
+/// A subject with more consents than a page holds, of which some were remembered and have lapsed: Hydra
+/// drops these after paging, so that a page comes short without being the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_consent_of_a_subject_is_read() {
+    let subject = Subject::hydra().await;
+    let (server, proxy) = subject.real.as_ref().unwrap();
+    let redirect = "http://127.0.0.1:1/callback";
+    for id in ["lapsing", "app"] {
+        let client = json!({
+            "client_id": id, "client_secret": "a-secret-of-the-conformance-suite", "scope": "openid",
+            "grant_types": ["authorization_code"], "response_types": ["code"], "redirect_uris": [redirect],
+        });
+        server.admin().create_client(&client).await.unwrap();
+    }
+    let consent = async |id: &str, remember_for: u32| {
+        let app = ConsentApp::blind(move |asked| {
+            let remember = remember_for > 0;
+            json!({"grant_scope": asked["requested_scope"], "remember": remember, "remember_for": remember_for})
+        });
+        let request = AuthRequest::new(id, redirect, "openid", "ann");
+        let outcome = UserAgent::new(server).unwrap().authorize(&request, &app).await.unwrap();
+        assert!(outcome.code().is_some(), "{outcome:?}");
+    };
+    consent("lapsing", 1).await;
+    for _ in 0..260 {
+        consent("app", 0).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let path = "/admin/oauth2/auth/sessions/consent?subject=ann&page_size=1000";
+    let answer = server.admin().request(reqwest::Method::GET, path).send().await.unwrap();
+    let total = answer.headers()["x-total-count"].to_str().unwrap().to_owned();
+    let listed: Vec<serde_json::Value> = answer.json().await.unwrap();
+    assert_eq!((&*total, listed.len()), ("261", 260), "the lapsed one is counted and not shown");
+    proxy.clear();
+    let read = subject.idp.observe_consents("app", "ann", Urgency::Ordinary).await.unwrap();
+    assert_eq!((read.len(), proxy.requests().len()), (260, 2));
+    assert!(subject.idp.observe_consents("lapsing", "ann", Urgency::Ordinary).await.unwrap().is_empty());
 }

@@ -3,11 +3,12 @@
 //! One task per object reads the Secrets it names, proves the issuer, compares registrations in bulk
 //! every `driftCheckInterval`, and publishes the object's status. It marks clients due and acts on none.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -44,6 +45,8 @@ pub const FINALIZER: &str = "clientgrant.dev/grants";
 const SECRETS_AGAIN: Duration = Duration::from_secs(60);
 /// How many grants are in force is published at most this often.
 const COUNTS_AGAIN: Duration = Duration::from_secs(10);
+/// Whether a deleted provider can go is looked at this often.
+const RELEASE_AGAIN: Duration = Duration::from_secs(2);
 /// A first attempt that takes longer does not hold up the others.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(8);
 
@@ -57,28 +60,49 @@ struct Object {
     created: Timestamp,
     deleting: bool,
     finalizers: Vec<String>,
-    version: String,
     status: Option<IdentityProviderStatus>,
 }
 
 struct Task {
     object: Object,
     handle: JoinHandle<()>,
-    model: Arc<Idp>,
+    kept: Arc<Kept>,
 }
+
+/// What outlives an edit of a provider object: its model, and the connection that was made last. In a
+/// namespace that ends Secrets vanish at once, while its grants still wait for their end.
+struct Kept {
+    model: Arc<Idp>,
+    current: Mutex<Option<Connected>>,
+}
+
+impl Kept {
+    fn current(&self) -> Option<Connected> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, current: Option<Connected>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+}
+
+/// Where cluster providers connect: a namespaced one may not go there.
+type Taken = Arc<Mutex<HashMap<ProviderKey, Url>>>;
 
 /// Follows the changes of provider objects for ever.
 pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<ProviderChange>) {
     let mut tasks: HashMap<ProviderKey, Task> = HashMap::new();
     let mut attempts: Vec<oneshot::Receiver<()>> = Vec::new();
+    let taken = Taken::default();
     while let Some(change) = changes.recv().await {
         let object = match change {
             ProviderChange::Cluster(object) => object_of(&*object, object.spec(), object.status.clone()),
             ProviderChange::Namespaced(object) => object_of(&*object, object.spec(), object.status.clone()),
             ProviderChange::Gone(key) => {
                 if let Some(task) = tasks.remove(&key) {
-                    task.handle.abort();
+                    ended(task.handle).await;
                 }
+                note_url(&taken, &key, None);
                 context.world.remove_provider(&key);
                 context.queue.push_all(context.world.everything(None, Lane::Narrow));
                 continue;
@@ -100,21 +124,57 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
             tasks.extend(old.map(|task| (key, task)));
             continue;
         }
-        // The model lives as long as its object.
-        let model = old.filter(|t| t.object.uid == object.uid).map(|task| {
-            task.handle.abort();
-            task.model
-        });
-        let model = model.unwrap_or_else(|| Arc::new(Idp::Memory(seeded(&object.spec))));
-        let taken = tasks.values().any(|t| same_url(&t.object, &object));
-        // Known before anybody acts for it: who speaks for an issuer does not depend on who was faster.
-        if context.world.provider(&object.key).is_none() {
-            set(&context, &object, None);
+        let mut proved = None;
+        let mut kept = None;
+        if let Some(task) = old {
+            ended(task.handle).await;
+            if task.object.uid == object.uid {
+                if same_connection(&task.object.spec, &object.spec) {
+                    proved = context.world.provider(&object.key).and_then(|(_, idp)| idp);
+                } else {
+                    task.kept.keep(None);
+                }
+                kept = Some(task.kept);
+            }
         }
+        let kept = kept.unwrap_or_else(|| {
+            let model = Arc::new(Idp::Memory(seeded(&object.spec)));
+            Arc::new(Kept { model, current: Mutex::default() })
+        });
+        note_url(&taken, &object.key, admin_url(&object.spec));
+        // What an edit allows and forbids acts at once, whether the IdP answers or not; and who speaks for
+        // an issuer does not depend on who was faster.
+        set(&context, &object, proved);
         let (attempted, attempt) = oneshot::channel();
         attempts.push(attempt);
-        let work = supervise(context.clone(), object.clone(), model.clone(), taken, attempted);
-        tasks.insert(object.key.clone(), Task { object, handle: tokio::spawn(work), model });
+        let work = supervise(context.clone(), object.clone(), kept.clone(), taken.clone(), attempted);
+        tasks.insert(object.key.clone(), Task { object, handle: tokio::spawn(work), kept });
+    }
+}
+
+/// Ends a task and waits until it can say nothing any more.
+async fn ended(handle: JoinHandle<()>) {
+    handle.abort();
+    _ = handle.await;
+}
+
+/// Whether an edit leaves the connection as it was.
+fn same_connection(a: &IdentityProviderSpec, b: &IdentityProviderSpec) -> bool {
+    a.issuer == b.issuer && a.connection == b.connection && a.insecure_http == b.insecure_http
+}
+
+fn admin_url(spec: &IdentityProviderSpec) -> Option<Url> {
+    match &spec.connection {
+        Connection::Hydra(hydra) => Url::parse(&hydra.admin_url).ok(),
+        Connection::Memory(_) => None,
+    }
+}
+
+fn note_url(taken: &Taken, key: &ProviderKey, url: Option<Url>) {
+    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+    match url.filter(|_| key.namespace.is_empty()) {
+        Some(url) => _ = taken.insert(key.clone(), url),
+        None => _ = taken.remove(key),
     }
 }
 
@@ -137,7 +197,6 @@ fn object_of<K: Resource>(object: &K, spec: &IdentityProviderSpec, status: Optio
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
         deleting: meta.deletion_timestamp.is_some(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
-        version: meta.resource_version.clone().unwrap_or_default(),
         status,
     }
 }
@@ -147,13 +206,6 @@ fn seeded(spec: &IdentityProviderSpec) -> Memory {
         Connection::Memory(seed) => Memory::seeded(seed),
         Connection::Hydra(_) => Memory::default(),
     }
-}
-
-/// A namespaced provider may not name the URL of a cluster provider.
-fn same_url(a: &Object, b: &Object) -> bool {
-    let (Connection::Hydra(x), Connection::Hydra(y)) = (&a.spec.connection, &b.spec.connection) else { return false };
-    let kinds = a.key.namespace.is_empty() && !b.key.namespace.is_empty();
-    kinds && Url::parse(&x.admin_url).ok() == Url::parse(&y.admin_url).ok()
 }
 
 /// Why a provider cannot be used.
@@ -178,16 +230,17 @@ impl Trouble {
 async fn supervise(
     context: Arc<Context>,
     object: Object,
-    model: Arc<Idp>,
-    taken: bool,
+    kept: Arc<Kept>,
+    taken: Taken,
     attempted: oneshot::Sender<()>,
 ) {
     let mut attempted = Some(attempted);
     let mut said = object.status.clone();
     let mut failures = 0;
-    let mut current: Option<(Arc<Idp>, [u8; 32])> = None;
-    let mut usable = false;
-    let mut read_at = tokio::time::Instant::now();
+    let mut current = kept.current();
+    let mut usable = context.world.provider(&object.key).is_some_and(|(_, idp)| idp.is_some());
+    let mut held = object.finalizers.iter().any(|f| f == FINALIZER);
+    let mut read_at: Option<tokio::time::Instant> = None;
     if !object.key.namespace.is_empty() {
         // The cluster kind goes first; until all of it is known nobody knows who speaks for an issuer.
         while !context.world.has(Source::ClusterProviders) {
@@ -198,20 +251,22 @@ async fn supervise(
         if object.deleting && context.world.complete() && release(&context, &object).await {
             return;
         }
-        if current.is_none() || read_at.elapsed() >= SECRETS_AGAIN {
-            read_at = tokio::time::Instant::now();
+        let again = current.is_some();
+        if !again || read_at.is_none_or(|at| at.elapsed() >= SECRETS_AGAIN) {
+            read_at = Some(tokio::time::Instant::now());
             let connected = match context.world.issuer_taken(&object.key) {
                 true => Err(taken_trouble()),
-                false => connect(&context, &object, &model, taken).await,
+                false => connect(&context, &object, &kept.model, &taken).await,
             };
             match connected {
                 Ok((_, print)) if current.as_ref().is_some_and(|(_, p)| *p == print) => {}
                 Ok(next) => {
+                    kept.keep(Some(next.clone()));
                     current = Some(next);
                     usable = false;
                 }
                 // Keys stay in memory while their Secret cannot be read: ends are still due.
-                Err(trouble) if current.is_some() => {
+                Err(trouble) if again => {
                     tracing::warn!(provider = %object.key, reason = %trouble.reason, "keys could not be read again");
                 }
                 Err(trouble) => {
@@ -226,10 +281,19 @@ async fn supervise(
         }
         let Some((idp, _)) = &current else { continue };
         let looked = look(&context, &object, idp, usable).await;
+        if looked.is_ok() && !held {
+            held = hold(&context, &object).await;
+        }
         let pause = match &looked {
             Ok(_) if !usable => {
                 failures = 0;
                 usable = true;
+                // With other keys every consent reads otherwise.
+                let due = match again {
+                    true => context.world.everything(Some(&object.key), Lane::Drift),
+                    false => context.world.unsettled(Some(&object.key), clock::now()),
+                };
+                context.queue.push_all(due);
                 Duration::ZERO
             }
             Ok(_) => {
@@ -247,10 +311,13 @@ async fn supervise(
             publish_status(&context, &object, &mut said, told, Some(idp.capabilities())).await;
         }
         attempted.take().map(|a| a.send(()));
-        let pause = if object.deleting { pause.min(Duration::from_secs(2)) } else { pause };
+        let nap = if object.deleting { RELEASE_AGAIN } else { COUNTS_AGAIN };
         let until = tokio::time::Instant::now() + pause;
-        while until.saturating_duration_since(tokio::time::Instant::now()) > COUNTS_AGAIN {
-            tokio::time::sleep(COUNTS_AGAIN).await;
+        while until.saturating_duration_since(tokio::time::Instant::now()) > nap {
+            tokio::time::sleep(nap).await;
+            if object.deleting && context.world.complete() && release(&context, &object).await {
+                return;
+            }
             publish_status(&context, &object, &mut said, told, Some(idp.capabilities())).await;
         }
         tokio::time::sleep_until(until).await;
@@ -263,11 +330,12 @@ async fn look(context: &Context, object: &Object, idp: &Arc<Idp>, usable: bool) 
         return Err(taken_trouble());
     }
     let probe = idp.probe().await.map_err(|fault| faulty(&fault))?;
-    if let Some(issuer) = probe.issuer.filter(|i| *i != object.spec.issuer) {
+    if probe.issuer.is_some_and(|i| i != object.spec.issuer) {
         set(context, object, None);
+        // Not quoted: a tenant could read through it what the operator reaches and the tenant does not.
         return Err(Trouble::stalled(
             Reason::IssuerMismatch,
-            format!("The discovery document names another issuer ({issuer}). Correct spec.issuer in a new object."),
+            "The discovery document below spec.issuer names another issuer. Correct spec.issuer in a new object.",
         ));
     }
     if !usable {
@@ -275,8 +343,6 @@ async fn look(context: &Context, object: &Object, idp: &Arc<Idp>, usable: bool) 
         if context.world.issuer_taken(&object.key) {
             return Err(taken_trouble());
         }
-        hold(context, object).await;
-        context.queue.push_all(context.world.unsettled(Some(&object.key), clock::now()));
         return Ok(probe.version);
     }
     drift(context, &object.key, idp).await.map_err(|fault| faulty(&fault))?;
@@ -350,14 +416,14 @@ async fn drift(context: &Context, provider: &ProviderKey, idp: &Idp) -> Result<(
             None => Lane::Drift,
         };
         tracing::info!(client = %key.client, %provider, "the registration is not as its grants ask");
-        context.queue.push(Due { key, grants: [].into(), lane, changed: false });
+        context.queue.push(Due::look(key, [].into(), lane));
     }
     Ok(())
 }
 
 type Connected = (Arc<Idp>, [u8; 32]);
 
-async fn connect(context: &Context, object: &Object, model: &Arc<Idp>, taken: bool) -> Result<Connected, Trouble> {
+async fn connect(context: &Context, object: &Object, model: &Arc<Idp>, taken: &Taken) -> Result<Connected, Trouble> {
     let spec = match &object.spec.connection {
         Connection::Memory(_) => {
             let own = format!("memory://{}/{}", object.key.namespace, object.key.name);
@@ -372,14 +438,19 @@ async fn connect(context: &Context, object: &Object, model: &Arc<Idp>, taken: bo
         Connection::Hydra(spec) => spec,
     };
     let admin = check_url(&spec.admin_url, object, &context.config)?;
-    if taken {
-        return Err(Trouble::stalled(
-            Reason::URLNotAllowed,
-            "A cluster provider uses this URL; a namespaced one may not.",
-        ));
+    if !object.key.namespace.is_empty() {
+        let allowed = |rule: &String| crate::grant::rules::Pattern::parse(rule).covers(&spec.admin_url);
+        if !context.config.allow_provider_url.iter().any(allowed) {
+            let why = "The operator's --allow-provider-url does not name this URL; ask the platform team.";
+            return Err(Trouble::stalled(Reason::URLNotAllowed, why));
+        }
+        if taken.lock().unwrap_or_else(PoisonError::into_inner).values().any(|url| *url == admin) {
+            let why = "A cluster provider uses this URL; a namespaced one may not.";
+            return Err(Trouble::stalled(Reason::URLNotAllowed, why));
+        }
     }
-    let issuer = Url::parse(&object.spec.issuer)
-        .map_err(|_| Trouble::stalled(Reason::IssuerMismatch, "spec.issuer is not a URL."))?;
+    // The operator reads the issuer's discovery document: it is a place like any other.
+    let issuer = check_url(&object.spec.issuer, object, &context.config)?;
     let (keys, print) = keys(context, object, spec).await?;
     let limits = object.spec.limits.clone().unwrap_or_default();
     let settings = hydra::Settings {
@@ -396,46 +467,64 @@ async fn connect(context: &Context, object: &Object, model: &Arc<Idp>, taken: bo
 }
 
 async fn keys(context: &Context, object: &Object, spec: &HydraSpec) -> Result<(Keys, [u8; 32]), Trouble> {
-    let hook = secret(context, object, &spec.token_hook.api_key_secret_ref).await?;
-    let consent = secret(context, object, &spec.consent.api_key_secret_ref).await?;
-    let previous = SecretKeyRef {
-        key: format!("{}-previous", spec.consent.api_key_secret_ref.key),
-        ..spec.consent.api_key_secret_ref.clone()
+    let hook = &spec.token_hook.api_key_secret_ref;
+    let consent = &spec.consent.api_key_secret_ref;
+    let hook = key_text(context, object, &secret(context, object, hook).await?, hook)?;
+    let data = secret(context, object, consent).await?;
+    let previous = SecretKeyRef { key: format!("{}-previous", consent.key), ..consent.clone() };
+    let previous = match data.contains_key(&previous.key) {
+        true => Some(key_text(context, object, &data, &previous)?),
+        false => None,
     };
-    let previous = secret(context, object, &previous).await.ok();
+    let consent = key_text(context, object, &data, consent)?;
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
     for part in [Some(&hook), Some(&consent), previous.as_ref()].into_iter().flatten() {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part.as_bytes());
     }
+    // An edit of what else makes a connection makes another one.
+    digest.update(format!("{spec:?} {:?}", object.spec.limits).as_bytes());
     let mut print = [0; 32];
     print.copy_from_slice(digest.finish().as_ref());
     let consent = [Some(consent), previous].into_iter().flatten().map(SecretString::from).collect();
     Ok((Keys { hook: SecretString::from(hook), consent }, print))
 }
 
-async fn secret(context: &Context, object: &Object, reference: &SecretKeyRef) -> Result<String, Trouble> {
-    let namespace =
-        if object.key.namespace.is_empty() { &context.config.operator_namespace } else { &object.key.namespace };
-    let named = format!("Secret {}, key {}, in namespace {namespace}", reference.name, reference.key);
-    let missing = |why: &str| Trouble::passing(Reason::SecretNotFound, format!("{named}: {why}."));
-    let api: Api<Secret> = Api::namespaced(context.kube.clone(), namespace);
-    let found = tokio::time::timeout(Duration::from_secs(5), api.get_opt(&reference.name)).await;
-    let found = match found {
-        Ok(Ok(Some(secret))) => secret,
-        Ok(Ok(None)) => return Err(missing("it does not exist; create it")),
+fn secret_namespace<'a>(context: &'a Context, object: &'a Object) -> &'a str {
+    if object.key.namespace.is_empty() { &context.config.operator_namespace } else { &object.key.namespace }
+}
+
+fn missing(context: &Context, object: &Object, reference: &SecretKeyRef, why: &str) -> Trouble {
+    let SecretKeyRef { name, key } = reference;
+    let namespace = secret_namespace(context, object);
+    let message = format!("Secret {name}, key {key}, in namespace {namespace}: {why}.");
+    Trouble::passing(Reason::SecretNotFound, message)
+}
+
+type Data = BTreeMap<String, ByteString>;
+
+async fn secret(context: &Context, object: &Object, reference: &SecretKeyRef) -> Result<Data, Trouble> {
+    let missing = |why: &str| missing(context, object, reference, why);
+    let api: Api<Secret> = Api::namespaced(context.kube.clone(), secret_namespace(context, object));
+    match tokio::time::timeout(Duration::from_secs(5), api.get_opt(&reference.name)).await {
+        Ok(Ok(Some(secret))) => Ok(secret.data.unwrap_or_default()),
+        Ok(Ok(None)) => Err(missing("it does not exist; create it")),
         Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
-            return Err(missing("the operator may not read it; bind its role to the Secret"));
+            Err(missing("the operator may not read it; bind its role to the Secret"))
         }
-        Ok(Err(_)) | Err(_) => return Err(missing("it could not be read; it is tried again")),
-    };
-    let bytes = found.data.unwrap_or_default().remove(&reference.key).ok_or_else(|| missing("the key is missing"))?;
-    let text = String::from_utf8(bytes.0).map_err(|_| missing("the key is not text"))?;
-    let text = text.trim_end_matches(['\r', '\n']).to_owned();
+        Ok(Err(_)) | Err(_) => Err(missing("it could not be read; it is tried again")),
+    }
+}
+
+fn key_text(context: &Context, object: &Object, data: &Data, reference: &SecretKeyRef) -> Result<String, Trouble> {
+    let missing = |why: &str| missing(context, object, reference, why);
+    let bytes = data.get(&reference.key).ok_or_else(|| missing("the key is missing"))?;
+    let text = str::from_utf8(&bytes.0).map_err(|_| missing("the key is not text"))?;
+    let text = text.trim_end_matches(['\r', '\n']);
     if text.len() < 16 {
         return Err(missing("the key has fewer than 16 characters"));
     }
-    Ok(text)
+    Ok(text.to_owned())
 }
 
 /// Where a provider may point.
@@ -462,13 +551,6 @@ fn check_url(text: &str, object: &Object, config: &Config) -> Result<Url, Troubl
     }
     if address.is_some_and(reserved) || host.eq_ignore_ascii_case("metadata.google.internal") {
         return Err(refuse("Link-local and metadata addresses are refused"));
-    }
-    if !object.key.namespace.is_empty() {
-        let allowed =
-            config.allow_provider_url.iter().any(|rule| crate::grant::rules::Pattern::parse(rule).covers(text));
-        if !allowed {
-            return Err(refuse("The operator's --allow-provider-url does not name this URL; ask the platform team"));
-        }
     }
     Ok(url)
 }
@@ -577,15 +659,19 @@ where
     }
 }
 
-/// Holds the object until its grants are gone: without it nobody could end what they gave.
-async fn hold(context: &Context, object: &Object) {
-    if object.deleting || object.finalizers.iter().any(|f| f == FINALIZER) {
-        return;
+/// Holds the object until its grants are gone: without it nobody could end what they gave. Returns true
+/// if it does.
+async fn hold(context: &Context, object: &Object) -> bool {
+    if object.deleting {
+        return true;
     }
-    let mut finalizers = object.finalizers.clone();
-    finalizers.push(FINALIZER.to_owned());
-    if let Err(error) = put_finalizers(context, object, &finalizers, true).await {
-        tracing::warn!(provider = %object.key, %error, "the finalizer could not be written");
+    let put = |finalizers: &mut Vec<String>| finalizers.push(FINALIZER.to_owned());
+    match finalizers(context, object, put).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(provider = %object.key, %error, "the finalizer could not be written; it is tried again");
+            false
+        }
     }
 }
 
@@ -594,35 +680,45 @@ async fn release(context: &Context, object: &Object) -> bool {
     if context.world.counts(&object.key).0 > 0 {
         return false;
     }
-    let finalizers: Vec<String> = object.finalizers.iter().filter(|f| *f != FINALIZER).cloned().collect();
-    match put_finalizers(context, object, &finalizers, false).await {
+    match finalizers(context, object, |_| {}).await {
         Ok(()) => true,
-        Err(kube::Error::Api(status)) if status.is_not_found() => true,
         Err(error) => {
-            tracing::warn!(provider = %object.key, %error, "the finalizer could not be taken off");
+            tracing::warn!(provider = %object.key, %error, "the finalizer could not be taken off; it is tried again");
             false
         }
     }
 }
 
-async fn put_finalizers(
-    context: &Context,
-    object: &Object,
-    finalizers: &[String],
-    fresh: bool,
-) -> Result<(), kube::Error> {
-    let mut body = json!({"metadata": {"uid": object.uid, "finalizers": finalizers}});
-    if fresh {
-        // Only while it is as it was read: a list is replaced as a whole.
-        body["metadata"]["resourceVersion"] = json!(object.version);
-    }
-    let patch = Patch::Merge(body);
-    let params = PatchParams::default();
+/// Changes the finalizers as they are now, ours taken off first; others come and go meanwhile, and a list
+/// is replaced as a whole.
+async fn finalizers(context: &Context, object: &Object, put: impl Fn(&mut Vec<String>)) -> Result<(), kube::Error> {
     if object.key.namespace.is_empty() {
-        let api: Api<ClusterIdentityProvider> = Api::all(context.kube.clone());
-        api.patch(&object.key.name, &params, &patch).await.map(drop)
+        edit(&Api::<ClusterIdentityProvider>::all(context.kube.clone()), object, put).await
     } else {
-        let api: Api<IdentityProvider> = Api::namespaced(context.kube.clone(), &object.key.namespace);
-        api.patch(&object.key.name, &params, &patch).await.map(drop)
+        let api = Api::<IdentityProvider>::namespaced(context.kube.clone(), &object.key.namespace);
+        edit(&api, object, put).await
+    }
+}
+
+async fn edit<K>(api: &Api<K>, object: &Object, put: impl Fn(&mut Vec<String>)) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let name = &object.key.name;
+    let Some(stored) = api.get_metadata_opt(name).await? else { return Ok(()) };
+    if stored.metadata.uid.as_deref() != Some(object.uid.as_str()) {
+        return Ok(());
+    }
+    let before = stored.metadata.finalizers.unwrap_or_default();
+    let mut after: Vec<String> = before.iter().filter(|f| *f != FINALIZER).cloned().collect();
+    put(&mut after);
+    if after == before {
+        return Ok(());
+    }
+    let metadata = json!({"resourceVersion": stored.metadata.resource_version, "finalizers": after});
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    match api.patch_metadata(name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(drop),
     }
 }

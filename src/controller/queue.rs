@@ -1,7 +1,7 @@
 //! Which client is looked at next: lanes by urgency, first come first served within a lane, and timers.
 //!
 //! One client is in one worker's hands at a time; what becomes due meanwhile is kept and merged. After a
-//! start everything overdue is ended before anything else is begun ([`Queue::begin`]).
+//! start everything overdue is ended before anything else is begun at the same provider ([`Queue::begin`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +11,16 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::clock;
-use crate::grant::ClientKey;
+use crate::grant::{ClientKey, ProviderKey};
 use crate::world::{Due, Lane};
 
 /// Timers are compared with the wall clock at least this often: it may have been set.
 const RECHECK: Duration = Duration::from_secs(30);
+
+/// Clients of one provider that are worked on at once: a silent one must not take every worker.
+const EACH: usize = 12;
+/// Beyond these, so many more of which something ends.
+const ENDING: usize = 4;
 
 /// What is known about a client that waits.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ struct Pending {
     lane: Lane,
     place: u64,
     grants: BTreeSet<Arc<str>>,
+    subjects: BTreeSet<String>,
     changed: bool,
 }
 
@@ -79,7 +85,7 @@ impl Queue {
     }
 
     /// The first look at everything: what is overdue (lane [`Lane::End`]) is finished before another
-    /// lane is served. Workers wait until this is called.
+    /// lane of that provider is served. Workers wait until this is called.
     pub fn begin(&self, dues: Vec<Due>) {
         let mut state = self.state();
         dues.into_iter().for_each(|due| state.push(due));
@@ -125,13 +131,14 @@ impl Queue {
 
 impl State {
     fn push(&mut self, due: Due) {
-        let Due { key, grants, lane, changed } = due;
+        let Due { key, grants, subjects, lane, changed } = due;
         self.next += 1;
         let place = self.next;
-        let fresh = || Pending { lane, place, grants: BTreeSet::new(), changed: false };
+        let fresh = || Pending { lane, place, grants: BTreeSet::new(), subjects: BTreeSet::new(), changed: false };
         let pending = self.pending.entry(key.clone()).or_insert_with(fresh);
         self.ready.remove(&(pending.lane, pending.place, key.clone()));
         pending.grants.extend(grants);
+        pending.subjects.extend(subjects);
         pending.changed |= changed;
         pending.lane = pending.lane.min(lane);
         self.ready.insert((pending.lane, pending.place, key));
@@ -145,7 +152,7 @@ impl State {
             let ((_, key, part), lane) = entry.remove_entry();
             self.timer_of.remove(&(key.clone(), part.clone()));
             let grants = if part.is_empty() { BTreeSet::new() } else { [part].into() };
-            self.push(Due { key, grants, lane, changed: false });
+            self.push(Due::look(key, grants, lane));
         }
     }
 
@@ -153,16 +160,20 @@ impl State {
         if !self.begun {
             return None;
         }
-        let only_first = !self.first.is_empty();
-        let next = self
-            .ready
-            .iter()
-            .find(|(lane, _, key)| !self.busy.contains(key) && (!only_first || *lane == Lane::End))?
-            .clone();
+        let mut busy: HashMap<&ProviderKey, usize> = HashMap::new();
+        self.busy.iter().for_each(|key| *busy.entry(&key.provider).or_default() += 1);
+        let late: HashSet<&ProviderKey> = self.first.iter().map(|key| &key.provider).collect();
+        let fits = |(lane, _, key): &&(Lane, u64, ClientKey)| {
+            let most = if *lane == Lane::End { EACH + ENDING } else { EACH };
+            busy.get(&key.provider).is_none_or(|n| *n < most)
+                && !self.busy.contains(key)
+                && (!late.contains(&key.provider) || *lane == Lane::End)
+        };
+        let next = self.ready.iter().find(fits)?.clone();
         self.ready.remove(&next);
         let (lane, _, key) = next;
-        let Pending { grants, changed, .. } = self.pending.remove(&key)?;
+        let Pending { grants, subjects, changed, .. } = self.pending.remove(&key)?;
         self.busy.insert(key.clone());
-        Some(Due { key, grants, lane, changed })
+        Some(Due { key, grants, subjects, lane, changed })
     }
 }

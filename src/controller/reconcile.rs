@@ -14,12 +14,12 @@ use crate::clock;
 use crate::grant::consent;
 use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, Observation};
-use crate::grant::plan::{self, Plan, Step, Warrant};
+use crate::grant::plan::{self, Plan, Step, Track, Warrant};
 use crate::grant::standing::{self, Standing};
 use crate::grant::verdict::{self, Facts, Finding};
 use crate::grant::{ClientKey, ClientView, Grant, ProviderState, RevocationCause, Subject, backoff};
 use crate::idp::{Idp, Urgency, Write};
-use crate::world::{Due, Lane};
+use crate::world::{Due, Entry, Lane};
 
 /// A client that does not come to rest in this many rounds is tried again later.
 const ROUNDS: usize = 4;
@@ -27,6 +27,12 @@ const ROUNDS: usize = 4;
 const AT_ONCE: usize = 8;
 /// An end does not wait longer than this for the API server to take its intent.
 const INTENT: Duration = Duration::from_millis(700);
+/// Live grants whose consents are read in one look.
+const MOST: usize = 64;
+/// One look takes no longer.
+const LONGEST: Duration = Duration::from_secs(60);
+/// While a second pass is to come, status writes are not waited for longer than this.
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// Work in progress is worth a status write after this long.
 const WORTH_SAYING: Duration = Duration::from_secs(2);
 
@@ -51,6 +57,7 @@ async fn together<F: Future>(calls: Vec<F>, at_once: usize) -> Vec<F::Output> {
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     grants: &'a BTreeSet<Arc<str>>,
+    subjects: &'a BTreeSet<String>,
     changed: bool,
 }
 
@@ -65,12 +72,13 @@ struct Look {
 }
 
 async fn client(context: &Context, due: Due, memory: &mut Memory) {
-    let Due { key, mut grants, lane, changed } = due;
+    let Due { key, mut grants, subjects, lane, changed } = due;
     let view = context.world.view(&key);
+    let standings = standing::all(&view, clock::now());
     if changed {
         // An end after a change needs two passes of its own: authority may have been given in between.
-        for (grant, standing) in standing::all(&view, clock::now()) {
-            if grants.contains(&grant.uid) && standing != Standing::Live {
+        for (grant, standing) in &standings {
+            if grants.contains(&grant.uid) && *standing != Standing::Live {
                 memory.track.start_over(&grant.uid);
             }
         }
@@ -78,8 +86,19 @@ async fn client(context: &Context, due: Due, memory: &mut Memory) {
     // What was left unfinished is part of every look.
     let unfinished = memory.grants.iter().filter(|(_, part)| part.since.is_some() || part.failures > 0);
     grants.extend(unfinished.map(|(uid, _)| uid.clone()));
+    // A look is short, so that an end never waits behind the consents of a thousand others.
+    let live = standings.iter().filter(|(g, s)| *s == Standing::Live && grants.contains(&g.uid));
+    let later: BTreeSet<Arc<str>> = live.skip(MOST).map(|(g, _)| g.uid.clone()).collect();
+    if !later.is_empty() {
+        grants.retain(|uid| !later.contains(uid));
+        context.queue.push(Due { changed, ..Due::look(key.clone(), later, lane.max(Lane::Apply)) });
+    }
+    let wanted = Wanted { grants: &grants, subjects: &subjects, changed };
     let look = match connection(context, &view) {
-        Ok(idp) => act(context, &key, &idp, Wanted { grants: &grants, changed }, lane, memory).await,
+        Ok(idp) => match tokio::time::timeout(LONGEST, act(context, &key, &idp, wanted, lane, memory)).await {
+            Ok(look) => look,
+            Err(_) => unreadable(view, Finding::Fault(Fault::retry("the identity provider took too long"))),
+        },
         Err(finding) => unreadable(view, finding),
     };
     say(context, &key, grants, look, memory).await;
@@ -101,8 +120,10 @@ fn unreadable(view: Arc<ClientView>, finding: Finding) -> Look {
     let seen = Observation { client: Found::Absent, consents: [].into() };
     // Nothing was read: what is owed stays owed.
     let mut plan = Plan::default();
-    let standings = view.managed.iter().flat_map(|_| standing::all(&view, clock::now()));
-    for (grant, standing) in standings {
+    // Without the provider object nobody knows whether the client is managed.
+    let perhaps = view.managed.is_some() || view.provider.is_none();
+    let standings = perhaps.then(|| standing::all(&view, clock::now()));
+    for (grant, standing) in standings.into_iter().flatten() {
         plan.duties.extend(plan::duty(&grant, &standing, &seen, clock::now()));
     }
     Look { view, finding, seen, plan, faults: Vec::new() }
@@ -132,7 +153,7 @@ async fn act(
         Ok(found) => seen.client = found,
         Err(fault) => return Look { finding: Finding::Fault(fault), ..unreadable(view, Finding::Converging) },
     }
-    let subjects = subjects_to_read(&view, wanted, now);
+    let subjects = subjects_to_read(&view, wanted, &memory.track, now);
     faults.extend(read_consents(idp, &view, subjects, &mut seen, urgency).await);
 
     let mut plan = plan::plan(&view, &seen, &memory.track, &context.cluster, now);
@@ -140,11 +161,8 @@ async fn act(
         if plan.is_empty() {
             break;
         }
-        if let Err(fault) = prepare(context, &view, &mut plan, &mut faults).await {
-            return Look { view, finding: Finding::Fault(fault), seen, plan, faults };
-        }
-        let carried = carry_out(context, key, idp, &plan, &seen, memory, &mut faults, urgency).await;
-        if let Err(fault) = carried {
+        let worked = work(context, idp, &view, &mut plan, &seen, memory, &mut faults, urgency).await;
+        if let Err(fault) = worked {
             return Look { view, finding: Finding::Fault(fault), seen, plan, faults };
         }
         if plan.complete {
@@ -193,17 +211,16 @@ fn finding(plan: &Plan) -> Finding {
 }
 
 /// Subjects whose consents say something about the grants that are looked at.
-fn subjects_to_read(view: &ClientView, wanted: Wanted<'_>, now: Timestamp) -> BTreeSet<String> {
-    standing::all(view, now)
-        .into_iter()
-        .filter(|(grant, standing)| {
-            wanted.grants.contains(&grant.uid) && plan::by_list(grant, standing, wanted.changed)
-        })
-        .filter_map(|(grant, _)| match &grant.subject {
-            Subject::User(id) => Some(id.clone()),
-            Subject::Any | Subject::Own => None,
-        })
-        .collect()
+fn subjects_to_read(view: &ClientView, wanted: Wanted<'_>, track: &Track, now: Timestamp) -> BTreeSet<String> {
+    let mut subjects = wanted.subjects.clone();
+    for (grant, standing) in standing::all(view, now) {
+        if let Subject::User(id) = &grant.subject
+            && plan::by_list(&grant, &standing, wanted.grants.contains(&grant.uid), wanted.changed, track)
+        {
+            subjects.insert(id.clone());
+        }
+    }
+    subjects
 }
 
 /// Reads the consents of subjects; a subject that cannot be read is told to its grants and is no key.
@@ -234,11 +251,37 @@ async fn read_consents(
     faults
 }
 
-/// What must be written before the first step: finalizers, intents, the record.
+/// What ends, ends before anything is prepared for what begins.
+#[expect(clippy::too_many_arguments, reason = "the shell of one client")]
+async fn work(
+    context: &Context,
+    idp: &Idp,
+    view: &ClientView,
+    plan: &mut Plan,
+    seen: &Observation,
+    memory: &mut Memory,
+    faults: &mut Vec<(Arc<str>, Fault)>,
+    urgency: Urgency,
+) -> Result<(), Fault> {
+    let key = &view.key;
+    intents(context, view, plan, faults).await;
+    let ends = |step: &&Step| match step {
+        Step::RevokePair { .. } => true,
+        Step::RevokeClientTokens { warrant } => matches!(warrant, Warrant::Asked(_)),
+        Step::SetRegistration => false,
+    };
+    let first: Vec<Step> = plan.steps.iter().filter(ends).cloned().collect();
+    carry_out(context, key, idp, plan, &first, seen, memory, faults, urgency).await?;
+    prepare(context, view, plan, faults).await?;
+    let then: Vec<Step> = plan.steps.iter().filter(|step| !ends(step)).cloned().collect();
+    carry_out(context, key, idp, plan, &then, seen, memory, faults, urgency).await
+}
+
+/// What must be written before anything is given: finalizers, the record.
 async fn prepare(
     context: &Context,
     view: &ClientView,
-    plan: &mut Plan,
+    plan: &Plan,
     faults: &mut Vec<(Arc<str>, Fault)>,
 ) -> Result<(), Fault> {
     let finalizers = plan.finalizers.iter().filter_map(|uid| view.grant(uid)).map(|grant| async move {
@@ -247,13 +290,7 @@ async fn prepare(
         (written != Written::Stored).then(|| grant.uid.clone())
     });
     let bare: Vec<Arc<str>> = together(finalizers.collect(), AT_ONCE).await.into_iter().flatten().collect();
-    if !bare.is_empty() {
-        // The ceiling is a union: it must not be widened for a grant without finalizer. What ends, ends.
-        plan.steps.retain(|step| *step != Step::SetRegistration);
-        plan.adopt = None;
-        faults.extend(bare.into_iter().map(|uid| (uid, Fault::retry("the finalizer could not be written"))));
-    }
-    intents(context, view, plan, faults).await;
+    faults.extend(bare.into_iter().map(|uid| (uid, Fault::retry("the finalizer could not be written"))));
 
     if let Some(before) = &plan.adopt {
         let issuer = view.provider.as_ref().map(|p| p.issuer.clone()).unwrap_or_default();
@@ -269,8 +306,8 @@ async fn prepare(
 /// Writes down that we ourselves are about to revoke.
 ///
 /// A narrower grant waits for it: without it a crash would let the subject's consent look removed by
-/// somebody else. What a person ended waits a moment; what the date ended does not wait at all, its
-/// status follows.
+/// somebody else. It is tried again where the API server does not take it in a moment. What a person
+/// ended waits that moment; what the date ended does not wait at all, its status follows.
 async fn intents(context: &Context, view: &ClientView, plan: &mut Plan, faults: &mut Vec<(Arc<str>, Fault)>) {
     let now = clock::now();
     let of = |narrowed: bool| {
@@ -280,13 +317,13 @@ async fn intents(context: &Context, view: &ClientView, plan: &mut Plan, faults: 
             let entry = context.world.entry(&grant.name)?;
             let mut status = entry.status.as_deref().cloned().unwrap_or_default();
             status.revocation = Some(verdict::requested(cause, now));
-            let written = publish::status(context, &entry, &status).await;
-            (written != Written::Stored).then(|| grant.uid.clone())
+            let written = tokio::time::timeout(INTENT, publish::status(context, &entry, &status)).await;
+            (written != Ok(Written::Stored)).then(|| grant.uid.clone())
         });
         together(writes.collect(), AT_ONCE * 2)
     };
-    _ = tokio::time::timeout(INTENT, of(false)).await;
-    for uid in of(true).await.into_iter().flatten() {
+    let (_, unwritten) = tokio::join!(tokio::time::timeout(INTENT, of(false)), of(true));
+    for uid in unwritten.into_iter().flatten() {
         plan.steps.retain(|step| match step {
             Step::RevokePair { warrant, .. } | Step::RevokeClientTokens { warrant } => {
                 *warrant != Warrant::Asked(uid.clone())
@@ -304,12 +341,13 @@ async fn carry_out(
     key: &ClientKey,
     idp: &Idp,
     plan: &Plan,
+    steps: &[Step],
     seen: &Observation,
     memory: &mut Memory,
     faults: &mut Vec<(Arc<str>, Fault)>,
     urgency: Urgency,
 ) -> Result<(), Fault> {
-    if plan.steps.is_empty() {
+    if steps.is_empty() {
         return Ok(());
     }
     let gone = || Fault::retry("the provider changed while a plan was carried out");
@@ -322,7 +360,7 @@ async fn carry_out(
         cluster: &context.cluster,
         urgency: if matches!(step, Step::SetRegistration) { urgency } else { Urgency::Ending },
     };
-    let pairs = plan.steps.iter().filter(|s| matches!(s, Step::RevokePair { .. }));
+    let pairs = steps.iter().filter(|s| matches!(s, Step::RevokePair { .. }));
     let pairs = pairs.map(|step| async move { (step, idp.execute(write(step)).await) });
     let answers = together(pairs.collect(), AT_ONCE).await;
     let now = clock::now();
@@ -337,7 +375,7 @@ async fn carry_out(
             (Err(fault), _) => return Err(fault),
         }
     }
-    for step in plan.steps.iter().filter(|s| !matches!(s, Step::RevokePair { .. })) {
+    for step in steps.iter().filter(|s| !matches!(s, Step::RevokePair { .. })) {
         if !context.world.still(&permit) {
             return Err(gone());
         }
@@ -416,10 +454,12 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             old: None,
             looks: part.looks,
         };
-        let Some(entry) = context.world.entry(&grant.name).filter(|e| e.grant.uid == grant.uid) else { continue };
+        // A newer object is on its way to a look of its own: what was found does not speak of it.
+        let same = |e: &Entry| e.grant.uid == grant.uid && e.grant.generation == grant.generation;
+        let Some(entry) = context.world.entry(&grant.name).filter(same) else { continue };
         let facts = Facts { old: entry.status.as_deref(), ..facts };
         let said = verdict::compose(&facts, now);
-        let failed = facts.fault.is_some();
+        let failed = facts.fault.is_some() || failing;
         let confirmed = facts.confirmed;
 
         part.looks = if said.waiting { part.looks.saturating_add(1) } else { 0 };
@@ -432,17 +472,18 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         work.push((entry, said, quiet, confirmed, next));
     }
     if !unread.is_empty() {
-        context.queue.push(Due { key: key.clone(), grants: unread, lane: Lane::Apply, changed: false });
+        context.queue.push(Due::look(key.clone(), unread, Lane::Apply));
     }
+    let patience = tokio::time::Instant::now() + if plan.next.is_some() { PATIENCE } else { LONGEST };
     let writes = work.into_iter().map(|(entry, said, quiet, confirmed, next)| async move {
-        let written = if said.release {
-            publish::finalizer(context, &entry, false).await
-        } else {
+        let write = async {
             match &said.status {
+                _ if said.release => publish::finalizer(context, &entry, false).await,
                 Some(status) if !quiet => publish::status(context, &entry, status).await,
                 _ => Written::Stored,
             }
         };
+        let written = tokio::time::timeout_at(patience, write).await.unwrap_or(Written::Failed);
         (entry, written, confirmed, next)
     });
     let results = together(writes.collect(), AT_ONCE * 2).await;
@@ -475,7 +516,9 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             Finding::Fault(Fault::Retry { after, .. }) => *after,
             _ => None,
         };
-        now + asked.unwrap_or_else(|| backoff::delay(memory.failures, &key.client))
+        // The IdP may ask for a pause, but not for one that keeps authority alive.
+        let most = if plan.duties.is_empty() { Duration::from_secs(60) } else { Duration::from_secs(5) };
+        now + backoff::delay(memory.failures, &key.client).max(asked.unwrap_or_default().min(most))
     });
     let next = [plan.next, retry].into_iter().flatten().min();
     if let Some(at) = next {

@@ -158,10 +158,17 @@ fn grants(context: &Arc<Context>, seen: Seen<ClientGrant>) {
             let now = clock::now();
             if let Some(due) = context.world.upsert_grant(&object, now) {
                 schedule(context, &object);
+                if object.spec.subject.is_none() {
+                    context.queue.push_all(context.world.namesakes(&due.key));
+                }
                 context.queue.push(due);
             }
         }
-        Seen::Gone(name) => context.queue.push_all(context.world.remove_grant(&name)),
+        Seen::Gone(name) => {
+            let due = context.world.remove_grant(&name);
+            context.queue.push_all(due.iter().flat_map(|due| context.world.namesakes(&due.key)));
+            context.queue.push_all(due);
+        }
         Seen::Unreadable { meta, why } => {
             let (due, news) = context.world.unreadable(&meta, &why);
             context.queue.push_all(due);

@@ -265,14 +265,17 @@ impl Duty {
 }
 
 /// Whether the subject's consents have to be read to say what a `User` grant asks for: while it is live,
-/// and when something was changed after its end was confirmed.
+/// when something was changed after its end was confirmed, and when both passes are done and only the
+/// read-back is missing.
 #[must_use]
-pub fn by_list(grant: &Grant, standing: &Standing, changed: bool) -> bool {
-    match standing {
-        Standing::Live => true,
-        Standing::Held(_) => changed && grant.held && grant.confirmed(),
+pub fn by_list(grant: &Grant, standing: &Standing, wanted: bool, changed: bool, track: &Track) -> bool {
+    let passed = track.grants.get(&grant.uid).is_some_and(|p| p.second.is_some());
+    let asked = match standing {
+        Standing::Live => wanted,
+        Standing::Held(_) => wanted && changed && grant.held && grant.confirmed(),
         Standing::Refused(_) => false,
-    }
+    };
+    asked || passed
 }
 
 fn tainted(grant: &Grant, seen: &Observation, now: Timestamp) -> bool {
@@ -300,13 +303,14 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
     let standings = standing::all(view, now);
     let mut plan = Plan { ceiling: desired::ceiling(view, now), ..Plan::default() };
     let live = standings.iter().any(|(_, s)| *s == Standing::Live);
+    let held = standings.iter().any(|(g, s)| *s == Standing::Live && g.held);
 
     match &seen.client {
         Found::Absent => plan.refusal = live.then_some(ClientRefusal::Unknown),
         Found::Present(client) => match (&client.mark, &view.managed) {
             (Some(other), _) if other != cluster => plan.refusal = Some(ClientRefusal::Foreign),
             (_, None) if !live => {}
-            (_, None) => adopt(view, client, &mut plan),
+            (_, None) => adopt(view, client, &desired::declared(view, now), held, &mut plan),
             (_, Some(_)) if client.is_exactly(&plan.ceiling, cluster) => {}
             (_, Some(_)) => plan.steps.push(Step::SetRegistration),
         },
@@ -329,14 +333,16 @@ pub fn wants_finalizer(grant: &Grant, standing: &Standing) -> bool {
     *standing == Standing::Live && !grant.held
 }
 
-fn adopt(view: &ClientView, client: &ObservedClient, plan: &mut Plan) {
+/// Adopts, unless the client holds more than is declared and nobody said that it may be taken over. The
+/// first grant gets its finalizer before anything is done (`held`).
+fn adopt(view: &ClientView, client: &ObservedClient, declared: &Authority, held: bool, plan: &mut Plan) {
     let automatic = view.adopt || view.provider.as_ref().is_some_and(|p| p.adoption == Adoption::Automatic);
-    if client.exceeds(&plan.ceiling) && !automatic {
-        plan.refusal = Some(ClientRefusal::AdoptionNeeded(holds_beyond(client, &plan.ceiling)));
-        return;
+    if client.exceeds(declared) && !automatic {
+        plan.refusal = Some(ClientRefusal::AdoptionNeeded(holds_beyond(client, declared)));
+    } else if held {
+        plan.adopt = Some(client.clone());
+        plan.steps.push(Step::SetRegistration);
     }
-    plan.adopt = Some(client.clone());
-    plan.steps.push(Step::SetRegistration);
 }
 
 /// What a client holds beyond a ceiling, by name, sorted.
@@ -360,6 +366,9 @@ fn revocations(
 ) {
     for (grant, standing) in standings {
         let Some(duty) = duty(grant, standing, seen, now) else { continue };
+        if *standing != Standing::Live && in_other_hands(standings, grant) {
+            continue;
+        }
         let passes = track.passes(&duty);
         let again = passes.second.is_some() && still_listed(grant, standing, seen, now);
         // The date waits for no write, and what it ended is told by the date itself.
@@ -379,6 +388,8 @@ fn revocations(
         }
         plan.duties.push(duty);
     }
+
+    under_any(standings, seen, plan);
 
     let adopting = plan.adopt.is_some() || view.managed.as_ref().is_some_and(|m| !m.complete);
     let excess = match &seen.client {
@@ -407,6 +418,27 @@ fn revocations(
         Step::RevokePair { subject, .. } => met.insert(Some(subject.clone())),
         Step::RevokeClientTokens { .. } => met.insert(None),
     });
+}
+
+/// Another grant for the same subject is live. What this one gave is listed under its name, and taints
+/// the other's pair; to end the pair for this one would destroy what was given under the other.
+fn in_other_hands(standings: &[(Arc<Grant>, Standing)], grant: &Grant) -> bool {
+    matches!(grant.subject, Subject::User(_))
+        && standings.iter().any(|(g, s)| g.subject == grant.subject && *s == Standing::Live)
+}
+
+/// Subjects whose consents were read although no grant names them: what they hold under a grant for
+/// anybody is ended where it lets later logins skip the question, or goes beyond.
+fn under_any(standings: &[(Arc<Grant>, Standing)], seen: &Observation, plan: &mut Plan) {
+    let any = standings.iter().find(|(g, s)| g.subject == Subject::Any && *s == Standing::Live);
+    let Some((any, Ok(terms))) = any.map(|(g, _)| (g, &g.terms)) else { return };
+    for (subject, listed) in &seen.consents {
+        let named = standings.iter().any(|(g, _)| matches!(&g.subject, Subject::User(id) if id == subject));
+        if !named && listed.iter().any(|c| c.taints(any, terms)) {
+            let warrant = Warrant::Asked(any.uid.clone());
+            plan.steps.push(Step::RevokePair { subject: subject.clone(), warrant });
+        }
+    }
 }
 
 /// After both passes something is listed again that must not be.

@@ -176,12 +176,11 @@ fn note_revocation(status: &mut ClientGrantStatus, facts: &Facts<'_>, now: Times
                 status.observed = None;
             }
         }
-        // Nothing is asked for any more, or never was: without finalizer, or at a client that was never
-        // adopted, the grant gave nothing.
-        None if *facts.standing == Standing::Live || !facts.grant.held || facts.view.managed.is_none() => {
-            status.revocation = None;
+        // Nothing is asked for any more, or never was. What is confirmed stays told while it is held back.
+        None => {
+            let live = *facts.standing == Standing::Live;
+            status.revocation = status.revocation.take().filter(|r| !live && r.confirmed_at.is_some());
         }
-        None => {}
     }
     if facts.confirmed && *facts.standing == Standing::Live {
         status.revocation = None;
@@ -223,7 +222,9 @@ fn ending(facts: &Facts<'_>, held: Held, now: Timestamp) -> Result<Said, Timesta
         return Err(since + CONFIRM_WITHIN);
     }
     let message = format!("{cause}. Decision points already refuse; the revocation is tried again.");
-    Ok(Said { active: Active::Overdue, ..Said::working(ConditionStatus::False, Reason::RevocationOverdue, message) })
+    let look = Some(now + CONFIRM_WITHIN);
+    let said = Said::working(ConditionStatus::False, Reason::RevocationOverdue, message);
+    Ok(Said { active: Active::Overdue, look, ..said })
 }
 
 fn ended(held: Held) -> Said {
@@ -308,7 +309,7 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
         }
         None => {}
     }
-    if *facts.finding == Finding::Converging || owed {
+    if *facts.finding == Finding::Converging || owed || !facts.grant.held {
         return Said::working(
             ConditionStatus::Unknown,
             Reason::Progressing,

@@ -111,7 +111,9 @@ impl Http {
         if urgency == Urgency::Ordinary {
             self.rate.wait().await;
         }
-        let _place = self.in_flight.acquire().await.map_err(|_| Fault::retry("the operator is stopping"))?;
+        let place = tokio::time::timeout(DEADLINE, self.in_flight.acquire()).await;
+        let place = place.map_err(|_| Fault::retry("the identity provider did not answer others in time"))?;
+        let _place = place.map_err(|_| Fault::retry("the operator is stopping"))?;
         let mut request = self.client.request(method, url);
         if let Some(body) = body {
             request = request.json(body);
@@ -163,7 +165,8 @@ impl Http {
     }
 }
 
-async fn read(mut answer: reqwest::Response) -> Result<Vec<u8>, Fault> {
+/// The body, up to the cap.
+pub(super) async fn read(mut answer: reqwest::Response) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|e| transport(&e))? {
         if body.len() + chunk.len() > LARGEST {

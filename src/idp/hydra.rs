@@ -5,7 +5,9 @@
 //!   the code flow: "nothing" is written as sentinels ([`NO_SCOPE`], [`NO_GRANT_TYPE`]);
 //! - concurrent PATCHes of one client lose updates: everything goes into one;
 //! - implicit and hybrid responses never call the token hook: `response_types` is exactly `code`;
-//! - the `Link` header of the consent list loses rows: page tokens are our own;
+//! - the `Link` header of the consent list loses rows: page tokens are our own, multiples of the page
+//!   size (another offset is rounded down); and remembered consents that lapsed are dropped after paging,
+//!   so that a short page is not the last: `X-Total-Count` counts them too;
 //! - a page token of the client list is an offset, so a deletion while paging hides an entry: a list
 //!   counts as complete only if every page told the same total and that many were read;
 //! - the consent challenge that an app holds is not the one that is listed and told to the hook; the
@@ -39,7 +41,8 @@ pub const NO_GRANT_TYPE: &str = "urn:clientgrant.dev:none";
 pub const MARK: &str = "clientgrant.dev/cluster";
 /// Entries asked for per page: more than Hydra's default, not more than it gives.
 const PAGE: usize = 500;
-const CONSENT_PAGE: usize = 1000;
+/// Each entry carries its whole client: a page stays below the largest answer with 16 KiB an entry.
+const CONSENT_PAGE: usize = 250;
 /// A list longer than this is not read to its end.
 const MOST_PAGES: usize = 10_000;
 
@@ -122,10 +125,7 @@ impl Hydra {
         let mut url = self.issuer.clone();
         url.path_segments_mut().ok()?.pop_if_empty().extend([".well-known", "openid-configuration"]);
         let answer = self.public.get(url).send().await.ok()?;
-        if answer.content_length().is_some_and(|n| n > 1 << 20) {
-            return None;
-        }
-        let document: Value = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+        let document: Value = serde_json::from_slice(&super::http::read(answer).await.ok()?).ok()?;
         document.get("issuer")?.as_str().map(str::to_owned)
     }
 
@@ -155,10 +155,7 @@ impl Hydra {
             let query = [("page_size", size.as_str()), ("page_token", token.as_str())];
             let answer = self.http.send(Method::GET, &["admin", "clients"], &query, None, Urgency::Ordinary).await?;
             let page = list(&answer)?;
-            let told: usize = answer
-                .headers
-                .get("X-Total-Count")
-                .and_then(|v| v.to_str().ok()?.parse().ok())
+            let told = told_total(&answer)
                 .ok_or_else(|| Fault::retry("the identity provider does not say how many clients it has"))?;
             if *total.get_or_insert(told) != told {
                 return Err(Fault::retry("the clients changed while they were being listed"));
@@ -205,6 +202,7 @@ impl Hydra {
         let path = ["admin", "oauth2", "auth", "sessions", "consent"];
         let size = CONSENT_PAGE.to_string();
         let mut consents = Vec::new();
+        let mut total = None;
         for page in 0..MOST_PAGES {
             let token = page_token(page * CONSENT_PAGE);
             let mut query = vec![("subject", subject), ("page_size", size.as_str())];
@@ -223,7 +221,12 @@ impl Hydra {
                     consents.push(consent);
                 }
             }
-            if entries.len() < CONSENT_PAGE {
+            // Absent where there is nothing.
+            let told = told_total(&answer).unwrap_or_default();
+            if told < entries.len() || *total.get_or_insert(told) != told {
+                return Err(Fault::retry("the consents changed while they were being listed"));
+            }
+            if told <= (page + 1) * CONSENT_PAGE {
                 return Ok(consents);
             }
         }
@@ -302,6 +305,11 @@ fn list(answer: &Answer) -> Result<Vec<Value>, Fault> {
         Value::Array(entries) => Ok(entries),
         _ => Err(Fault::retry("the identity provider's answer is not a list")),
     }
+}
+
+/// How many rows the list has in all, hidden ones included.
+fn told_total(answer: &Answer) -> Option<usize> {
+    answer.headers.get("X-Total-Count")?.to_str().ok()?.parse().ok()
 }
 
 fn page_token(offset: usize) -> String {

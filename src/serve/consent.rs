@@ -16,7 +16,7 @@ use super::{LOOKUP, authenticated, cluster_key, hint, hydra};
 use crate::clock;
 use crate::controller::Context;
 use crate::grant::decide::{self, ConsentAsked, ConsentDecision, Deny};
-use crate::grant::{ClientKey, Grant, ProviderKey, Subject};
+use crate::grant::{ClientKey, Grant, ProviderKey};
 use crate::idp::Urgency;
 use crate::idp::hydra::{Hydra, dialect};
 
@@ -91,11 +91,7 @@ async fn decide(
         ConsentDecision::Deny(deny) => {
             if deny == Deny::Skipped {
                 // An older remembered consent: the pair has to be ended.
-                let view = context.world.view(&key);
-                let group = view.grants.get(&Subject::User(request.subject.clone()));
-                if let Some(grant) = group.and_then(|g| g.last()) {
-                    hint(context, &key, &grant.uid);
-                }
+                hint(context, &key, &request.subject);
             }
             denied(StatusCode::OK, &provider, Some(request), &deny)
         }

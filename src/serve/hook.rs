@@ -11,7 +11,7 @@ use super::{LOOKUP, authenticated, cluster_key, hint, hydra, said_active};
 use crate::clock;
 use crate::controller::Context;
 use crate::grant::decide::{self, Asked, Decision, Deny, Lookup};
-use crate::grant::{ClientKey, GrantType, ProviderKey, Subject};
+use crate::grant::{ClientKey, GrantType, ProviderKey};
 use crate::idp::Urgency;
 use crate::idp::hydra::Hydra;
 use crate::idp::hydra::hook::{Question, question};
@@ -107,19 +107,14 @@ async fn look_up(hydra: &Hydra, question: &Question) -> Result<Option<crate::gra
 /// What the hook teaches is only a reason to look: an allowed answer is not yet an issued token, and a
 /// consent that goes beyond the grant has to be ended.
 fn hints(context: &Context, view: &crate::grant::ClientView, question: &Question, decision: &Decision) {
-    let uid = match decision {
-        Decision::Allow(Some(uid)) if question.grant_type == Some(GrantType::AuthorizationCode) => uid.clone(),
-        Decision::Deny(Deny::Consent(_)) => {
-            let group = view.grants.get(&Subject::User(question.subject.clone()));
-            match group.and_then(|g| g.last()) {
-                Some(grant) => grant.uid.clone(),
-                None => return,
-            }
+    let worth = match decision {
+        Decision::Allow(Some(uid)) if question.grant_type == Some(GrantType::AuthorizationCode) => {
+            view.grant(uid).is_some_and(|g| !said_active(context, &g.name))
         }
-        _ => return,
+        Decision::Deny(Deny::Consent(_)) => true,
+        _ => false,
     };
-    let allowed = matches!(decision, Decision::Allow(_));
-    if view.grant(&uid).is_some_and(|g| !allowed || !said_active(context, &g.name)) {
-        hint(context, &view.key, &uid);
+    if worth {
+        hint(context, &view.key, &question.subject);
     }
 }

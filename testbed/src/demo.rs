@@ -58,7 +58,8 @@ impl Story {
         self.refusals().await?;
         self.hostile_apps().await?;
         self.expiry(&end).await?;
-        self.second_grant().await
+        self.second_grant().await?;
+        self.other_states().await
     }
 
     async fn begin(bed: Bed) -> Result<Self> {
@@ -258,6 +259,30 @@ impl Story {
         let left = admin.get_client("forecast-agent").await?;
         println!("\n  What forecast-agent may have now: scope {}, grant types {}", left["scope"], left["grant_types"]);
         Ok(())
+    }
+
+    async fn other_states(&self) -> Result<()> {
+        say("How the other states look");
+        let quarantine = json!({
+            "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientQuarantine", "metadata": {"name": "incident-42"},
+            "spec": {"issuer": self.bed.hydra.issuer(), "clientID": "forecast-agent", "reason": "A leaked secret"},
+        });
+        self.bed.put("clientquarantines/incident-42", quarantine).await?;
+        let end = ahead(3600);
+        for (name, spec, reason) in [
+            ("suspended", json!({"subject": {"id": "bob"}, "suspend": true}), "Suspended"),
+            ("next-hour", json!({"subject": {"id": "cid"}, "notBefore": ahead(1800)}), "NotYetValid"),
+            ("too-much", json!({"subject": {"id": "dan"}, "scopes": ["openid", "admin"]}), "NotAllowed"),
+            ("reporting-again", json!({}), "Conflict"),
+            ("misspelt", json!({"clientID": "finance-reprting"}), "UnknownClient"),
+            ("stopped", json!({"clientID": "forecast-agent"}), "Quarantined"),
+        ] {
+            let mut spec = spec;
+            spec["expiresAt"] = json!(end);
+            self.bed.grant("finance", name, spec).await?;
+            self.bed.reason("finance", name, reason).await?;
+        }
+        self.table().await
     }
 }
 

@@ -16,7 +16,7 @@ use clientgrant::grant::decide::{self, Asked, ConsentAsked, ConsentDecision, Dec
 use clientgrant::grant::fault::Fault;
 use clientgrant::grant::observed::{Found, Observation, ObservedClient};
 use clientgrant::grant::parse::{self, FINALIZER};
-use clientgrant::grant::plan::{self, Plan, Step, Track, What};
+use clientgrant::grant::plan::{self, Plan, Step, Track, Warrant, What};
 use clientgrant::grant::standing::{self, Standing};
 use clientgrant::grant::verdict::{self, Facts, Finding};
 use clientgrant::grant::{Adoption, GrantType, Managed, Subject, Timestamp, UnmanagedClients};
@@ -336,7 +336,7 @@ impl Story {
                 self.track.start_over(&grant.uid);
             }
             if let Subject::User(id) = &grant.subject
-                && plan::by_list(&grant, &standing, changed)
+                && plan::by_list(&grant, &standing, true, changed, &self.track)
             {
                 subjects.insert(id.clone());
             }
@@ -363,7 +363,7 @@ impl Story {
             self.observe(pairs, &mut seen);
             plan = plan::plan(&view, &seen, &self.track, CLUSTER, self.now);
         }
-        self.say(&seen, &plan, failed);
+        self.say(&seen, &plan, failed, faults);
         (plan, failed)
     }
 
@@ -371,14 +371,6 @@ impl Story {
         let number = |objects: &BTreeMap<usize, ClientGrant>, uid: &str| {
             objects.iter().find(|(_, o)| o.metadata.uid.as_deref() == Some(uid)).map(|(n, _)| *n)
         };
-        for uid in &plan.finalizers {
-            if faults.next() {
-                return Err(());
-            }
-            if let Some(n) = number(&self.objects, uid) {
-                self.store(n, |o| o.metadata.finalizers.get_or_insert_default().push(FINALIZER.into()));
-            }
-        }
         for (uid, cause) in &plan.intents {
             if faults.next() {
                 return Err(());
@@ -390,24 +382,25 @@ impl Story {
                 });
             }
         }
+        let ends = |step: &&Step| {
+            matches!(step, Step::RevokePair { .. } | Step::RevokeClientTokens { warrant: Warrant::Asked(_) })
+        };
+        for step in plan.steps.iter().filter(ends) {
+            self.execute(step, plan, faults)?;
+        }
+        for uid in &plan.finalizers {
+            if faults.next() {
+                return Err(());
+            }
+            if let Some(n) = number(&self.objects, uid) {
+                self.store(n, |o| o.metadata.finalizers.get_or_insert_default().push(FINALIZER.into()));
+            }
+        }
         if plan.adopt.is_some() {
             self.world.set_managed(ISSUER, CLIENT, Some(Managed { complete: false }));
         }
-        for step in &plan.steps {
-            let fails = faults.next();
-            if fails && !faults.late {
-                return Err(());
-            }
-            self.idp.apply(CLIENT, step, &plan.ceiling, CLUSTER);
-            match step {
-                Step::RevokePair { subject, .. } => self.tokens.retain(|t| t.subject != *subject),
-                Step::RevokeClientTokens { .. } => self.tokens.clear(),
-                Step::SetRegistration => {}
-            }
-            if fails {
-                return Err(());
-            }
-            self.track.carried_out(step, &plan.duties, self.now);
+        for step in plan.steps.iter().filter(|step| !ends(step)) {
+            self.execute(step, plan, faults)?;
         }
         if plan.complete {
             self.world.set_managed(ISSUER, CLIENT, Some(Managed { complete: true }));
@@ -417,7 +410,25 @@ impl Story {
         Ok(())
     }
 
-    fn say(&mut self, seen: &Observation, plan: &Plan, failed: bool) {
+    fn execute(&mut self, step: &Step, plan: &Plan, faults: &mut Faults) -> Result<(), ()> {
+        let fails = faults.next();
+        if fails && !faults.late {
+            return Err(());
+        }
+        self.idp.apply(CLIENT, step, &plan.ceiling, CLUSTER);
+        match step {
+            Step::RevokePair { subject, .. } => self.tokens.retain(|t| t.subject != *subject),
+            Step::RevokeClientTokens { .. } => self.tokens.clear(),
+            Step::SetRegistration => {}
+        }
+        if fails {
+            return Err(());
+        }
+        self.track.carried_out(step, &plan.duties, self.now);
+        Ok(())
+    }
+
+    fn say(&mut self, seen: &Observation, plan: &Plan, failed: bool, faults: &mut Faults) {
         let view = self.world.view(&client_key());
         let finding = match &plan.refusal {
             _ if failed => Finding::Fault(Fault::retry("a call failed")),
@@ -457,6 +468,10 @@ impl Story {
             };
             let (confirmed, generation) = (facts.confirmed, grant.generation);
             let said = verdict::compose(&facts, self.now);
+            if (said.release || said.status != old) && faults.next() {
+                // The API server does not take it: looked at again, and nothing is forgotten.
+                continue;
+            }
             if said.release {
                 self.store(n, |o| {
                     o.metadata.finalizers.get_or_insert_default().retain(|f| f != FINALIZER);
@@ -631,4 +646,55 @@ fn a_flip_that_nobody_saw_leaves_nothing_behind() {
         story.check();
         assert!(story.tokens.is_empty());
     }
+}
+
+/// Both passes are done, and the API server does not take the word about it: the read-back is made again.
+#[test]
+fn an_end_whose_confirmation_was_lost_is_confirmed_later() {
+    for n in [0, 3, 4] {
+        let apply = |suspend| Event::Apply(n, vec!["read"], 3000, suspend, None);
+        let mut story = Story::new();
+        for event in [apply(false), Event::Look(0, false), Event::Wait(2500), Event::Look(0, false), apply(true)] {
+            story.happen(&event);
+        }
+        story.happen(&Event::Look(0, false));
+        story.happen(&Event::Wait(2500));
+        // The revocation goes through; what fails is the write of the status behind it.
+        story.happen(&Event::Look(0b10, false));
+        let open = |story: &Story| {
+            let view = story.world.view(&client_key());
+            view.all().any(|g| g.carried.revocation.is_some_and(|r| r.confirmed_at.is_none()))
+        };
+        assert!(open(&story), "positive control: the confirmation was lost ({n})");
+        story.settle();
+        story.check();
+        assert!(!open(&story));
+    }
+}
+
+/// The key comes back to the older grant, and the subject consents to it; then the younger one goes.
+#[test]
+fn ending_one_grant_of_a_subject_leaves_the_consent_to_another() {
+    let mut story = Story::new();
+    let apply = |n, ends| Event::Apply(n, vec!["read"], ends, false, None);
+    story.happen(&apply(0, 4));
+    story.happen(&Event::Look(0, false));
+    story.happen(&Event::Wait(1500));
+    story.happen(&apply(1, 3000));
+    story.settle();
+    story.happen(&Event::Wait(5000));
+    story.settle();
+    story.happen(&Event::Consent(0, vec!["read"], 0));
+    story.settle();
+    assert_eq!(story.tokens.len(), 1, "positive control: the successor is in force");
+    story.happen(&apply(0, 3000));
+    story.settle();
+    story.happen(&Event::Consent(0, vec!["read"], 0));
+    story.settle();
+    assert_eq!(story.tokens.len(), 1, "positive control: the older one is in force again");
+    story.happen(&Event::Delete(1));
+    story.settle();
+    story.check();
+    assert_eq!(story.listed("ann").len(), 1, "its consent is not touched");
+    assert_eq!(story.tokens.len(), 1);
 }

@@ -114,11 +114,13 @@ fn unmanaged(grant: Grant) -> ClientView {
 
 #[test]
 fn adoption_writes_down_what_was_there_and_ends_old_tokens() {
-    let bare = with(ann(), |g| g.held = false);
     let narrow = ObservedClient { authority: authority("read", "", CODE), ..ObservedClient::default() };
-    let plan = plan_now(&unmanaged(bare), &listing(seen(Some(narrow.clone())), "ann", vec![]));
+    let found = listing(seen(Some(narrow.clone())), "ann", vec![]);
+    let bare = plan_now(&unmanaged(with(ann(), |g| g.held = false)), &found);
+    assert_eq!(bare.finalizers, [Arc::from("g")]);
+    assert!(bare.adopt.is_none() && bare.steps.is_empty(), "the finalizer comes first: {bare:?}");
+    let plan = plan_now(&unmanaged(ann()), &found);
     assert_eq!(plan.adopt, Some(narrow));
-    assert_eq!(plan.finalizers, [Arc::from("g")]);
     assert_eq!(plan.steps, [tokens(Warrant::Adoption), Step::SetRegistration]);
 
     // The record without its completion: the tokens end (again) after a crash.
@@ -218,14 +220,21 @@ fn an_ended_grant_that_gave_again_is_ended_again() {
     assert_eq!(plan_now(&view([reopened]), &listed(vec![])).steps, [tokens(asked("own"))]);
 
     let held = |grant| standing::all(&view([grant]), at(NOW)).remove(0);
-    for (grant, changed, reads) in [
-        (over(ann()), true, true),
-        (over(ann()), false, false),
-        (ann(), false, true),
-        (with(over(ann()), |g| g.carried.revocation = open(RevocationCause::Suspended, at(1))), true, false),
+    let passed = |n: i64| {
+        let passes = plan::Passes { first: Some(at(1)), second: (n == 2).then(|| at(3)) };
+        Track { grants: [(Arc::from("g"), passes)].into(), ..Track::default() }
+    };
+    let opened = || with(over(ann()), |g| g.carried.revocation = open(RevocationCause::Suspended, at(1)));
+    for (grant, wanted, changed, passes, reads) in [
+        (ann(), true, false, 0, true),
+        (ann(), false, true, 0, false),
+        (over(ann()), true, true, 0, true),
+        (over(ann()), true, false, 0, false),
+        (opened(), true, true, 1, false),
+        (opened(), false, false, 2, true),
     ] {
         let (grant, standing) = held(grant);
-        assert_eq!(plan::by_list(&grant, &standing, changed), reads, "{grant:?}");
+        assert_eq!(plan::by_list(&grant, &standing, wanted, changed, &passed(passes)), reads, "{grant:?}");
     }
 }
 
@@ -341,7 +350,48 @@ fn a_live_grant_gets_its_finalizer_first() {
     let bare = with(ann(), |g| g.held = false);
     assert_eq!(plan_now(&view([bare.clone()]), &exact()).finalizers, [Arc::from("g")]);
     assert!(plan_now(&view([ann()]), &exact()).finalizers.is_empty());
+    let second = with(terms_with(grant("b", user("bob")), |t| t.authority = authority("write", "", CODE)), |g| {
+        g.held = false;
+    });
+    let plan = plan_now(&view([ann(), second]), &exact());
+    assert_eq!((plan.ceiling, plan.steps), (ceiling(), vec![]), "the ceiling is not widened before it has it");
     for standing in [Standing::Held(standing::Held::Expired), Standing::Refused(standing::Refusal::Conflict)] {
         assert!(!plan::wants_finalizer(&bare, &standing), "what gives nothing holds nothing up");
     }
+}
+
+/// Nothing names bob but a grant for anybody: what he holds under it is looked at where somebody asks.
+#[test]
+fn what_a_subject_holds_under_a_grant_for_anybody_is_ended_where_it_must() {
+    let any = || grant("any", Subject::Any);
+    let found = |consent| listing(seen(Some(registered(ceiling()))), "bob", vec![consent]);
+    let bobs = Step::RevokePair { subject: "bob".into(), warrant: asked("any") };
+    let remembered = with(consent(&any()), |c| c.remembered = true);
+    assert_eq!(plan_now(&view([any()]), &found(remembered.clone())).steps, [bobs]);
+    assert!(plan_now(&view([any()]), &found(consent(&any()))).is_empty());
+    let named = plan_now(&view([any(), grant("b", user("bob"))]), &found(remembered.clone()));
+    assert_eq!(named.owes("b").map(|d| d.cause), Some(RevocationCause::Narrowed), "his own grant decides");
+    assert!(
+        plan_now(&view([terms_with(any(), |t| t.suspend = true)]), &found(remembered))
+            .steps
+            .iter()
+            .all(|s| !matches!(s, Step::RevokePair { .. }))
+    );
+}
+
+/// A live grant speaks for the subject: another one that ends takes nothing of it along.
+#[test]
+fn what_ends_beside_a_live_grant_of_the_same_subject_ends_nothing_of_it() {
+    let young = |g| with(g, |g: &mut Grant| g.created = at(-10));
+    for other in [
+        young(with(grant("b", user("ann")), |g| g.deleting = true)),
+        young(terms_with(grant("b", user("ann")), |t| t.expires_at = at(NOW))),
+    ] {
+        let plan = plan_now(&view([ann(), other]), &exact());
+        assert!(plan.steps.is_empty() && plan.owes("b").is_none(), "{plan:?}");
+    }
+    // What the other one gave is listed under its name, and taints the pair of the live one.
+    let others = listing(seen(Some(registered(ceiling()))), "ann", vec![consent(&grant("b", user("ann")))]);
+    let gone = young(with(grant("b", user("ann")), |g| g.deleting = true));
+    assert!(plan_now(&view([ann(), gone]), &others).owes("g").is_some());
 }

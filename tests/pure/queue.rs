@@ -13,7 +13,7 @@ use crate::support::key_of;
 
 fn due(client: &str, grant: &str, lane: Lane) -> Due {
     let grants = if grant.is_empty() { BTreeSet::new() } else { [Arc::from(grant)].into() };
-    Due { key: key_of(client), grants, lane, changed: false }
+    Due::look(key_of(client), grants, lane)
 }
 
 /// The next one, if there is one now.
@@ -94,6 +94,36 @@ async fn nobody_works_before_everything_was_read_and_then_the_overdue_first() {
     assert!(next(&queue).await.is_none());
     queue.done(&second.key);
     assert_eq!(order(&queue).await, ["new", "new-2", "timer"]);
+}
+
+/// A provider that does not answer, or has much overdue, holds up nobody else.
+#[tokio::test]
+async fn each_provider_has_its_share_of_the_workers() {
+    let elsewhere = |client: &str, lane| {
+        let mut due = due(client, "", lane);
+        due.key.provider.name = "other".into();
+        due
+    };
+    let queue = Queue::default();
+    queue.begin((0..40).map(|n| due(&format!("late-{n}"), "", Lane::End)).collect());
+    queue.push(elsewhere("new", Lane::Apply));
+    let mut taken = Vec::new();
+    while let Some(due) = next(&queue).await {
+        taken.push(due);
+    }
+    let others = taken.iter().filter(|d| d.key.provider.name == "other").count();
+    assert_eq!((taken.len() - others, others), (16, 1));
+    queue.done(&taken[0].key);
+    assert!(next(&queue).await.unwrap().key.client.starts_with("late-"));
+    let queue = Queue::default();
+    queue.begin(Vec::new());
+    (0..40).for_each(|n| queue.push(due(&format!("new-{n}"), "", Lane::Apply)));
+    let mut taken = 0;
+    while next(&queue).await.is_some() {
+        taken += 1;
+    }
+    queue.push(due("ending", "", Lane::End));
+    assert_eq!((taken, &*next(&queue).await.unwrap().key.client), (12, "ending"), "some are kept for what ends");
 }
 
 #[tokio::test]

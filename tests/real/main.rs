@@ -9,6 +9,7 @@ mod exactness;
 mod fail_closed;
 mod first;
 mod hands;
+mod outage;
 mod removed;
 mod status;
 mod support;

@@ -194,6 +194,8 @@ async fn one_provider_object_speaks_for_an_issuer_and_tenants_connect_only_where
         json!({"apiVersion": "clientgrant.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": whole})
     };
     let issuer = bed.hydra.issuer().to_owned();
+    // Instants of creation are whole seconds; within one the UIDs decide.
+    pause(1100).await;
     let twin = provider("", "twin", json!({"issuer": issuer, "allow": [{"clients": ["*"]}]}));
     bed.put("clusteridentityproviders/twin", twin).await.unwrap();
     ready(&bed, "clusteridentityproviders/twin", "IssuerTaken").await;
