@@ -40,4 +40,5 @@ lint: ## Check format, lints, documentation, generated files, licences and sourc
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(CARGO) run -- crds --directory "$$dir" && \
 	{ diff -ru crds "$$dir" || { echo 'crds/ is out of date: run `make generate`' >&2; exit 1; }; }
+	@command -v cargo-deny >/dev/null || { echo 'missing: cargo install --locked cargo-deny' >&2; exit 1; }
 	$(CARGO) deny check bans licenses sources

@@ -77,11 +77,7 @@ async fn client(context: &Context, due: Due, memory: &mut Memory) {
     let standings = standing::all(&view, clock::now());
     if changed {
         // An end after a change needs two passes of its own: authority may have been given in between.
-        for (grant, standing) in &standings {
-            if grants.contains(&grant.uid) && *standing != Standing::Live {
-                memory.track.start_over(&grant.uid);
-            }
-        }
+        grants.iter().for_each(|uid| memory.track.start_over(uid));
     }
     // What was left unfinished is part of every look.
     let unfinished = memory.grants.iter().filter(|(_, part)| part.since.is_some() || part.failures > 0);

@@ -157,6 +157,10 @@ pub fn compose(facts: &Facts<'_>, now: Timestamp) -> Verdict {
         },
         Standing::Refused(refusal) => {
             status.effective = None;
+            if *refusal == Refusal::Conflict {
+                // The holder of the key ends the pair: what is gone afterwards was not removed by others.
+                status.observed = None;
+            }
             refused(facts, refusal)
         }
         Standing::Live => live(facts, &mut status, owed.is_some(), now),

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use clientgrant::api::instant;
-use clientgrant_testbed::Recorded;
-use clientgrant_testbed::bed::condition;
+use clientgrant_testbed::bed::{CALLBACK, condition};
+use clientgrant_testbed::{AuthRequest, Recorded};
 use serde_json::{Value, json};
 
 use crate::support::{Real, active, ahead, bed, chain, pause, percentiles, until};
@@ -117,6 +117,35 @@ async fn a_token_minted_between_hook_and_revocation_dies_in_the_second_pass() {
     assert!(active(&bed, access).await, "positive control: the token survived the first pass");
     bed.reason("finance", "batch", "Suspended").await.unwrap();
     assert!(!active(&bed, access).await, "the second pass ended it");
+}
+
+/// The same race with a code and with a refresh token: there Hydra itself lets nothing through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_or_refresh_that_races_the_end_of_its_pair_issues_nothing() {
+    let bed = bed().await;
+    let client = bed.client("finance-reporting", json!({"scope": SCOPE})).await.unwrap();
+    bed.grant("finance", "reporting", json!({})).await.unwrap();
+    bed.reason("finance", "reporting", "AwaitingConsent").await.unwrap();
+    for flow in ["code", "refresh"] {
+        let tokens = chain(&bed, &client, "ann", SCOPE).await;
+        let request = AuthRequest::new(client.id(), CALLBACK, SCOPE, "ann");
+        let outcome = bed.browser().unwrap().authorize(&request, &bed.honest()).await.unwrap();
+        let code = outcome.code().unwrap().to_owned();
+        let answer = bed.hooks.hold_response(|_| true);
+        let racing = bed.oauth("finance-reporting").unwrap();
+        let request = tokio::spawn(async move {
+            match flow {
+                "code" => racing.exchange_code(&code, CALLBACK).await,
+                _ => racing.refresh(&tokens.refresh).await,
+            }
+        });
+        answer.wait_arrived(Duration::from_secs(5)).await.unwrap();
+        bed.hydra.admin().revoke_pair("ann", "finance-reporting").await.unwrap();
+        answer.release();
+        let token = request.await.unwrap().unwrap();
+        assert_eq!(bed.hooks.requests().last().unwrap().status, Some(204), "positive control: the hook said yes");
+        assert!(token.access_token().is_none(), "{flow}: {}", token.json);
+    }
 }
 
 /// Lag: from the instant to the arrival of the revoke call at the IdP.
