@@ -1,0 +1,172 @@
+//! What is written to a provider object: its status, and the finalizer that keeps it until its grants
+//! are gone.
+
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{Context, Object, Trouble};
+use crate::api::condition::{ConditionStatus, ConditionType, Reason, remove_condition, set_condition};
+use crate::api::{ClusterIdentityProvider, GrantCounts, IdentityProvider, IdentityProviderStatus};
+use crate::clock;
+use crate::controller::publish;
+use crate::grant::Capabilities;
+
+/// Keeps a provider until its grants are gone.
+pub const FINALIZER: &str = "clientgrant.dev/grants";
+
+/// Publishes what is known, if it says something new.
+pub(super) async fn publish_status(
+    context: &Context,
+    object: &Object,
+    said: &mut Option<IdentityProviderStatus>,
+    told: Result<Option<&str>, &Trouble>,
+    capabilities: Option<Capabilities>,
+) {
+    use ConditionStatus::{False, True, Unknown};
+    let now = clock::now();
+    let generation = Some(object.generation);
+    let mut status = said.clone().unwrap_or_default();
+    status.observed_generation = generation;
+    let list = &mut status.conditions;
+    match told {
+        Ok(version) => {
+            let message = "The identity provider answers, and its registrations were compared.";
+            set_condition(list, ConditionType::Ready, True, Reason::Connected, message, generation, now);
+            set_condition(list, ConditionType::Reachable, True, Reason::Connected, message, generation, now);
+            remove_condition(list, ConditionType::Stalled);
+            let verified = match version {
+                Some("v2.3.0" | "memory") => (True, Reason::Connected, "This version is the verified one."),
+                _ => (False, Reason::UnverifiedVersion, "This version was not tried; v2.3.0 is the verified one."),
+            };
+            set_condition(list, ConditionType::Verified, verified.0, verified.1, verified.2, generation, now);
+            status.version = version.map(str::to_owned);
+        }
+        Err(trouble) => {
+            let ready = if trouble.stalled { False } else { Unknown };
+            set_condition(list, ConditionType::Ready, ready, trouble.reason, &trouble.message, generation, now);
+            if trouble.reason == Reason::ProviderUnavailable {
+                set_condition(list, ConditionType::Reachable, False, trouble.reason, &trouble.message, generation, now);
+            }
+            if trouble.stalled {
+                set_condition(list, ConditionType::Stalled, True, trouble.reason, &trouble.message, generation, now);
+            } else {
+                remove_condition(list, ConditionType::Stalled);
+            }
+        }
+    }
+    if let Some(capabilities) = capabilities {
+        status.capabilities = capabilities.points.iter().map(|p| (*p).to_owned()).collect();
+    }
+    let (total, active) = context.world.counts(&object.key);
+    status.grants = Some(GrantCounts {
+        total: i64::try_from(total).unwrap_or(i64::MAX),
+        active: i64::try_from(active).unwrap_or(i64::MAX),
+    });
+    if said.as_ref() == Some(&status) {
+        return;
+    }
+    let written = if object.key.namespace.is_empty() {
+        let api: Api<ClusterIdentityProvider> = Api::all(context.kube.clone());
+        put_status(&api, object, "ClusterIdentityProvider", &status).await
+    } else {
+        let api: Api<IdentityProvider> = Api::namespaced(context.kube.clone(), &object.key.namespace);
+        put_status(&api, object, "IdentityProvider", &status).await
+    };
+    match written {
+        Ok(()) => *said = Some(status),
+        Err(error) => tracing::warn!(provider = %object.key, %error, "the API server did not take a write"),
+    }
+}
+
+async fn put_status<K>(
+    api: &Api<K>,
+    object: &Object,
+    kind: &str,
+    status: &IdentityProviderStatus,
+) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    // A recreated object has another uid, which the API server refuses here.
+    let body = json!({
+        "apiVersion": "clientgrant.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": object.key.name, "uid": object.uid},
+        "status": status,
+    });
+    let params = PatchParams::apply(publish::MANAGER).force();
+    let patch = Patch::Apply(body);
+    let work = api.patch_status(&object.key.name, &params, &patch);
+    match tokio::time::timeout(Duration::from_secs(10), work).await {
+        Ok(answer) => answer.map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Holds the object until its grants are gone: without it nobody could end what they gave. Returns true
+/// if it does.
+pub(super) async fn hold(context: &Context, object: &Object) -> bool {
+    if object.deleting {
+        return true;
+    }
+    let put = |finalizers: &mut Vec<String>| finalizers.push(FINALIZER.to_owned());
+    match finalizers(context, object, put).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(provider = %object.key, %error, "the finalizer could not be written; it is tried again");
+            false
+        }
+    }
+}
+
+/// Lets a deleted provider go when no grant names it. Returns true if it did.
+pub(super) async fn release(context: &Context, object: &Object) -> bool {
+    if context.world.counts(&object.key).0 > 0 {
+        return false;
+    }
+    match finalizers(context, object, |_| {}).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(provider = %object.key, %error, "the finalizer could not be taken off; it is tried again");
+            false
+        }
+    }
+}
+
+/// Changes the finalizers as they are now, ours taken off first; others come and go meanwhile, and a list
+/// is replaced as a whole.
+async fn finalizers(context: &Context, object: &Object, put: impl Fn(&mut Vec<String>)) -> Result<(), kube::Error> {
+    if object.key.namespace.is_empty() {
+        edit(&Api::<ClusterIdentityProvider>::all(context.kube.clone()), object, put).await
+    } else {
+        let api = Api::<IdentityProvider>::namespaced(context.kube.clone(), &object.key.namespace);
+        edit(&api, object, put).await
+    }
+}
+
+async fn edit<K>(api: &Api<K>, object: &Object, put: impl Fn(&mut Vec<String>)) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let name = &object.key.name;
+    let Some(stored) = api.get_metadata_opt(name).await? else { return Ok(()) };
+    if stored.metadata.uid.as_deref() != Some(object.uid.as_str()) {
+        return Ok(());
+    }
+    let before = stored.metadata.finalizers.unwrap_or_default();
+    let mut after: Vec<String> = before.iter().filter(|f| *f != FINALIZER).cloned().collect();
+    put(&mut after);
+    if after == before {
+        return Ok(());
+    }
+    let metadata = json!({"resourceVersion": stored.metadata.resource_version, "finalizers": after});
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    match api.patch_metadata(name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other.map(drop),
+    }
+}
