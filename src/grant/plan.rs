@@ -371,9 +371,10 @@ fn revocations(
         }
         let passes = track.passes(&duty);
         let again = passes.second.is_some() && still_listed(grant, standing, seen, now);
-        // The date waits for no write, and what it ended is told by the date itself.
-        let told = duty.cause == RevocationCause::Expired
-            || grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_none());
+        // The date waits for no write, and what it ended is told by the end that status names. An edit that
+        // moved the end into the past is a person's word like any other.
+        let by_date = duty.cause == RevocationCause::Expired && grant.observed_generation == Some(grant.generation);
+        let told = by_date || grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_none());
         if !told {
             plan.intents.push((grant.uid.clone(), duty.cause));
         }

@@ -358,8 +358,10 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
             said
         }
         None => {
-            status.effective = None;
-            let seen = status.observed.as_ref().is_some_and(|o| o.consent_since.is_some());
+            // A consent that had reached its end was ended by us or not used any more: nobody removed it.
+            let until = status.effective.take().and_then(|e| instant::parse(&e.expires_at));
+            let seen = status.observed.as_ref().is_some_and(|o| o.consent_since.is_some())
+                && until.is_none_or(|end| end > now);
             if let Some(observed) = &mut status.observed {
                 observed.scopes.clear();
             }

@@ -182,6 +182,10 @@ fn every_end_asks_for_its_revocation() {
             assert_eq!(plan.steps.len(), 2, "the revocation, and the ceiling without it: {:?}", plan.steps);
             assert_eq!(plan.intents.is_empty(), cause == RevocationCause::Expired, "the date waits for no write");
 
+            let edited = with(grant.clone(), |g| g.generation = 2);
+            let edited = plan_now(&view([edited]), &listing(seen(Some(registered(ceiling()))), "ann", vec![]));
+            assert_eq!(edited.intents, [(Arc::from("g"), cause)], "an edit that ends it is written down");
+
             // What never carried the finalizer was never in force.
             let never = with(grant.clone(), |g| g.held = false);
             assert!(plan_now(&view([never]), &exact()).owes("g").is_none());

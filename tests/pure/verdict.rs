@@ -276,6 +276,17 @@ fn a_removed_consent_is_remembered_until_a_new_one() {
     assert_eq!(shown(&welcome.status()), "TT-- Granted");
 }
 
+/// Ended by its date while nobody wrote anything (a crash), then renewed: nobody removed it.
+#[test]
+fn a_consent_that_reached_its_end_was_not_removed() {
+    let brief = with(active(), |s| s.effective.as_mut().unwrap().expires_at = instant::format(at(NOW)));
+    let renewed = with(found(), |f| f.old = Some(brief));
+    let status = renewed.status();
+    assert_eq!(shown(&status), "TF-- AwaitingConsent");
+    let again = with(found(), |f| f.old = Some(status));
+    assert_eq!(shown(&again.status()), "TF-- AwaitingConsent");
+}
+
 #[test]
 fn what_is_in_force_is_what_was_consented() {
     let partly = with(found(), |f| {
