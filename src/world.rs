@@ -14,7 +14,7 @@ use crate::grant::parse::FINALIZER;
 use crate::grant::standing::{self, Standing};
 use crate::grant::{
     ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject, Timestamp,
-    backoff, parse, plan, verdict,
+    backoff, parse, verdict,
 };
 use crate::idp::{Idp, Permit};
 
@@ -395,8 +395,7 @@ impl World {
         due.filter(|d| !d.grants.is_empty()).collect()
     }
 
-    /// A provider object was read; `idp` is absent while it cannot be used. Returns true if the
-    /// provider became usable or changed what it allows.
+    /// A provider object was read; `idp` is absent while it cannot be used.
     pub fn set_provider(&self, view: ProviderView, idp: Option<Arc<Idp>>, created: Timestamp, uid: String) {
         let mut inner = self.write();
         inner.providers.insert(view.key.clone(), Provider { view: Arc::new(view), idp, created, uid });
@@ -412,7 +411,7 @@ impl World {
         inner.forget_views();
     }
 
-    /// The provider that speaks for an issuer, if another than `key` does.
+    /// Whether another provider object speaks for the issuer.
     #[must_use]
     pub fn issuer_taken(&self, key: &ProviderKey) -> bool {
         self.read().providers.get(key).is_some_and(|p| p.view.state == ProviderState::IssuerTaken)
@@ -545,8 +544,7 @@ fn older(a: &str, b: &str) -> bool {
 fn lane(grant: &Grant, standing: &Standing) -> Lane {
     match standing {
         Standing::Held(_) if grant.held => Lane::End,
-        Standing::Live if plan::wants_finalizer(grant, standing) => Lane::Apply,
-        _ => Lane::Apply,
+        Standing::Held(_) | Standing::Live | Standing::Refused(_) => Lane::Apply,
     }
 }
 

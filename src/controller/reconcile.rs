@@ -74,7 +74,6 @@ struct Look {
 async fn client(context: &Context, due: Due, memory: &mut Memory) {
     let Due { key, mut grants, subjects, lane, changed } = due;
     let view = context.world.view(&key);
-    let standings = standing::all(&view, clock::now());
     if changed {
         // An end after a change needs two passes of its own: authority may have been given in between.
         grants.iter().for_each(|uid| memory.track.start_over(uid));
@@ -83,11 +82,14 @@ async fn client(context: &Context, due: Due, memory: &mut Memory) {
     let unfinished = memory.grants.iter().filter(|(_, part)| part.since.is_some() || part.failures > 0);
     grants.extend(unfinished.map(|(uid, _)| uid.clone()));
     // A look is short, so that an end never waits behind the consents of a thousand others.
-    let live = standings.iter().filter(|(g, s)| *s == Standing::Live && grants.contains(&g.uid));
-    let later: BTreeSet<Arc<str>> = live.skip(MOST).map(|(g, _)| g.uid.clone()).collect();
-    if !later.is_empty() {
+    if grants.len() > MOST {
+        let standings = standing::all(&view, clock::now());
+        let live = standings.iter().filter(|(g, s)| *s == Standing::Live && grants.contains(&g.uid));
+        let later: BTreeSet<Arc<str>> = live.skip(MOST).map(|(g, _)| g.uid.clone()).collect();
         grants.retain(|uid| !later.contains(uid));
-        context.queue.push(Due { changed, ..Due::look(key.clone(), later, lane.max(Lane::Apply)) });
+        if !later.is_empty() {
+            context.queue.push(Due { changed, ..Due::look(key.clone(), later, lane.max(Lane::Apply)) });
+        }
     }
     let wanted = Wanted { grants: &grants, subjects: &subjects, changed };
     let look = match connection(context, &view) {
@@ -190,20 +192,11 @@ async fn act(
             break;
         }
     }
-    let finding = finding(&plan);
+    let finding = Finding::of(&plan);
     if finding == Finding::Exact {
         memory.track.ceiling = Some(plan.ceiling.clone());
     }
     Look { view, finding, seen, plan, faults }
-}
-
-fn finding(plan: &Plan) -> Finding {
-    if let Some(refusal) = &plan.refusal {
-        return Finding::Refused(refusal.clone());
-    }
-    let whole = plan.duties.iter().any(|d| d.grant.is_none());
-    let set = plan.steps.contains(&Step::SetRegistration) || plan.adopt.is_some();
-    if whole || set { Finding::Converging } else { Finding::Exact }
 }
 
 /// Subjects whose consents say something about the grants that are looked at.
@@ -527,7 +520,6 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
     let present: BTreeSet<&Arc<str>> = standings.iter().map(|(g, _)| &g.uid).collect();
     memory.grants.retain(|uid, _| present.contains(uid));
     memory.track.grants.retain(|uid, _| present.contains(uid));
-    memory.track.causes.retain(|uid, _| present.contains(uid));
 }
 
 /// Whether nothing can be said of a grant before its subject's consents are read.

@@ -94,10 +94,9 @@ impl Passes {
 /// only to be economical: without it everything is done again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Track {
-    /// Revocations that a grant asked for.
-    pub grants: BTreeMap<Arc<str>, Passes>,
-    /// Why it asked: another cause is another end, and needs its own two passes.
-    pub causes: BTreeMap<Arc<str>, RevocationCause>,
+    /// Revocations that a grant asked for, and why: another cause is another end, and needs its own two
+    /// passes.
+    pub grants: BTreeMap<Arc<str>, (RevocationCause, Passes)>,
     /// The revocation of the client's tokens at adoption or after an excess.
     pub client: Passes,
     /// An excess was found that no edit of ours explains.
@@ -111,14 +110,12 @@ impl Track {
     #[must_use]
     pub fn passes(&self, duty: &Duty) -> Passes {
         let Some(uid) = &duty.grant else { return self.client };
-        let same = self.causes.get(uid).is_none_or(|cause| *cause == duty.cause);
-        self.grants.get(uid).copied().filter(|_| same).unwrap_or_default()
+        self.grants.get(uid).filter(|(cause, _)| *cause == duty.cause).map(|(_, p)| *p).unwrap_or_default()
     }
 
     /// Something about a grant changed: what was revoked before says nothing about what it gave since.
     pub fn start_over(&mut self, uid: &str) {
         self.grants.remove(uid);
-        self.causes.remove(uid);
     }
 
     /// Notes that a step was carried out.
@@ -138,8 +135,7 @@ impl Track {
                     let mut passes = self.passes(duty);
                     if passes.due(now) || passes.second.is_some() {
                         passes.done(now);
-                        self.grants.insert(uid.clone(), passes);
-                        self.causes.insert(uid.clone(), duty.cause);
+                        self.grants.insert(uid.clone(), (duty.cause, passes));
                     }
                 }
                 None => {
@@ -269,7 +265,7 @@ impl Duty {
 /// read-back is missing.
 #[must_use]
 pub fn by_list(grant: &Grant, standing: &Standing, wanted: bool, changed: bool, track: &Track) -> bool {
-    let passed = track.grants.get(&grant.uid).is_some_and(|p| p.second.is_some());
+    let passed = track.grants.get(&grant.uid).is_some_and(|(_, p)| p.second.is_some());
     let asked = match standing {
         Standing::Live => wanted,
         Standing::Held(_) => wanted && changed && grant.held && grant.confirmed(),

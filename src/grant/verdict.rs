@@ -5,7 +5,7 @@
 
 use super::consent::Reading;
 use super::fault::Fault;
-use super::plan::{self, ClientRefusal, Duty};
+use super::plan::{self, ClientRefusal, Duty, Plan, Step};
 use super::standing::{Held, Refusal, Standing};
 use super::{Basis, CONFIRM_WITHIN, ClientView, Grant, RevocationCause, Subject, Timestamp, backoff};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition, remove_condition, set_condition};
@@ -27,6 +27,19 @@ pub enum Finding {
     Refused(ClientRefusal),
     /// The IdP could not be read or written.
     Fault(Fault),
+}
+
+impl Finding {
+    /// What the last plan of a look says; it was made from what was read after the last write.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        if let Some(refusal) = &plan.refusal {
+            return Finding::Refused(refusal.clone());
+        }
+        let whole = plan.duties.iter().any(|d| d.grant.is_none());
+        let set = plan.steps.contains(&Step::SetRegistration) || plan.adopt.is_some();
+        if whole || set { Finding::Converging } else { Finding::Exact }
+    }
 }
 
 /// Everything that a status is made of.

@@ -437,15 +437,7 @@ impl Story {
 
     fn say(&mut self, seen: &Observation, plan: &Plan, failed: bool, faults: &mut Faults) {
         let view = self.world.view(&client_key());
-        let finding = match &plan.refusal {
-            _ if failed => Finding::Fault(Fault::retry("a call failed")),
-            Some(refusal) => Finding::Refused(refusal.clone()),
-            None => {
-                let whole = plan.duties.iter().any(|d| d.grant.is_none());
-                let set = plan.steps.contains(&Step::SetRegistration) || plan.adopt.is_some();
-                if whole || set { Finding::Converging } else { Finding::Exact }
-            }
-        };
+        let finding = if failed { Finding::Fault(Fault::retry("a call failed")) } else { Finding::of(plan) };
         if finding == Finding::Exact {
             self.track.ceiling = Some(plan.ceiling.clone());
         }

@@ -226,7 +226,7 @@ fn an_ended_grant_that_gave_again_is_ended_again() {
     let held = |grant| standing::all(&view([grant]), at(NOW)).remove(0);
     let passed = |n: i64| {
         let passes = plan::Passes { first: Some(at(1)), second: (n == 2).then(|| at(3)) };
-        Track { grants: [(Arc::from("g"), passes)].into(), ..Track::default() }
+        Track { grants: [(Arc::from("g"), (RevocationCause::Suspended, passes))].into(), ..Track::default() }
     };
     let opened = || with(over(ann()), |g| g.carried.revocation = open(RevocationCause::Suspended, at(1)));
     for (grant, wanted, changed, passes, reads) in [
