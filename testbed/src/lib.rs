@@ -28,7 +28,7 @@
 //! | browser and login app | [`UserAgent`] |
 //! | consent apps, honest and not | [`ConsentApp`] |
 //! | a client at the token endpoint | [`OAuthClient`] |
-//! | counting, holding and breaking requests | [`Iproxy`] |
+//! | counting, holding and breaking requests | [`Proxy`]: [`Iproxy`] |
 //! | the operator under test | [`Operator`] |
 //! | all of it, wired together | [`bed::Bed`] |
 //!
@@ -52,6 +52,7 @@ pub mod net;
 mod oauth_client;
 mod operator;
 mod process;
+mod proxy;
 mod run_dir;
 mod tools;
 mod user_agent;
@@ -60,12 +61,13 @@ pub use consent_app::{Answer, ConsentApp, DecisionEndpoint, Mutate, Produce, Sai
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use hydra::{Hydra, HydraOptions, Storage, TokenHook};
 pub use hydra_admin::{Challenge, HydraAdmin};
-pub use iproxy::{Action, Hold, Iproxy, Recorded};
+pub use iproxy::Iproxy;
 pub use kubectl::KubectlOutput;
 pub use net::free_port;
 pub use oauth_client::{ClientAuth, OAuthClient, TokenOutcome};
 pub use operator::{Operator, OperatorOptions};
 pub use process::Process;
+pub use proxy::{Action, Hold, Proxy, Recorded, Side};
 pub use run_dir::RunDir;
 pub use tools::Tools;
 pub use user_agent::{AuthOutcome, AuthRequest, UserAgent};

@@ -10,14 +10,17 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING, USER_AGENT};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 
 use super::gate::Gate;
-use super::{Action, Callback, Recorded, Shared, Side, State};
+use super::{Action, Callback, Recorded, Shared, Side, State, Tls};
 
 /// How much of a body is recorded.
 const RECORDED: usize = 64 * 1024;
@@ -38,15 +41,17 @@ impl fmt::Display for Closed {
 impl std::error::Error for Closed {}
 
 /// A client that neither retries nor follows nor unpacks anything.
-pub(super) fn client() -> Result<reqwest::Client> {
-    crate::net::http()
-        .retry(reqwest::retry::never())
-        .timeout(Duration::from_secs(600))
-        .build()
-        .context("cannot build the proxy's client")
+pub(super) fn client(tls: Option<&Tls>) -> Result<reqwest::Client> {
+    let mut builder = crate::net::http().retry(reqwest::retry::never()).timeout(Duration::from_secs(600));
+    if let Some(tls) = tls {
+        let authority = reqwest::Certificate::from_pem(tls.authority.as_bytes())
+            .context("the certificate of upstream's authority is not usable")?;
+        builder = builder.tls_certs_only([authority]);
+    }
+    builder.build().context("cannot build the proxy's client")
 }
 
-pub(super) async fn serve(listener: TcpListener, state: Arc<State>, client: reqwest::Client) {
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>, acceptor: Option<TlsAcceptor>) {
     let listener = listener
         .set_nonblocking(true)
         .and_then(|()| tokio::net::TcpListener::from_std(listener))
@@ -57,25 +62,37 @@ pub(super) async fn serve(listener: TcpListener, state: Arc<State>, client: reqw
         };
         // Small answers must not wait for more to come.
         let _ = stream.set_nodelay(true);
-        let (state, client) = (Arc::clone(&state), client.clone());
+        let (state, acceptor) = (Arc::clone(&state), acceptor.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let task = tokio::spawn(handle(Arc::clone(&state), client.clone(), request));
-                async move { task.await.unwrap_or(Err(Closed)) }
-            });
-            let io = TokioIo::new(stream);
-            // An error is a closed connection, which rules ask for.
-            let _ = http1::Builder::new().serve_connection(io, service).await;
+            match acceptor {
+                None => converse(stream, state).await,
+                Some(acceptor) => {
+                    // Who breaks off the handshake, or does not trust us, hears no more.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        converse(stream, state).await;
+                    }
+                }
+            }
         });
     }
 }
 
-async fn handle(state: Arc<State>, client: reqwest::Client, request: Request<Incoming>) -> Reply {
+/// Answers the requests of one connection.
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send, state: Arc<State>) {
+    let service = service_fn(move |request| {
+        let task = tokio::spawn(handle(Arc::clone(&state), request));
+        async move { task.await.unwrap_or(Err(Closed)) }
+    });
+    // An error is a closed connection, which rules ask for.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    let (key, record) = state.lock().record(&parts.method, path, &body);
-    state.count.send_modify(|count| *count += 1);
+    let (key, record) = state.lock().record(&parts, path, &body);
+    state.changed();
 
     state.reach(Side::Before, &record).await?;
     let action = state.action(&record);
@@ -90,7 +107,7 @@ async fn handle(state: Arc<State>, client: reqwest::Client, request: Request<Inc
         Action::Forward | Action::DropResponse | Action::DelayResponse(_) => {}
     }
     let url = format!("{}{path}", state.lock().upstream);
-    let sent = client.request(parts.method, url).headers(end_to_end(&parts.headers)).body(body);
+    let sent = state.client.request(parts.method, url).headers(end_to_end(&parts.headers)).body(body);
     // An upstream that is gone looks the same through the proxy: no answer.
     let answer = sent.send().await.map_err(|_| Closed)?;
     let (status, headers) = (answer.status(), end_to_end(answer.headers()));
@@ -118,11 +135,16 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     headers
 }
 
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 impl Shared {
-    fn record(&mut self, method: &Method, path: &str, body: &Bytes) -> (u64, Recorded) {
+    fn record(&mut self, head: &Parts, path: &str, body: &Bytes) -> (u64, Recorded) {
         self.n += 1;
         self.next += 1;
-        let safe = [Method::GET, Method::HEAD].contains(method);
+        let safe = [Method::GET, Method::HEAD].contains(&head.method);
+        let agent = head.headers.get(USER_AGENT).map_or_else(String::new, |agent| lossy(agent.as_bytes()));
         if !safe {
             self.writes += 1;
         }
@@ -131,9 +153,10 @@ impl Shared {
             write: (!safe).then_some(self.writes),
             at: SystemTime::now(),
             instant: Instant::now(),
-            method: method.to_string(),
+            method: head.method.to_string(),
             path_and_query: path.to_owned(),
-            body: String::from_utf8_lossy(&body[..body.len().min(RECORDED)]).into_owned(),
+            agent,
+            body: lossy(&body[..body.len().min(RECORDED)]),
             status: None,
             duration: None,
             request_bytes: body.len(),
@@ -188,6 +211,7 @@ impl State {
         if let Some(kept) = self.lock().records.get_mut(&key) {
             kept.clone_from(&record);
         }
+        self.changed();
         record
     }
 

@@ -1,0 +1,203 @@
+//! A reverse proxy that counts, holds and breaks requests.
+//!
+//! It runs on threads of its own, so that it goes on while a test blocks. What a rule says happens
+//! to a request whether or not its sender still lives: a request that was on its way when the
+//! operator was killed still arrives.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+mod gate;
+mod request;
+mod server;
+mod tls;
+
+use gate::Gate;
+pub use gate::Hold;
+pub use request::{Action, Recorded, Side};
+pub(crate) use tls::Tls;
+
+type Rule = Arc<dyn Fn(&Recorded) -> Action + Send + Sync>;
+type Predicate = Box<dyn Fn(&Recorded) -> bool + Send + Sync>;
+type Callback = Box<dyn FnOnce(&Recorded) + Send>;
+
+/// A running proxy; it stops when this is dropped.
+pub struct Proxy {
+    url: String,
+    state: Arc<State>,
+    runtime: Option<Runtime>,
+}
+
+struct State {
+    shared: Mutex<Shared>,
+    /// Counts what happens to the records.
+    changes: watch::Sender<usize>,
+    client: reqwest::Client,
+}
+
+#[derive(Default)]
+struct Shared {
+    upstream: String,
+    rule: Option<Rule>,
+    holds: Vec<(Side, Predicate, Arc<Gate>)>,
+    callbacks: Vec<(Side, Predicate, Callback)>,
+    /// By an identity that, unlike `n`, never starts again.
+    records: BTreeMap<u64, Recorded>,
+    next: u64,
+    n: u64,
+    writes: u64,
+}
+
+impl Proxy {
+    /// Starts a proxy on a free port in front of `upstream` (no slash at the end).
+    pub(crate) fn start(name: &str, upstream: &str, tls: Option<&Tls>) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot bind a port")?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().context("a port without number")?);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name(name)
+            .enable_all()
+            .build()
+            .context("cannot start the proxy's threads")?;
+        let shared = Shared { upstream: upstream.to_owned(), ..Shared::default() };
+        let state = State { shared: Mutex::new(shared), changes: watch::Sender::new(0), client: server::client(tls)? };
+        let state = Arc::new(state);
+        let acceptor = tls.map(Tls::acceptor).transpose()?;
+        runtime.spawn(server::serve(listener, Arc::clone(&state), acceptor));
+        Ok(Self { url, state, runtime: Some(runtime) })
+    }
+
+    /// Where it listens, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends what comes from now on somewhere else.
+    pub fn set_upstream(&self, upstream: &str) {
+        upstream.clone_into(&mut self.state.lock().upstream);
+    }
+
+    /// Asks `rule` about each request from now on; it replaces the rule before.
+    pub fn set_rule(&self, rule: impl Fn(&Recorded) -> Action + Send + Sync + 'static) {
+        self.state.lock().rule = Some(Arc::new(rule));
+    }
+
+    /// Lets everything through again.
+    pub fn clear_rule(&self) {
+        self.state.lock().rule = None;
+    }
+
+    /// Holds matching requests before upstream sees them, until released.
+    pub fn hold(&self, matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static) -> Hold {
+        self.add_hold(Side::Before, Box::new(matches))
+    }
+
+    /// Holds the answers to matching requests after upstream has done its work.
+    pub fn hold_response(&self, matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static) -> Hold {
+        self.add_hold(Side::After, Box::new(matches))
+    }
+
+    fn add_hold(&self, side: Side, matches: Predicate) -> Hold {
+        let gate = Arc::new(Gate::default());
+        self.state.lock().holds.push((side, matches, Arc::clone(&gate)));
+        Hold::new(gate)
+    }
+
+    /// Runs `callback` once, on the first matching request, before upstream sees it.
+    pub fn before(
+        &self,
+        matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static,
+        callback: impl FnOnce(&Recorded) + Send + 'static,
+    ) {
+        self.add_callback(Side::Before, Box::new(matches), Box::new(callback));
+    }
+
+    /// Runs `callback` once, on the first matching request, after upstream has answered and before
+    /// the answer is delivered.
+    pub fn after(
+        &self,
+        matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static,
+        callback: impl FnOnce(&Recorded) + Send + 'static,
+    ) {
+        self.add_callback(Side::After, Box::new(matches), Box::new(callback));
+    }
+
+    fn add_callback(&self, side: Side, matches: Predicate, callback: Callback) {
+        self.state.lock().callbacks.push((side, matches, callback));
+    }
+
+    /// Every request so far, in the order of arrival.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.state.lock().records.values().cloned().collect()
+    }
+
+    /// Those that may have changed something.
+    pub fn writes(&self) -> Vec<Recorded> {
+        let mut requests = self.requests();
+        requests.retain(Recorded::is_write);
+        requests
+    }
+
+    /// Waits until a record matches: at its arrival, or when its answer has come, or finds an earlier
+    /// one.
+    pub async fn wait_for(&self, matches: impl Fn(&Recorded) -> bool, timeout: Duration) -> Result<Recorded> {
+        let mut changes = self.state.changes.subscribe();
+        let search = async {
+            loop {
+                changes.mark_unchanged();
+                if let Some(found) = self.requests().into_iter().find(&matches) {
+                    return found;
+                }
+                // The sender lives as long as `self`.
+                let _ = changes.changed().await;
+            }
+        };
+        tokio::time::timeout(timeout, search)
+            .await
+            .with_context(|| format!("no such request after {timeout:?}; seen: {}", self.summary()))
+    }
+
+    /// Forgets all requests and starts again with number 1.
+    pub fn clear(&self) {
+        let mut shared = self.state.lock();
+        shared.records.clear();
+        shared.n = 0;
+        shared.writes = 0;
+    }
+
+    /// One line for each request, for an error message.
+    pub fn summary(&self) -> String {
+        let line = |r: &Recorded| {
+            let status = r.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+            format!("\n  {} {} {} {status}", r.n, r.method, r.path_and_query)
+        };
+        self.requests().iter().map(line).collect()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A plain drop would block, which is not allowed inside a test's own runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Wakes who waits for a record.
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
