@@ -13,13 +13,16 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+mod answer;
 mod gate;
+mod memory;
 mod request;
 mod server;
 mod tls;
 
 use gate::Gate;
 pub use gate::Hold;
+use memory::Memory;
 pub use request::{Action, Recorded, Side};
 pub(crate) use tls::Tls;
 
@@ -50,6 +53,7 @@ struct Shared {
     /// By an identity that, unlike `n`, never starts again.
     records: BTreeMap<u64, Recorded>,
     next: u64,
+    memory: Memory,
     n: u64,
     writes: u64,
 }
@@ -131,6 +135,12 @@ impl Proxy {
 
     fn add_callback(&self, side: Side, matches: Predicate, callback: Callback) {
         self.state.lock().callbacks.push((side, matches, callback));
+    }
+
+    /// While on, a GET that upstream answered before is answered with what it said last before the
+    /// switch was turned on, and upstream does not see it. Anything else goes through.
+    pub fn stale_reads(&self, on: bool) {
+        self.state.lock().memory.set_stale(on);
     }
 
     /// Every request so far, in the order of arrival.

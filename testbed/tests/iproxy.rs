@@ -167,3 +167,92 @@ async fn callbacks_run_at_exact_moments() {
     setup.rename("two").await.unwrap();
     assert_eq!(after.load(Ordering::SeqCst), 11, "each runs once");
 }
+
+#[tokio::test]
+async fn answers_are_cut_short() {
+    let setup = Setup::new().await;
+    let get = || setup.admin.request(reqwest::Method::GET, "/admin/clients/shop").send();
+    let whole = get().await.unwrap().bytes().await.unwrap();
+    for length in [0, 1, 100] {
+        setup.proxy.set_rule(move |_| Action::Truncate(length));
+        let mut answer = get().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.content_length()), (200, Some(whole.len() as u64)));
+        let mut seen = Vec::new();
+        let error = loop {
+            match answer.chunk().await {
+                Ok(part) => seen.extend(part.expect("no end before the promised length")),
+                Err(error) => break error,
+            }
+        };
+        assert!(!error.is_timeout(), "the connection is closed: {error:#}");
+        assert_eq!(seen, whole[..length]);
+    }
+    assert!(setup.rename("cut").await.is_err());
+    assert_eq!(setup.name().await, "cut", "upstream did its work");
+    setup.proxy.set_rule(|_| Action::Truncate(1 << 20));
+    assert_eq!(setup.admin.get_client("shop").await.unwrap()["client_name"], "cut");
+}
+
+#[tokio::test]
+async fn answers_are_garbage_or_endless() {
+    let setup = Setup::new().await;
+    setup.proxy.set_rule(|_| Action::Garbage);
+    let answer = setup.admin.request(reqwest::Method::GET, "/admin/clients/nobody").send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
+    assert!(answer.text().await.unwrap().contains("<html>"));
+    assert!(setup.rename("garbled").await.is_err());
+    assert_eq!(setup.name().await, "garbled", "upstream did its work");
+    assert_eq!(setup.proxy.requests()[0].status, Some(404), "the record keeps what upstream said");
+
+    const MANY: usize = 3_000_001;
+    setup.proxy.set_rule(|_| Action::Flood(MANY));
+    let answer = setup.admin.request(reqwest::Method::GET, "/admin/clients/shop").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.content_length()), (200, None));
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    let body = answer.bytes().await.unwrap();
+    assert!(body.len() == MANY && body.iter().all(|byte| *byte == b'['));
+    assert!(setup.rename("flooded").await.is_err());
+    assert_eq!(setup.name().await, "garbled", "upstream saw nothing");
+}
+
+#[tokio::test]
+async fn a_request_is_delivered_twice() {
+    let setup = Setup::new().await;
+    // What comes out of the proxy goes through a second one, which counts.
+    let out = Iproxy::start(setup.hydra.admin_url()).unwrap();
+    setup.proxy.set_upstream(out.url());
+    setup.proxy.set_rule(|r| if r.is_write() { Action::Twice } else { Action::Forward });
+    let body = json!({"client_id": "twin"}).to_string();
+    let create = setup.admin.request(reqwest::Method::POST, "/admin/clients").body(body);
+    let answer = create.header("user-agent", "a test/1").send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 409, "the second answer is delivered");
+    let seen: Vec<_> = out.requests().iter().map(|r| (r.status, r.body.clone(), r.agent.clone())).collect();
+    assert_eq!(seen.iter().map(|(status, ..)| status.unwrap()).collect::<Vec<_>>(), [201, 409]);
+    assert!(seen[0].1.contains("twin") && seen[0].1 == seen[1].1, "{seen:?}");
+    assert!(seen.iter().all(|(.., agent)| agent == "a test/1"), "{seen:?}");
+    assert_eq!(setup.proxy.requests().len(), 1, "its sender sent it once");
+}
+
+#[tokio::test]
+async fn reads_lag_behind() {
+    let setup = Setup::new().await;
+    let name = async || setup.admin.get_client("shop").await.unwrap()["client_name"].clone();
+    assert!(setup.admin.get_client("late").await.is_err());
+    name().await;
+    setup.rename("new").await.unwrap();
+    assert_eq!(name().await, "new");
+    setup.proxy.stale_reads(true);
+    setup.rename("newer").await.expect("writes go through");
+    let late = json!({"client_id": "late"});
+    setup.admin.create_client(&late).await.unwrap();
+    assert_eq!(name().await, "new", "the last answer before the switch");
+    assert!(setup.admin.get_client("late").await.is_err(), "it was not there");
+    assert_eq!(setup.admin.list_consents("ann").await.unwrap().len(), 0, "was not asked before: goes through");
+    setup.rename("newest").await.unwrap();
+    assert_eq!(name().await, "new");
+    assert_eq!(setup.name().await, "newest");
+    setup.proxy.stale_reads(false);
+    assert_eq!(name().await, "newest");
+    setup.admin.get_client("late").await.unwrap();
+}

@@ -69,6 +69,16 @@ pub enum Action {
     Delay(Duration),
     /// It goes through, then the answer waits.
     DelayResponse(Duration),
+    /// Upstream does what it is asked. The answer's head promises the whole length, and the
+    /// connection is closed after so many bytes of the body. A body that is no longer arrives whole.
+    Truncate(usize),
+    /// Upstream does what it is asked; the answer is a page of HTML with status 200.
+    Garbage,
+    /// Duplicate delivery: it is sent upstream twice, and the second answer is delivered.
+    Twice,
+    /// The proxy answers 200 and JSON of so many bytes (opening brackets) without saying how many;
+    /// upstream sees nothing.
+    Flood(usize),
 }
 
 /// On which side of the upstream something happens.

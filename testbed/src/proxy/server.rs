@@ -1,44 +1,33 @@
 //! The HTTP side of the proxy.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING, USER_AGENT};
+use hyper::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    USER_AGENT,
+};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
+use super::answer::{self, Closed, Reply};
 use super::gate::Gate;
+use super::memory::Answer;
 use super::{Action, Callback, Recorded, Shared, Side, State, Tls};
 
 /// How much of a body is recorded.
 const RECORDED: usize = 64 * 1024;
-
-/// An answer, or none: then the connection is closed.
-type Reply = Result<Response<Full<Bytes>>, Closed>;
-
-/// Makes hyper close a connection without an answer.
-#[derive(Debug)]
-pub(super) struct Closed;
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("closed by a rule of the proxy")
-    }
-}
-
-impl std::error::Error for Closed {}
 
 /// A client that neither retries nor follows nor unpacks anything.
 pub(super) fn client(tls: Option<&Tls>) -> Result<reqwest::Client> {
@@ -90,39 +79,41 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send, state: Arc
 async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
-    let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    let (key, record) = state.lock().record(&parts, path, &body);
+    let (key, record) = state.lock().record(&parts, &body);
     state.changed();
 
     state.reach(Side::Before, &record).await?;
     let action = state.action(&record);
     match &action {
-        Action::Answer(status, body) => return state.answer(key, &record, *status, &[], body),
-        Action::AnswerWith(status, headers, body) => {
-            return state.answer(key, &record, *status, headers, body);
+        Action::Answer(status, body) => return state.answer(key, record, *status, &[], body),
+        Action::AnswerWith(status, headers, body) => return state.answer(key, record, *status, headers, body),
+        Action::Flood(bytes) => {
+            state.done(key, record, StatusCode::OK, *bytes);
+            return Ok(answer::flood(*bytes));
         }
         Action::Blackhole => match std::future::pending::<Infallible>().await {},
         Action::DropRequest => return Err(Closed),
         Action::Delay(time) => tokio::time::sleep(*time).await,
-        Action::Forward | Action::DropResponse | Action::DelayResponse(_) => {}
+        _ => {}
     }
-    let url = format!("{}{path}", state.lock().upstream);
-    let sent = state.client.request(parts.method, url).headers(end_to_end(&parts.headers)).body(body);
-    // An upstream that is gone looks the same through the proxy: no answer.
-    let answer = sent.send().await.map_err(|_| Closed)?;
-    let (status, headers) = (answer.status(), end_to_end(answer.headers()));
-    let body = answer.bytes().await.map_err(|_| Closed)?;
-    let record = state.done(key, record, status.as_u16(), body.len());
+    if matches!(action, Action::Twice) {
+        state.ask(&parts, &body).await?;
+    }
+    let Answer { status, headers, body } = state.ask(&parts, &body).await?;
+    let record = state.done(key, record, status, body.len());
     state.reach(Side::After, &record).await?;
     match action {
         Action::DropResponse => return Err(Closed),
+        Action::Truncate(length) => return Ok(answer::truncated(status, headers, body, length)),
+        Action::Garbage => return Ok(answer::garbage()),
         Action::DelayResponse(time) => tokio::time::sleep(time).await,
         _ => {}
     }
-    let mut reply = Response::new(Full::new(body));
-    *reply.status_mut() = status;
-    *reply.headers_mut() = headers;
-    Ok(reply)
+    Ok(answer::whole(status, headers, body))
+}
+
+fn path(head: &Parts) -> &str {
+    head.uri.path_and_query().map_or("/", |path| path.as_str())
 }
 
 /// The headers that belong to the message rather than to the connection.
@@ -140,7 +131,7 @@ fn lossy(bytes: &[u8]) -> String {
 }
 
 impl Shared {
-    fn record(&mut self, head: &Parts, path: &str, body: &Bytes) -> (u64, Recorded) {
+    fn record(&mut self, head: &Parts, body: &Bytes) -> (u64, Recorded) {
         self.n += 1;
         self.next += 1;
         let safe = [Method::GET, Method::HEAD].contains(&head.method);
@@ -154,7 +145,7 @@ impl Shared {
             at: SystemTime::now(),
             instant: Instant::now(),
             method: head.method.to_string(),
-            path_and_query: path.to_owned(),
+            path_and_query: path(head).to_owned(),
             agent,
             body: lossy(&body[..body.len().min(RECORDED)]),
             status: None,
@@ -203,8 +194,32 @@ impl State {
         Ok(())
     }
 
-    fn done(&self, key: u64, mut record: Recorded, status: u16, bytes: usize) -> Recorded {
-        record.status = Some(status);
+    /// Upstream's answer, or what is remembered of it.
+    async fn ask(&self, head: &Parts, body: &Bytes) -> Result<Answer, Closed> {
+        let accept = head.headers.get(ACCEPT).map_or_else(String::new, |accept| lossy(accept.as_bytes()));
+        let question = (head.method == Method::GET).then(|| (path(head).to_owned(), accept));
+        let url = {
+            let shared = self.lock();
+            if let Some(answer) = question.as_ref().and_then(|question| shared.memory.recall(question)) {
+                return Ok(answer);
+            }
+            format!("{}{}", shared.upstream, path(head))
+        };
+        let sent = self.client.request(head.method.clone(), url);
+        let sent = sent.headers(end_to_end(&head.headers)).body(body.clone());
+        // An upstream that is gone looks the same through the proxy: no answer.
+        let answer = sent.send().await.map_err(|_| Closed)?;
+        let (status, headers) = (answer.status(), end_to_end(answer.headers()));
+        let body = answer.bytes().await.map_err(|_| Closed)?;
+        let answer = Answer { status, headers, body };
+        if let Some(question) = question {
+            self.lock().memory.keep(question, answer.clone());
+        }
+        Ok(answer)
+    }
+
+    fn done(&self, key: u64, mut record: Recorded, status: StatusCode, bytes: usize) -> Recorded {
+        record.status = Some(status.as_u16());
         record.duration = Some(record.instant.elapsed());
         record.response_bytes = bytes;
         // A request that was cleared meanwhile stays forgotten.
@@ -215,15 +230,15 @@ impl State {
         record
     }
 
-    fn answer(&self, key: u64, record: &Recorded, status: u16, headers: &[(String, String)], body: &str) -> Reply {
-        self.done(key, record.clone(), status, body.len());
-        let mut reply = Response::builder().status(status);
+    fn answer(&self, key: u64, record: Recorded, status: u16, headers: &[(String, String)], body: &str) -> Reply {
+        let status = StatusCode::from_u16(status).map_err(|_| Closed)?;
+        self.done(key, record, status, body.len());
+        let mut all = HeaderMap::new();
         for (name, value) in headers {
-            reply = reply.header(name, value);
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Closed)?;
+            all.append(name, HeaderValue::from_str(value).map_err(|_| Closed)?);
         }
-        if headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("content-type")) {
-            reply = reply.header("content-type", "application/json");
-        }
-        reply.body(Full::new(Bytes::from(body.to_owned()))).map_err(|_| Closed)
+        all.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        Ok(answer::whole(status, all, Bytes::from(body.to_owned())))
     }
 }
