@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::certs::{Authority, Pair, signing_key};
 use crate::kubeconfig::{Credential, kubeconfig};
 use crate::net::{free_port, http, wait_http};
+use crate::proxy::Tls;
 use crate::{Process, RunDir, Tools};
 
 const START: Duration = Duration::from_secs(90);
@@ -108,19 +109,30 @@ impl ControlPlane {
     /// A kubeconfig with a client certificate for `user` in at most two `groups`.
     pub fn kubeconfig_for(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
         let pair = self.authority.client(user, groups)?;
-        self.write_kubeconfig(user, Credential::Certificate(&pair))
+        self.write_kubeconfig(&self.url(), user, Credential::Certificate(&pair))
     }
 
     /// A kubeconfig with a token of an existing ServiceAccount, good for a day.
     pub async fn kubeconfig_for_service_account(&self, ns: &str, name: &str) -> Result<PathBuf> {
-        let args = ["create", "token", name, "--namespace", ns, "--duration=24h"];
-        let token = self.kubectl(&args).await?;
-        self.write_kubeconfig(name, Credential::Token(token.trim()))
+        self.kubeconfig_for_service_account_at(&self.url(), ns, name).await
     }
 
-    fn write_kubeconfig(&self, user: &str, credential: Credential<'_>) -> Result<PathBuf> {
+    /// The same for another server, such as a proxy, that the authority of this control plane vouches
+    /// for.
+    pub async fn kubeconfig_for_service_account_at(&self, url: &str, ns: &str, name: &str) -> Result<PathBuf> {
+        let args = ["create", "token", name, "--namespace", ns, "--duration=24h"];
+        let token = self.kubectl(&args).await?;
+        self.write_kubeconfig(url, name, Credential::Token(token.trim()))
+    }
+
+    /// For a proxy that passes itself off as the API server.
+    pub(crate) fn tls(&self) -> Result<Tls> {
+        Ok(Tls { server: self.authority.server()?, authority: self.ca_pem() })
+    }
+
+    fn write_kubeconfig(&self, url: &str, user: &str, credential: Credential<'_>) -> Result<PathBuf> {
         let number = self.minted.fetch_add(1, Ordering::Relaxed);
-        let config = kubeconfig(&self.url(), &self.authority.pem(), user, credential);
+        let config = kubeconfig(url, &self.authority.pem(), user, credential);
         self.dir.write(&format!("user-{number}.kubeconfig"), config)
     }
 

@@ -28,7 +28,8 @@
 //! | browser and login app | [`UserAgent`] |
 //! | consent apps, honest and not | [`ConsentApp`] |
 //! | a client at the token endpoint | [`OAuthClient`] |
-//! | counting, holding and breaking requests | [`Proxy`]: [`Iproxy`] |
+//! | counting, holding and breaking requests | [`Proxy`]: [`Iproxy`], [`Kproxy`] |
+//! | killing a process at an exact request | [`kill_at`] |
 //! | the operator under test | [`Operator`] |
 //! | all of it, wired together | [`bed::Bed`] |
 //!
@@ -46,6 +47,7 @@ mod control_plane;
 mod hydra;
 mod hydra_admin;
 mod iproxy;
+mod kproxy;
 mod kubeconfig;
 mod kubectl;
 pub mod net;
@@ -62,12 +64,13 @@ pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use hydra::{Hydra, HydraOptions, Storage, TokenHook};
 pub use hydra_admin::{Challenge, HydraAdmin};
 pub use iproxy::Iproxy;
+pub use kproxy::Kproxy;
 pub use kubectl::KubectlOutput;
 pub use net::free_port;
 pub use oauth_client::{ClientAuth, OAuthClient, TokenOutcome};
 pub use operator::{Operator, OperatorOptions};
 pub use process::Process;
-pub use proxy::{Action, Hold, Proxy, Recorded, Side};
+pub use proxy::{Action, Hold, Proxy, Recorded, Side, kill_at};
 pub use run_dir::RunDir;
 pub use tools::Tools;
 pub use user_agent::{AuthOutcome, AuthRequest, UserAgent};

@@ -13,22 +13,26 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::Process;
+
 mod answer;
 mod gate;
 mod memory;
 mod request;
 mod server;
 mod tls;
+mod watches;
 
-use gate::Gate;
 pub use gate::Hold;
+use gate::{Gate, Verdict};
 use memory::Memory;
 pub use request::{Action, Recorded, Side};
 pub(crate) use tls::Tls;
+use watches::Switch;
 
 type Rule = Arc<dyn Fn(&Recorded) -> Action + Send + Sync>;
 type Predicate = Box<dyn Fn(&Recorded) -> bool + Send + Sync>;
-type Callback = Box<dyn FnOnce(&Recorded) + Send>;
+type Callback = Box<dyn FnOnce(&Recorded) -> Verdict + Send>;
 
 /// A running proxy; it stops when this is dropped.
 pub struct Proxy {
@@ -41,6 +45,7 @@ struct State {
     shared: Mutex<Shared>,
     /// Counts what happens to the records.
     changes: watch::Sender<usize>,
+    switch: watch::Sender<Switch>,
     client: reqwest::Client,
 }
 
@@ -71,8 +76,12 @@ impl Proxy {
             .build()
             .context("cannot start the proxy's threads")?;
         let shared = Shared { upstream: upstream.to_owned(), ..Shared::default() };
-        let state = State { shared: Mutex::new(shared), changes: watch::Sender::new(0), client: server::client(tls)? };
-        let state = Arc::new(state);
+        let state = Arc::new(State {
+            shared: Mutex::new(shared),
+            changes: watch::Sender::new(0),
+            switch: watch::Sender::default(),
+            client: server::client(tls)?,
+        });
         let acceptor = tls.map(Tls::acceptor).transpose()?;
         runtime.spawn(server::serve(listener, Arc::clone(&state), acceptor));
         Ok(Self { url, state, runtime: Some(runtime) })
@@ -120,7 +129,7 @@ impl Proxy {
         matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static,
         callback: impl FnOnce(&Recorded) + Send + 'static,
     ) {
-        self.add_callback(Side::Before, Box::new(matches), Box::new(callback));
+        self.add_callback(Side::Before, Box::new(matches), going_on(callback));
     }
 
     /// Runs `callback` once, on the first matching request, after upstream has answered and before
@@ -130,7 +139,7 @@ impl Proxy {
         matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static,
         callback: impl FnOnce(&Recorded) + Send + 'static,
     ) {
-        self.add_callback(Side::After, Box::new(matches), Box::new(callback));
+        self.add_callback(Side::After, Box::new(matches), going_on(callback));
     }
 
     fn add_callback(&self, side: Side, matches: Predicate, callback: Callback) {
@@ -141,6 +150,23 @@ impl Proxy {
     /// switch was turned on, and upstream does not see it. Anything else goes through.
     pub fn stale_reads(&self, on: bool) {
         self.state.lock().memory.set_stale(on);
+    }
+
+    /// Closes all watches that are open now, as a connection breaks.
+    pub fn close_watches(&self) {
+        self.state.switch.send_modify(Switch::close);
+    }
+
+    /// While on, nothing flows in a watch, old or new, and its connection stays open. What upstream
+    /// sends meanwhile comes later.
+    pub fn freeze_watches(&self, on: bool) {
+        let all: Predicate = Box::new(|_| true);
+        self.state.switch.send_modify(|switch| switch.freeze(on.then_some(all)));
+    }
+
+    /// Freezes the watches that match, and no other; [`Proxy::freeze_watches`] ends it.
+    pub fn freeze_watches_if(&self, matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static) {
+        self.state.switch.send_modify(|switch| switch.freeze(Some(Box::new(matches))));
     }
 
     /// Every request so far, in the order of arrival.
@@ -190,6 +216,28 @@ impl Proxy {
         };
         self.requests().iter().map(line).collect()
     }
+}
+
+/// Kills `process` with SIGKILL at one exact moment of the `k`-th request since the last
+/// [`Proxy::clear`]: before upstream sees it, which it then never does, or after upstream has
+/// answered, and then the answer reaches nobody.
+///
+/// A process that makes `n` requests can so be killed at `2n` moments, each with another state
+/// upstream than the one before. Where a request that was on its way shall still arrive, kill it by
+/// [`Proxy::before`].
+pub fn kill_at(proxy: &Proxy, k: u64, side: Side, process: Arc<Process>) {
+    let kill = move |_: &Recorded| {
+        process.kill();
+        Verdict::Discard
+    };
+    proxy.add_callback(side, Box::new(move |r| r.n == k), Box::new(kill));
+}
+
+fn going_on(callback: impl FnOnce(&Recorded) + Send + 'static) -> Callback {
+    Box::new(|request| {
+        callback(request);
+        Verdict::Go
+    })
 }
 
 impl Drop for Proxy {

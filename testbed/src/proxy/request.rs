@@ -63,7 +63,8 @@ pub enum Action {
     Blackhole,
     /// Upstream sees nothing, and the connection is closed.
     DropRequest,
-    /// Upstream does what it is asked, then the connection is closed without an answer.
+    /// Upstream does what it is asked, then the connection is closed without an answer. A watch
+    /// begins, and ends before its first event.
     DropResponse,
     /// It waits, then goes through.
     Delay(Duration),
@@ -71,6 +72,7 @@ pub enum Action {
     DelayResponse(Duration),
     /// Upstream does what it is asked. The answer's head promises the whole length, and the
     /// connection is closed after so many bytes of the body. A body that is no longer arrives whole.
+    /// A watch promises nothing and is broken off after so many bytes.
     Truncate(usize),
     /// Upstream does what it is asked; the answer is a page of HTML with status 200.
     Garbage,

@@ -22,8 +22,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::{self, Closed, Reply};
-use super::gate::Gate;
+use super::gate::{Gate, Verdict};
 use super::memory::Answer;
+use super::watches::{self, Flow};
 use super::{Action, Callback, Recorded, Shared, Side, State, Tls};
 
 /// How much of a body is recorded.
@@ -96,6 +97,9 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
         Action::Delay(time) => tokio::time::sleep(*time).await,
         _ => {}
     }
+    if record.is_watch() {
+        return watch(&state, key, record, action, &parts).await;
+    }
     if matches!(action, Action::Twice) {
         state.ask(&parts, &body).await?;
     }
@@ -110,6 +114,30 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Reply {
         _ => {}
     }
     Ok(answer::whole(status, headers, body))
+}
+
+/// Asks upstream for a watch and answers as soon as it does.
+async fn watch(state: &Arc<State>, key: u64, record: Recorded, action: Action, head: &Parts) -> Reply {
+    let send = || async { state.send(head, Bytes::new(), Some(watches::LASTS)).await };
+    if matches!(action, Action::Twice) {
+        send().await?;
+    }
+    let answer = send().await?;
+    let (status, headers) = (answer.status(), end_to_end(answer.headers()));
+    let record = state.done(key, record, status, 0);
+    state.reach(Side::After, &record).await?;
+    let left = match action {
+        Action::DropResponse => Some(0),
+        Action::Truncate(length) => Some(length),
+        Action::Garbage => return Ok(answer::garbage()),
+        Action::DelayResponse(time) => {
+            tokio::time::sleep(time).await;
+            None
+        }
+        _ => None,
+    };
+    let flow = Flow { state: Arc::clone(state), key, record, answer, left };
+    Ok(answer::streamed(status, headers, flow.stream()))
 }
 
 fn path(head: &Parts) -> &str {
@@ -181,10 +209,15 @@ impl State {
             let mut shared = self.lock();
             (shared.callbacks(side, record), shared.gates(side, record))
         };
+        let mut go = true;
         for callback in callbacks {
             let record = record.clone();
             // It may block: killing a process waits for its end.
-            let _ = tokio::task::spawn_blocking(move || callback(&record)).await;
+            let verdict = tokio::task::spawn_blocking(move || callback(&record)).await;
+            go &= !matches!(verdict, Ok(Verdict::Discard));
+        }
+        if !go {
+            return Err(Closed);
         }
         for gate in gates {
             if !gate.pass(record).await {
@@ -198,17 +231,10 @@ impl State {
     async fn ask(&self, head: &Parts, body: &Bytes) -> Result<Answer, Closed> {
         let accept = head.headers.get(ACCEPT).map_or_else(String::new, |accept| lossy(accept.as_bytes()));
         let question = (head.method == Method::GET).then(|| (path(head).to_owned(), accept));
-        let url = {
-            let shared = self.lock();
-            if let Some(answer) = question.as_ref().and_then(|question| shared.memory.recall(question)) {
-                return Ok(answer);
-            }
-            format!("{}{}", shared.upstream, path(head))
-        };
-        let sent = self.client.request(head.method.clone(), url);
-        let sent = sent.headers(end_to_end(&head.headers)).body(body.clone());
-        // An upstream that is gone looks the same through the proxy: no answer.
-        let answer = sent.send().await.map_err(|_| Closed)?;
+        if let Some(answer) = question.as_ref().and_then(|question| self.lock().memory.recall(question)) {
+            return Ok(answer);
+        }
+        let answer = self.send(head, body.clone(), None).await?;
         let (status, headers) = (answer.status(), end_to_end(answer.headers()));
         let body = answer.bytes().await.map_err(|_| Closed)?;
         let answer = Answer { status, headers, body };
@@ -216,6 +242,17 @@ impl State {
             self.lock().memory.keep(question, answer.clone());
         }
         Ok(answer)
+    }
+
+    /// Sends a request upstream; the answer's head is there.
+    async fn send(&self, head: &Parts, body: Bytes, lasts: Option<Duration>) -> Result<reqwest::Response, Closed> {
+        let url = format!("{}{}", self.lock().upstream, path(head));
+        let mut request = self.client.request(head.method.clone(), url).headers(end_to_end(&head.headers)).body(body);
+        if let Some(lasts) = lasts {
+            request = request.timeout(lasts);
+        }
+        // An upstream that is gone looks the same through the proxy: no answer.
+        request.send().await.map_err(|_| Closed)
     }
 
     fn done(&self, key: u64, mut record: Recorded, status: StatusCode, bytes: usize) -> Recorded {
@@ -228,6 +265,14 @@ impl State {
         }
         self.changed();
         record
+    }
+
+    /// A part of a watch has gone to its sender.
+    pub(super) fn flowed(&self, key: u64, bytes: usize) {
+        if let Some(kept) = self.lock().records.get_mut(&key) {
+            kept.response_bytes += bytes;
+        }
+        self.changed();
     }
 
     fn answer(&self, key: u64, record: Recorded, status: u16, headers: &[(String, String)], body: &str) -> Reply {
