@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::net::http;
 use crate::{
-    ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy, OAuthClient, Operator, OperatorOptions,
-    Storage, TokenHook, Tools, UserAgent, free_port,
+    ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy, Kproxy, OAuthClient, Operator,
+    OperatorOptions, Storage, TokenHook, Tools, UserAgent, free_port,
 };
 
 /// The key that Hydra presents at the token hook.
@@ -40,6 +40,8 @@ pub struct BedOptions {
     pub operator: bool,
     /// Record every request to the API server; see [`Bed::asked`].
     pub audit: bool,
+    /// Put a proxy between the operator and the API server; see [`Bed::kproxy`].
+    pub kproxy: bool,
 }
 
 impl BedOptions {
@@ -52,6 +54,7 @@ impl BedOptions {
             args: Vec::new(),
             operator: true,
             audit: false,
+            kproxy: false,
         }
     }
 }
@@ -64,6 +67,8 @@ pub struct Bed {
     pub proxy: Iproxy,
     /// Between Hydra and the operator's token hook.
     pub hooks: Iproxy,
+    /// Between the operator and the API server, where [`BedOptions::kproxy`] asked for it.
+    pub kproxy: Option<Kproxy>,
     /// The IdP.
     pub hydra: Hydra,
     /// The Kubernetes API.
@@ -89,7 +94,9 @@ impl Bed {
         install(&plane).await?;
         let provider = provider(&hydra, &proxy, &options.provider);
         plane.apply_yaml(&provider.to_string()).await?;
-        let kubeconfig = plane.kubeconfig_for_service_account("clientgrant-system", "clientgrant").await?;
+        let kproxy = if options.kproxy { Some(Kproxy::start(&plane)?) } else { None };
+        let api_url = kproxy.as_ref().map_or_else(|| plane.url(), |proxy| proxy.url().to_owned());
+        let kubeconfig = plane.kubeconfig_for_service_account_at(&api_url, "clientgrant-system", "clientgrant").await?;
         let operator = Operator::start(OperatorOptions {
             binary: options.binary,
             args: options.args,
@@ -97,7 +104,7 @@ impl Bed {
             kubeconfig: Some(kubeconfig),
             decision_port: Some(decision_port),
         })?;
-        let bed = Self { operator, proxy, hooks, hydra, plane, api };
+        let bed = Self { operator, proxy, hooks, kproxy, hydra, plane, api };
         if options.operator {
             bed.ready().await?;
         } else {
@@ -112,6 +119,15 @@ impl Bed {
         let ready = |o: &Value| condition(o, "Ready")["status"] == "True";
         self.wait("clusteridentityproviders/corp", "connected", Duration::from_secs(30), ready).await?;
         Ok(())
+    }
+
+    /// Starts another operator beside the first: the same program, account and flags, then `args`, on
+    /// ports of its own. Hydra asks the first one only. It does not wait; see [`Operator::ready`].
+    pub fn second_operator(&self, args: &[&str]) -> Result<Operator> {
+        let mut options = self.operator.options().clone();
+        options.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        options.decision_port = None;
+        Operator::start(options)
     }
 
     /// Where consent apps ask.

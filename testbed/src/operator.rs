@@ -71,6 +71,11 @@ impl Operator {
         Arc::clone(&self.process)
     }
 
+    /// What it was started with, or will be next.
+    pub fn options(&self) -> &OperatorOptions {
+        &self.options
+    }
+
     /// Arguments and environment of the next [`Operator::restart`].
     pub fn options_mut(&mut self) -> &mut OperatorOptions {
         &mut self.options
@@ -84,6 +89,16 @@ impl Operator {
     /// Kills it with SIGKILL.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// Freezes it (SIGSTOP), as a machine that hangs does: its connections stay open.
+    pub fn pause(&self) -> Result<()> {
+        self.process.stop()
+    }
+
+    /// Ends [`Operator::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.process.cont()
     }
 
     /// Kills it if it runs and starts it on the same ports; the log goes on in the same file.

@@ -3,10 +3,11 @@
 mod common;
 
 use std::io::BufRead as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use clientgrant_testbed::bed::{Bed, BedOptions};
 use clientgrant_testbed::{
     AuthRequest, ClientAuth, ConsentApp, ControlPlane, Hydra, HydraOptions, Operator, OperatorOptions, Process, RunDir,
     TokenHook, UserAgent, free_port,
@@ -185,6 +186,54 @@ async fn operator_log_is_followed_over_a_restart() {
     assert!(format!("{error:#}").contains("ended"), "{error:#}");
     assert!(operator.ready(limit).await.is_err());
     assert_eq!(operator.log().matches("unrecognized").count(), 2);
+}
+
+#[tokio::test]
+async fn operator_freezes_and_goes_on() {
+    let (_dir, binary) = sleeper();
+    let operator = Operator::start(OperatorOptions { binary, ..OperatorOptions::default() }).unwrap();
+    operator.wait_log("asleep", Duration::from_secs(5)).await.unwrap();
+    operator.pause().unwrap();
+    let state = format!("/proc/{}/status", operator.process().id());
+    let frozen = || std::fs::read_to_string(&state).unwrap().contains("State:\tT");
+    assert!(frozen() && operator.process().is_alive());
+    operator.resume().unwrap();
+    until(Duration::from_secs(2), "it goes on", || !frozen()).await;
+    operator.kill();
+    assert!(operator.pause().is_err());
+}
+
+#[tokio::test]
+async fn operators_reach_the_api_server_through_a_proxy() {
+    let (_dir, binary) = sleeper();
+    let mut options = BedOptions { kproxy: true, operator: false, ..BedOptions::new(binary) };
+    options.args.push("--flag-of-both".to_owned());
+    let bed = Bed::start(options).await.unwrap();
+    let kproxy = bed.kproxy.as_ref().unwrap();
+    let kubeconfig = bed.operator.options().kubeconfig.clone().unwrap();
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+    bed.plane.kubectl(&["get", "clientgrants.clientgrant.dev", "-A", &kubeconfig]).await.unwrap();
+    assert!(kproxy.requests().iter().any(|r| r.path().ends_with("/clientgrants")), "{}", kproxy.summary());
+    let denied = bed.plane.kubectl_with_input(&["get", "pods", &kubeconfig], "").await.unwrap();
+    assert!(denied.stderr.contains("Forbidden"), "the operator's account and no other: {}", denied.stderr);
+
+    let second = bed.second_operator(&["--flag-of-the-second"]).unwrap();
+    let line = second.wait_log("asleep", Duration::from_secs(5)).await.unwrap();
+    assert!(line.ends_with("--flag-of-both --flag-of-the-second"), "{line}");
+    assert!(line.contains(&second.decision_url()["http://".len()..]), "{line}");
+    assert!(second.decision_url() != bed.operator.decision_url() && second.health_url() != bed.operator.health_url());
+    assert_eq!(second.options().kubeconfig, bed.operator.options().kubeconfig);
+}
+
+/// A program that takes any flag, says so and does nothing, and where it lies.
+fn sleeper() -> (RunDir, PathBuf) {
+    let dir = RunDir::new("sleeper").unwrap();
+    let text = dir.write("text", "#!/bin/sh\necho asleep \"$@\"\nexec sleep 300\n").unwrap();
+    let path = dir.path().join("sleeper");
+    // Written by another process: Linux starts no program that this one, or a child of it that has
+    // only just begun, still has open for writing.
+    assert!(Command::new("install").args(["-m", "755"]).args([&text, &path]).status().unwrap().success());
+    (dir, path)
 }
 
 #[tokio::test]
