@@ -224,11 +224,12 @@ impl Proxy {
 ///
 /// A process that makes `n` requests can so be killed at `2n` moments, each with another state
 /// upstream than the one before. Where a request that was on its way shall still arrive, kill it by
-/// [`Proxy::before`].
+/// [`Proxy::before`]. If it has ended by then, nothing is lost: the request is another process's.
 pub fn kill_at(proxy: &Proxy, k: u64, side: Side, process: Arc<Process>) {
     let kill = move |_: &Recorded| {
+        let its_own = process.is_alive();
         process.kill();
-        Verdict::Discard
+        if its_own { Verdict::Discard } else { Verdict::Go }
     };
     proxy.add_callback(side, Box::new(move |r| r.n == k), Box::new(kill));
 }

@@ -265,5 +265,8 @@ async fn a_process_is_killed_at_an_exact_request() {
         assert!(!victim.is_alive());
         assert_eq!(setup.exists(name).await, happened);
         assert_eq!(setup.create(name).await.unwrap().status().is_success(), !happened, "the switch works once");
+        setup.proxy.clear();
+        kill_at(&setup.proxy, 1, side, victim);
+        setup.request(Method::GET, MAPS).send().await.expect("it was dead before");
     }
 }
