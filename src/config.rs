@@ -1,8 +1,11 @@
 //! Flags of `clientgrant run`. Each is also an environment variable, `CLIENTGRANT_…`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
+
+use crate::api;
 
 /// How the operator runs.
 #[derive(Args, Clone, Debug)]
@@ -27,12 +30,35 @@ pub struct Config {
     /// where clusters are copied: copies share that UID.
     #[arg(long, env = "CLIENTGRANT_CLUSTER_ID")]
     pub cluster_id: Option<String>,
+    /// Of several replicas let one write. Without election this process takes itself for the only one.
+    #[arg(long, env = "CLIENTGRANT_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+    /// The name of this replica in the Lease: the name of its pod, or anything that no other replica has.
+    /// Default: a random one, and then a restarted process waits until its own lease has run out.
+    #[arg(long, env = "CLIENTGRANT_IDENTITY", value_parser = identity)]
+    pub identity: Option<String>,
+    /// How long a replica that died keeps the lease. Example: `10s`, the default; at least `2s`.
+    #[arg(long, env = "CLIENTGRANT_LEASE_DURATION", default_value = "10s", value_parser = duration)]
+    pub lease_duration: Duration,
+    /// Decision points refuse when the API server has not answered for this long. Example: `5m`.
+    #[arg(long, env = "CLIENTGRANT_MAX_STALENESS", default_value = "5m", value_parser = duration)]
+    pub max_staleness: Duration,
     /// How many clients are worked on at once.
     #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
     /// Log lines as text or as JSON.
     #[arg(long, env = "CLIENTGRANT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    api::duration::parse(text).ok_or_else(|| "use the form 30s, 5m, 2h or 1d".to_owned())
+}
+
+fn identity(text: &str) -> Result<String, String> {
+    let fits =
+        !text.is_empty() && text.len() <= 253 && text.bytes().all(|b| b.is_ascii_graphic() && !b"()\\".contains(&b));
+    fits.then(|| text.to_owned()).ok_or_else(|| "use 1 to 253 visible ASCII characters without parentheses".to_owned())
 }
 
 /// How log lines look.

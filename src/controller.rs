@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::grant::ClientKey;
 use crate::grant::plan::Track;
+use crate::lease::Leadership;
+use crate::telemetry::Metrics;
 use crate::world::World;
 use queue::Queue;
 
@@ -32,6 +34,12 @@ pub struct Context {
     pub config: Config,
     /// This cluster's mark at IdPs.
     pub cluster: String,
+    /// The name of this replica: visible ASCII.
+    pub replica: String,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The record of managed clients as it was last read.
+    book: record::Book,
     /// Writes to the API server at once.
     writes: Semaphore,
     memory: Mutex<HashMap<ClientKey, Memory>>,
@@ -67,13 +75,22 @@ pub struct Part {
 impl Context {
     /// Nothing is known yet.
     #[must_use]
-    pub fn new(kube: kube::Client, config: Config, cluster: String) -> Self {
+    pub fn new(
+        kube: kube::Client,
+        config: Config,
+        cluster: String,
+        replica: String,
+        leadership: Arc<Leadership>,
+    ) -> Self {
         Self {
-            world: World::default(),
+            world: World::new(leadership),
             queue: Queue::default(),
             kube,
             config,
             cluster,
+            replica,
+            metrics: Metrics::default(),
+            book: record::Book::default(),
             writes: Semaphore::new(WRITES),
             memory: Mutex::default(),
         }
@@ -90,5 +107,10 @@ impl Context {
 
     fn keep_memory(&self, key: ClientKey, memory: Memory) {
         self.memories().insert(key, memory);
+    }
+
+    /// Another replica may have worked since: what is remembered about clients says nothing any more.
+    pub fn forget(&self) {
+        self.memories().clear();
     }
 }

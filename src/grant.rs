@@ -9,10 +9,12 @@ pub mod backoff;
 pub mod consent;
 pub mod decide;
 pub mod desired;
+pub mod drift;
 pub mod fault;
 pub mod observed;
 pub mod parse;
 pub mod plan;
+pub mod record;
 pub mod rules;
 pub mod standing;
 pub mod verdict;
@@ -22,7 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::api::{Adoption, Basis, GrantType, RevocationCause, UnmanagedClients};
+pub use crate::api::{Adoption, Basis, GrantType, Mode, RevocationCause, UnmanagedClients};
 pub use k8s_openapi::jiff::Timestamp;
 
 /// The revocation's second pass comes this long after the first: when every answer that a decision
@@ -266,7 +268,7 @@ pub struct Grant {
     pub reopened: bool,
 }
 
-/// What the record says of a client that we manage.
+/// What the [`record`] says of a client that we manage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Managed {
     /// Tokens from before the adoption are ended.
@@ -284,6 +286,10 @@ pub struct ProviderView {
     pub generation: i64,
     /// Whether the operator may act through it.
     pub state: ProviderState,
+    /// Whether it writes there, or only looks.
+    pub mode: Mode,
+    /// A former cluster whose mark counts as ours.
+    pub take_over: Option<Arc<str>>,
     /// Tenancy rules.
     pub rules: Vec<rules::Rule>,
     /// How clients that hold more than their grants are treated.
@@ -354,6 +360,18 @@ impl Grant {
 }
 
 impl ClientView {
+    /// The provider is only looked at: nothing is written there, and decision points let everything pass.
+    #[must_use]
+    pub fn observing(&self) -> bool {
+        self.provider.as_ref().is_some_and(|p| p.mode == Mode::Observe)
+    }
+
+    /// Whether a mark at the IdP is that of this cluster, or of one that it has taken over.
+    #[must_use]
+    pub fn ours(&self, mark: &str, cluster: &str) -> bool {
+        mark == cluster || self.provider.as_ref().is_some_and(|p| p.take_over.as_deref() == Some(mark))
+    }
+
     /// Every grant, in the order of subjects, oldest first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Grant>> {
         self.grants.values().flatten()

@@ -9,19 +9,41 @@ pub mod hydra;
 pub mod memory;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::grant::consent::Consent;
 use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, ObservedClient};
 use crate::grant::plan::Step;
-use crate::grant::{Authority, Capabilities, ProviderKey};
+use crate::grant::{Authority, Capabilities};
+use crate::lease::{Leadership, Leave, Term};
 
-/// Leave to write at an IdP: the provider enforces, and this is the generation of it that was read.
-/// Only [`crate::world::World::permit`] makes one, right before the write.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Leave to write at an IdP: this replica leads, the provider enforces, and this is the generation of it
+/// that was read. Only [`crate::world::World::permit`] makes one; whether it still holds is asked once
+/// more when nothing but the sending itself is left to do.
+#[derive(Clone, Debug)]
 pub struct Permit {
-    pub(crate) provider: ProviderKey,
     pub(crate) generation: i64,
+    /// The provider's generation now; negative while nothing may be written.
+    pub(crate) now: Arc<AtomicI64>,
+    pub(crate) leadership: Arc<Leadership>,
+    pub(crate) leave: Leave,
+    pub(crate) term: Term,
+}
+
+impl Permit {
+    /// Whether it still holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.now.load(Ordering::Acquire) == self.generation && self.leadership.still(self.leave, &self.term)
+    }
+
+    /// What it is good for.
+    #[must_use]
+    pub fn leave(&self) -> Leave {
+        self.leave
+    }
 }
 
 /// How urgent a call is. Ending authority does not wait for the rate limit.

@@ -22,6 +22,7 @@
 //! - [`idp`]: the port to identity providers; a plan's steps are idempotent data.
 //! - [`controller`]: the shell. It takes the most urgent client, reads the IdP, plans, acts, **reads again
 //!   until the plan is empty**, and publishes what came of it.
+//! - [`lease`]: of several replicas one writes; all of them answer.
 //! - [`serve`]: token hook, consent decision, health. In doubt the answer is no.
 //!
 //! Three promises shape the code. *Ending authority is two passes*: revoke at once, and once more when
@@ -36,7 +37,9 @@ pub mod config;
 pub mod controller;
 pub mod grant;
 pub mod idp;
+pub mod lease;
 pub mod serve;
+pub mod telemetry;
 pub mod world;
 
 /// Installs the one TLS provider of the process. Calling it again does nothing.

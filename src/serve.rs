@@ -19,7 +19,8 @@ use axum::routing::post;
 use secrecy::SecretString;
 
 use crate::controller::Context;
-use crate::grant::{ClientKey, GrantName, ProviderKey, Subject};
+use crate::grant::decide::Deny;
+use crate::grant::{ClientKey, GrantName, Mode, ProviderKey, Subject};
 use crate::idp::Idp;
 use crate::idp::hydra::{Hydra, dialect};
 use crate::world::{Due, Lane};
@@ -56,6 +57,19 @@ pub async fn listen(address: SocketAddr, what: &str, router: Router) -> Result<S
         }
     });
     Ok(bound)
+}
+
+/// Why nothing can be decided now, if so: not everything was read yet, or what was read may be old.
+fn unprepared(context: &Context) -> Option<Deny> {
+    if !context.world.complete() {
+        return Some(Deny::NotReady);
+    }
+    (!context.world.fresh(context.config.max_staleness)).then_some(Deny::Stale)
+}
+
+/// Whether a provider is only observed: then everything passes, whatever is decided.
+fn observing(context: &Context, provider: &ProviderKey) -> bool {
+    context.world.provider(provider).is_some_and(|(view, _)| view.mode == Mode::Observe)
 }
 
 fn cluster_key(name: String) -> ProviderKey {

@@ -5,18 +5,21 @@
 //! client has to be looked at, for which of its grants, and how urgently. Nothing here waits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::{ClientGrant, ClientGrantStatus};
+use crate::api::{ClientGrant, ClientGrantStatus, Mode};
 use crate::grant::parse::FINALIZER;
 use crate::grant::standing::{self, Standing};
 use crate::grant::{
     ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject, Timestamp,
-    backoff, parse, verdict,
+    backoff, parse, record, verdict,
 };
 use crate::idp::{Idp, Permit};
+use crate::lease::Leadership;
 
 /// Which kinds have been read completely at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,6 +124,8 @@ struct Provider {
     idp: Option<Arc<Idp>>,
     created: Timestamp,
     uid: String,
+    /// Shared with every permit: the generation, or -1 while nothing may be written.
+    now: Arc<AtomicI64>,
 }
 
 /// A ClientIdentity, as far as it counts here.
@@ -157,6 +162,8 @@ struct Inner {
     unreadable: HashMap<GrantName, (String, i64)>,
     /// By issuer and client.
     record: BTreeMap<(Arc<str>, Arc<str>), Managed>,
+    /// Keys of lines of the record that cannot be read.
+    damaged: BTreeSet<String>,
     synced: BTreeSet<Source>,
 }
 
@@ -164,9 +171,36 @@ struct Inner {
 #[derive(Debug, Default)]
 pub struct World {
     inner: RwLock<Inner>,
+    leadership: Arc<Leadership>,
+    /// When the API server was last known to answer.
+    heard: Mutex<Option<Instant>>,
 }
 
 impl World {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new(leadership: Arc<Leadership>) -> Self {
+        Self { leadership, ..Self::default() }
+    }
+
+    /// Whether this replica writes.
+    #[must_use]
+    pub fn leadership(&self) -> &Leadership {
+        &self.leadership
+    }
+
+    /// The API server has just answered.
+    pub fn heard(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether the API server has answered within this time: what is known is no older than that and a
+    /// watch's own delay. A silent watch alone proves nothing.
+    #[must_use]
+    pub fn fresh(&self, within: Duration) -> bool {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() <= within)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -221,19 +255,15 @@ impl World {
         self.read().providers.get(key).map(|p| (p.view.clone(), p.idp.clone()))
     }
 
-    /// Leave to write, if the provider may be used now.
+    /// Leave to write, if this replica leads and the provider may be written to now.
     #[must_use]
     pub fn permit(&self, key: &ProviderKey) -> Option<Permit> {
         let inner = self.read();
         let provider = inner.providers.get(key)?;
-        (provider.view.state == ProviderState::Usable)
-            .then(|| Permit { provider: key.clone(), generation: provider.view.generation })
-    }
-
-    /// Whether that leave still holds.
-    #[must_use]
-    pub fn still(&self, permit: &Permit) -> bool {
-        self.permit(&permit.provider).as_ref() == Some(permit)
+        let (leave, term) = self.leadership.leave()?;
+        let (generation, now) = (provider.view.generation, provider.now.clone());
+        let permit = Permit { generation, now, leadership: self.leadership.clone(), leave, term };
+        permit.holds().then_some(permit)
     }
 
     /// Every client of a provider that has grants or is managed.
@@ -271,7 +301,7 @@ impl World {
         let mut due = Due::look(key.clone(), BTreeSet::new(), Lane::Drift);
         for (grant, standing) in standing::all(&view, now) {
             let status = self.entry(&grant.name).and_then(|e| e.status);
-            if verdict::unsettled(&grant, &standing, status.as_deref()) {
+            if verdict::unsettled(&view, &grant, &standing, status.as_deref()) {
                 due.lane = due.lane.min(lane(&grant, &standing));
                 due.grants.insert(grant.uid.clone());
             }
@@ -290,6 +320,11 @@ impl World {
         inner.unreadable.remove(&grant.name);
         let old = inner.grants.get(&grant.name).filter(|e| e.grant.uid == grant.uid).cloned();
         since(old.as_ref().map(|e| &*e.grant), &mut grant);
+        if !self.leadership.leads() && grant.observed_generation == Some(grant.generation) {
+            // The leader has said what came of it.
+            let open = grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_none());
+            (grant.narrowed, grant.reopened) = (grant.narrowed && open, grant.reopened && open);
+        }
         let changed = old.as_ref().is_none_or(|e| {
             e.unreadable
                 || e.grant.generation != grant.generation
@@ -398,7 +433,9 @@ impl World {
     /// A provider object was read; `idp` is absent while it cannot be used.
     pub fn set_provider(&self, view: ProviderView, idp: Option<Arc<Idp>>, created: Timestamp, uid: String) {
         let mut inner = self.write();
-        inner.providers.insert(view.key.clone(), Provider { view: Arc::new(view), idp, created, uid });
+        let old = inner.providers.remove(&view.key);
+        let now = old.map_or_else(|| Arc::new(AtomicI64::new(-1)), |p| p.now);
+        inner.providers.insert(view.key.clone(), Provider { view: Arc::new(view), idp, created, uid, now });
         inner.settle_issuers();
         inner.forget_views();
     }
@@ -406,7 +443,9 @@ impl World {
     /// A provider object is gone.
     pub fn remove_provider(&self, key: &ProviderKey) {
         let mut inner = self.write();
-        inner.providers.remove(key);
+        if let Some(gone) = inner.providers.remove(key) {
+            gone.now.store(-1, Ordering::Release);
+        }
         inner.settle_issuers();
         inner.forget_views();
     }
@@ -486,6 +525,15 @@ impl World {
             if *key.client == *client {
                 entry.view.take();
             }
+        }
+    }
+
+    /// Which lines of the record cannot be read, by key.
+    pub fn set_damaged(&self, damaged: BTreeSet<String>) {
+        let mut inner = self.write();
+        if inner.damaged != damaged {
+            inner.damaged = damaged;
+            inner.forget_views();
         }
     }
 
@@ -633,6 +681,8 @@ impl Inner {
                 view.state = state;
                 provider.view = Arc::new(view);
             }
+            let writable = provider.view.state == ProviderState::Usable && provider.view.mode == Mode::Enforce;
+            provider.now.store(if writable { provider.view.generation } else { -1 }, Ordering::Release);
         }
     }
 
@@ -671,7 +721,12 @@ impl Inner {
             })
             .cloned()
             .collect();
-        let managed = issuer.and_then(|i| self.record.get(&(i, key.client.clone())).cloned());
+        let managed = issuer.and_then(|issuer| {
+            let name = (issuer, key.client.clone());
+            // A line that cannot be read still names its client by its key.
+            let damaged = !self.damaged.is_empty() && self.damaged.contains(&record::key(&name.0, &name.1));
+            self.record.get(&name).cloned().or(damaged.then(Managed::default))
+        });
         let quarantined = provider
             .as_ref()
             .is_some_and(|p| self.quarantines.values().any(|q| *q.issuer == *p.issuer && *q.client == *key.client));

@@ -10,7 +10,7 @@ use clientgrant::grant::fault::Fault;
 use clientgrant::grant::observed::{Found, ObservedClient};
 use clientgrant::grant::plan::{Step, Warrant};
 use clientgrant::grant::{
-    Adoption, Authority, GrantType, ProviderKey, ProviderState, ProviderView, Timestamp, UnmanagedClients,
+    Adoption, Authority, GrantType, Mode, ProviderKey, ProviderState, ProviderView, Timestamp, UnmanagedClients,
 };
 use clientgrant::idp::hydra::{Hydra, Settings, dialect::Keys};
 use clientgrant::idp::memory::Memory;
@@ -38,6 +38,8 @@ impl Subject {
             issuer: "https://issuer.example.com/".into(),
             generation: 1,
             state: ProviderState::Unusable,
+            mode: Mode::Enforce,
+            take_over: None,
             rules: Vec::new(),
             adoption: Adoption::Automatic,
             unmanaged: UnmanagedClients::Deny,
@@ -68,6 +70,7 @@ impl Subject {
             per_second: 10_000,
             concurrency: 8,
             keys: Keys { hook: key(), consent: vec![key()] },
+            replica: "conformance".into(),
         };
         Self::new(Idp::Hydra(Hydra::new(settings).unwrap()), Some((server, proxy)))
     }

@@ -189,7 +189,8 @@ pub struct IdentityProviderSpec {
     pub issuer: String,
 
     /// `Enforce`: the operator makes the identity provider hold to the grants, and ends what has
-    /// ended.
+    /// ended. `Observe`: it reads and reports, writes nothing there, and its decision points let
+    /// everything pass and count what they would have refused. Example: `Enforce`.
     pub mode: Mode,
 
     /// What happens to a client that holds more than its grants. `Explicit`: it is left alone until
@@ -233,6 +234,13 @@ pub struct IdentityProviderSpec {
     #[serde(default = "consent_sweep_interval")]
     #[schemars(schema_with = "schema::consent_sweep_interval")]
     pub consent_sweep_interval: String,
+
+    /// The id of a former cluster whose marks on clients count as this one's, after a cluster was
+    /// built anew. Nothing else may manage clients under that id any more. Example:
+    /// `3f0c1a52-7a1e-4a55-9d0e-2f5a1d6a8c11`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::cluster_id")]
+    pub take_over_from: Option<String>,
 }
 
 fn drift_check_interval() -> String {
@@ -253,6 +261,8 @@ pub enum Mode {
     /// The operator makes the provider hold to the grants.
     #[default]
     Enforce,
+    /// The operator only looks.
+    Observe,
 }
 
 /// Whether a live grant alone may take over a client that holds more than its grants.

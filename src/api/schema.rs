@@ -180,6 +180,10 @@ pub(super) fn http_url(_: &mut Generator) -> Schema {
     text(512, HTTP_URL)
 }
 
+pub(super) fn cluster_id(_: &mut Generator) -> Schema {
+    text(128, PRINTABLE)
+}
+
 pub(super) fn duration(_: &mut Generator) -> Schema {
     text(duration::MAX_LENGTH, duration::PATTERN)
 }

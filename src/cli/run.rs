@@ -3,15 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
+use crate::api::ClientGrant;
 use crate::clock;
 use crate::config::{Config, LogFormat};
 use crate::controller::{Context, provider, reconcile, record, watch};
+use crate::lease::{self, Leadership, Timing};
 use crate::serve;
+
+/// How often the API server is asked whether it answers.
+const LISTEN_AGAIN: Duration = Duration::from_secs(15);
+/// The same while it does not.
+const LISTEN_SOON: Duration = Duration::from_secs(2);
 
 /// Runs until the process is asked to stop.
 ///
@@ -47,7 +56,12 @@ async fn run(config: Config) -> Result<(), String> {
     let kube = Client::try_from(settings).map_err(|error| format!("the Kubernetes client cannot be made: {error}"))?;
 
     let cluster = cluster_id(&kube, &config).await;
-    let context = Arc::new(Context::new(kube, config, cluster));
+    let leadership = Arc::new(match config.leader_election {
+        true => Leadership::elected(Timing::new(config.lease_duration)),
+        false => Leadership::alone(),
+    });
+    let identity = config.identity.clone().map_or_else(random_name, Ok)?;
+    let context = Arc::new(Context::new(kube, config, cluster, identity.clone(), leadership.clone()));
     let config = &context.config;
     let health = serve::listen(config.health_address, "health", serve::health::router(context.clone())).await?;
     tracing::info!(address = %health, "serving /livez and /readyz");
@@ -61,44 +75,71 @@ async fn run(config: Config) -> Result<(), String> {
 
     let (send, changes) = mpsc::unbounded_channel();
     tokio::spawn(provider::run(context.clone(), changes));
-    tokio::spawn(load_record(context.clone()));
     watch::start(&context, &send);
-    tokio::spawn(begin(context.clone()));
+    tokio::spawn(listen_to_the_api_server(context.clone()));
+    tokio::spawn(lead(context.clone()));
+    let leases = Api::<Lease>::namespaced(context.kube.clone(), &config.operator_namespace);
+    let election =
+        config.leader_election.then(|| tokio::spawn(lease::run(leases.clone(), identity.clone(), leadership.clone())));
     for _ in 0..context.config.workers {
         tokio::spawn(reconcile::worker(context.clone()));
     }
     stopped().await;
     tracing::info!("stopping");
+    if let Some(election) = election {
+        election.abort();
+        lease::release(&leases, &identity, &leadership).await;
+    }
     Ok(())
 }
 
-/// Everything has been read: what is overdue is ended first.
-async fn begin(context: Arc<Context>) {
+/// Everything has been read: while this replica leads, clients are looked at, and what is overdue is
+/// ended first.
+async fn lead(context: Arc<Context>) {
     while !context.world.complete() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let now = clock::now();
-    for (key, part, at, lane) in context.world.looks(now) {
+    tracing::info!("everything has been read");
+    for (key, part, at, lane) in context.world.looks(clock::now()) {
         context.queue.at(&key, part, at, lane);
     }
-    let dues = context.world.unsettled(None, now);
-    let overdue = dues.iter().filter(|d| d.lane == crate::world::Lane::End).count();
-    tracing::info!(due = dues.len(), overdue, "everything has been read");
-    context.queue.begin(dues);
+    let mut news = context.world.leadership().news();
+    loop {
+        if *news.borrow_and_update() {
+            context.forget();
+            let dues = context.world.unsettled(None, clock::now());
+            let overdue = dues.iter().filter(|d| d.lane == crate::world::Lane::End).count();
+            tracing::info!(due = dues.len(), overdue, "looking at what is due");
+            context.queue.begin(dues);
+            tokio::spawn(record::restore(context.clone()));
+        } else {
+            context.queue.pause();
+        }
+        if news.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
-async fn load_record(context: Arc<Context>) {
+/// A watch that says nothing may be one on which nothing happens, or one that is dead: a list of one
+/// object, from the newest there is, tells them apart.
+async fn listen_to_the_api_server(context: Arc<Context>) {
+    let api: Api<ClientGrant> = Api::all(context.kube.clone());
     loop {
-        match tokio::time::timeout(Duration::from_secs(10), record::load(&context)).await {
-            Ok(Ok(clients)) => {
-                tracing::info!(clients, "the record of managed clients has been read");
-                return;
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "the record of managed clients could not be read"),
-            Err(_) => tracing::warn!("the record of managed clients could not be read in time"),
+        match tokio::time::timeout(Duration::from_secs(10), api.list_metadata(&ListParams::default().limit(1))).await {
+            Ok(Ok(_)) => context.world.heard(),
+            Ok(Err(error)) => tracing::warn!(%error, "the API server refuses a list"),
+            Err(_) => tracing::warn!("the API server does not answer"),
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(if context.world.fresh(LISTEN_AGAIN * 2) { LISTEN_AGAIN } else { LISTEN_SOON }).await;
     }
+}
+
+/// A name that no other replica has.
+fn random_name() -> Result<String, String> {
+    let bytes: ring::rand::Random<[u8; 8]> = ring::rand::generate(&ring::rand::SystemRandom::new())
+        .map_err(|_| "the system gives no random numbers; set --identity".to_owned())?;
+    Ok(bytes.expose().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// This cluster's mark: `--cluster-id`, or the UID of `kube-system`. Waits until it is known: without

@@ -7,7 +7,7 @@ mod connect;
 mod report;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -65,6 +65,8 @@ struct Task {
 struct Kept {
     model: Arc<Idp>,
     current: Mutex<Option<Connected>>,
+    /// The object's status as it is stored: another replica may have written it.
+    said: Mutex<Option<IdentityProviderStatus>>,
 }
 
 impl Kept {
@@ -74,6 +76,10 @@ impl Kept {
 
     fn keep(&self, current: Option<Connected>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+
+    fn said(&self) -> MutexGuard<'_, Option<IdentityProviderStatus>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,6 +114,7 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
             && task.object.deleting == object.deleting
         {
             // Our own status or finalizer.
+            task.kept.said().clone_from(&object.status);
             let key = object.key.clone();
             tasks.extend(old.map(|task| (key, task)));
             continue;
@@ -127,8 +134,9 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
         }
         let kept = kept.unwrap_or_else(|| {
             let model = Arc::new(Idp::Memory(seeded(&object.spec)));
-            Arc::new(Kept { model, current: Mutex::default() })
+            Arc::new(Kept { model, current: Mutex::default(), said: Mutex::default() })
         });
+        kept.said().clone_from(&object.status);
         note_url(&taken, &object.key, admin_url(&object.spec));
         // What an edit allows and forbids acts at once, whether the IdP answers or not; and who speaks for
         // an issuer does not depend on who was faster.
@@ -208,7 +216,7 @@ async fn supervise(
     attempted: oneshot::Sender<()>,
 ) {
     let mut attempted = Some(attempted);
-    let mut said = object.status.clone();
+    let mut news = context.world.leadership().news();
     let mut failures = 0;
     let mut current = kept.current();
     let mut usable = context.world.provider(&object.key).is_some_and(|(_, idp)| idp.is_some());
@@ -245,9 +253,9 @@ async fn supervise(
                 Err(trouble) => {
                     set(&context, &object, None);
                     failures += 1;
-                    publish_status(&context, &object, &mut said, Err(&trouble), None).await;
+                    publish_status(&context, &object, &kept, Err(&trouble), None).await;
                     attempted.take().map(|a| a.send(()));
-                    tokio::time::sleep(backoff::delay(failures, &object.uid)).await;
+                    _ = tokio::time::timeout(backoff::delay(failures, &object.uid), news.changed()).await;
                     continue;
                 }
             }
@@ -281,19 +289,23 @@ async fn supervise(
         let told = looked.as_ref().map(Option::as_deref);
         let first_of_two = usable && pause.is_zero();
         if !first_of_two {
-            publish_status(&context, &object, &mut said, told, Some(idp.capabilities())).await;
+            publish_status(&context, &object, &kept, told, Some(idp.capabilities())).await;
         }
         attempted.take().map(|a| a.send(()));
         let nap = if object.deleting { RELEASE_AGAIN } else { COUNTS_AGAIN };
         let until = tokio::time::Instant::now() + pause;
-        while until.saturating_duration_since(tokio::time::Instant::now()) > nap {
-            tokio::time::sleep(nap).await;
+        // A replica that comes to lead looks at once.
+        let mut turned = false;
+        while !turned && until.saturating_duration_since(tokio::time::Instant::now()) > nap {
+            turned = tokio::time::timeout(nap, news.changed()).await.is_ok();
             if object.deleting && context.world.complete() && release(&context, &object).await {
                 return;
             }
-            publish_status(&context, &object, &mut said, told, Some(idp.capabilities())).await;
+            publish_status(&context, &object, &kept, told, Some(idp.capabilities())).await;
         }
-        tokio::time::sleep_until(until).await;
+        if !turned {
+            _ = tokio::time::timeout_at(until, news.changed()).await;
+        }
     }
 }
 
@@ -318,7 +330,9 @@ async fn look(context: &Context, object: &Object, idp: &Arc<Idp>, usable: bool) 
         }
         return Ok(probe.version);
     }
-    drift(context, &object.key, idp).await.map_err(|fault| faulty(&fault))?;
+    if context.world.leadership().leads() {
+        drift(context, &object.key, idp).await.map_err(|fault| faulty(&fault))?;
+    }
     Ok(probe.version)
 }
 
@@ -356,6 +370,8 @@ fn set(context: &Context, object: &Object, idp: Option<Arc<Idp>>) {
         issuer: Arc::from(spec.issuer.as_str()),
         generation: object.generation,
         state: ProviderState::Unusable,
+        mode: spec.mode,
+        take_over: spec.take_over_from.as_deref().map(Arc::from),
         rules,
         adoption: spec.adoption,
         unmanaged: spec.unmanaged_clients.unwrap_or_default(),

@@ -42,6 +42,9 @@ async fn sent(
 ) -> Written {
     // A closed semaphore means that the process is ending.
     let Ok(_place) = context.writes.acquire().await else { return Written::Failed };
+    if !context.world.leadership().leads() {
+        return Written::Failed;
+    }
     match tokio::time::timeout(DEADLINE, work).await {
         Ok(Ok(object)) => {
             context.world.fed_back(&object);

@@ -97,6 +97,11 @@ impl Queue {
         self.wake.notify_waiters();
     }
 
+    /// Hands out nothing until the next [`Queue::begin`]; what becomes due is kept.
+    pub fn pause(&self) {
+        self.state().begun = false;
+    }
+
     /// The next client; waits until there is one.
     pub async fn pop(&self) -> Due {
         loop {

@@ -12,13 +12,15 @@ use super::publish::{self, Written};
 use super::{Context, Memory, record};
 use crate::clock;
 use crate::grant::consent;
+use crate::grant::drift::{self, Drift};
 use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, Observation};
-use crate::grant::plan::{self, Plan, Step, Track, Warrant};
+use crate::grant::plan::{self, ClientRefusal, Plan, Step, Track, Warrant};
 use crate::grant::standing::{self, Standing};
 use crate::grant::verdict::{self, Facts, Finding};
 use crate::grant::{ClientKey, ClientView, Grant, ProviderState, RevocationCause, Subject, backoff};
 use crate::idp::{Idp, Urgency, Write};
+use crate::lease::Leave;
 use crate::world::{Due, Entry, Lane};
 
 /// A client that does not come to rest in this many rounds is tried again later.
@@ -43,7 +45,9 @@ pub async fn worker(context: Arc<Context>) {
         let key = due.key.clone();
         let mut memory = context.take_memory(&key);
         client(&context, due, &mut memory).await;
-        context.keep_memory(key.clone(), memory);
+        if context.world.leadership().leave().is_some() {
+            context.keep_memory(key.clone(), memory);
+        }
         context.queue.done(&key);
     }
 }
@@ -93,9 +97,13 @@ async fn client(context: &Context, due: Due, memory: &mut Memory) {
     }
     let wanted = Wanted { grants: &grants, subjects: &subjects, changed };
     let look = match connection(context, &view) {
+        Ok(idp) if view.observing() => {
+            let look = compare(context, &key, &idp, wanted, urgency(lane));
+            tokio::time::timeout(LONGEST, look).await.unwrap_or_else(|_| unreadable(view, too_long()))
+        }
         Ok(idp) => match tokio::time::timeout(LONGEST, act(context, &key, &idp, wanted, lane, memory)).await {
             Ok(look) => look,
-            Err(_) => unreadable(view, Finding::Fault(Fault::retry("the identity provider took too long"))),
+            Err(_) => unreadable(view, too_long()),
         },
         Err(finding) => unreadable(view, finding),
     };
@@ -125,6 +133,31 @@ fn unreadable(view: Arc<ClientView>, finding: Finding) -> Look {
         plan.duties.extend(plan::duty(&grant, &standing, &seen, clock::now()));
     }
     Look { view, finding, seen, plan, faults: Vec::new() }
+}
+
+fn too_long() -> Finding {
+    Finding::Fault(Fault::retry("the identity provider took too long"))
+}
+
+/// A look at a client of a provider that is only observed: nothing is planned.
+async fn compare(context: &Context, key: &ClientKey, idp: &Idp, wanted: Wanted<'_>, urgency: Urgency) -> Look {
+    let view = context.world.view(key);
+    let mut seen = Observation { client: Found::Absent, consents: [].into() };
+    match idp.observe_client(&key.client, urgency).await {
+        Ok(found) => seen.client = found,
+        Err(fault) => return Look { finding: Finding::Fault(fault), ..unreadable(view, Finding::Converging) },
+    }
+    let mut subjects = wanted.subjects.clone();
+    subjects.extend(view.all().filter(|g| wanted.grants.contains(&g.uid)).filter_map(|g| match &g.subject {
+        Subject::User(id) => Some(id.clone()),
+        Subject::Any | Subject::Own => None,
+    }));
+    let faults = read_consents(idp, &view, subjects, &mut seen, urgency).await;
+    let finding = match &seen.client {
+        Found::Absent => Finding::Refused(ClientRefusal::Unknown),
+        Found::Present(_) => Finding::Observed,
+    };
+    Look { view, finding, seen, plan: Plan::default(), faults }
 }
 
 fn urgency(lane: Lane) -> Urgency {
@@ -341,6 +374,14 @@ async fn carry_out(
     }
     let gone = || Fault::retry("the provider changed while a plan was carried out");
     let permit = context.world.permit(&key.provider).ok_or_else(gone)?;
+    let whole = permit.leave() == Leave::Everything;
+    let cut: Vec<Step>;
+    let steps = if whole {
+        steps
+    } else {
+        cut = steps.iter().filter(|step| plan.ends_by_date(step)).cloned().collect();
+        &cut
+    };
     let write = |step| Write {
         permit: &permit,
         client: &key.client,
@@ -365,7 +406,7 @@ async fn carry_out(
         }
     }
     for step in steps.iter().filter(|s| !matches!(s, Step::RevokePair { .. })) {
-        if !context.world.still(&permit) {
+        if !permit.holds() {
             return Err(gone());
         }
         if *step == Step::SetRegistration && seen.client == Found::Absent {
@@ -376,7 +417,11 @@ async fn carry_out(
         answer?;
         memory.track.carried_out(step, &plan.duties, clock::now());
     }
-    Ok(())
+    if whole {
+        Ok(())
+    } else {
+        Err(Fault::retry("the API server does not answer, so only what passed its end is ended"))
+    }
 }
 
 /// One line per write at an IdP: who, what, why, and whether it was taken.
@@ -419,17 +464,18 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             || owing.contains(&grant.uid)
             || faults.iter().any(|(uid, _)| *uid == grant.uid)
             || (changed && !failing)
-            || plan::wants_finalizer(grant, standing)
+            || (!view.observing() && plan::wants_finalizer(grant, standing))
     });
     let mut work = Vec::new();
     let mut unread = BTreeSet::new();
     for (grant, standing) in concerned {
-        if finding == Finding::Exact && needs_reading(grant, standing, &seen) && !wanted.contains(&grant.uid) {
+        if needs_reading(&finding, grant, standing, &seen) && !wanted.contains(&grant.uid) {
             unread.insert(grant.uid.clone());
             continue;
         }
         let part = memory.grants.entry(grant.uid.clone()).or_default();
         let reading = reading(grant, &seen, now);
+        let drift = drifted(&view, grant, standing, (&finding, &seen), now);
         let duty = plan.owes(&grant.uid);
         let facts = Facts {
             view: &view,
@@ -437,6 +483,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             standing,
             finding: &finding,
             reading: reading.as_ref(),
+            drift: drift.as_ref(),
             duty,
             confirmed: !failing && duty.is_some_and(|d| plan::confirmed(d, &memory.track, &seen, &plan)),
             fault: faults.iter().find(|(uid, _)| *uid == grant.uid).map(|(_, f)| f),
@@ -523,11 +570,37 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
 }
 
 /// Whether nothing can be said of a grant before its subject's consents are read.
-fn needs_reading(grant: &Grant, standing: &Standing, seen: &Observation) -> bool {
-    match &grant.subject {
-        Subject::User(id) => *standing == Standing::Live && !seen.consents.contains_key(id),
-        Subject::Any | Subject::Own => false,
-    }
+fn needs_reading(finding: &Finding, grant: &Grant, standing: &Standing, seen: &Observation) -> bool {
+    let Subject::User(id) = &grant.subject else { return false };
+    let by_list = match finding {
+        Finding::Exact => *standing == Standing::Live,
+        Finding::Observed => true,
+        Finding::Converging | Finding::Refused(_) | Finding::Fault(_) => false,
+    };
+    by_list && !seen.consents.contains_key(id)
+}
+
+/// How far the IdP is from a grant, where that is worth saying.
+fn drifted(
+    view: &ClientView,
+    grant: &Grant,
+    standing: &Standing,
+    look: (&Finding, &Observation),
+    now: Timestamp,
+) -> Option<Drift> {
+    let (finding, seen) = look;
+    let Found::Present(client) = &seen.client else { return None };
+    let listed = match &grant.subject {
+        Subject::User(id) => seen.consents.get(id).map(Vec::as_slice),
+        Subject::Any | Subject::Own => None,
+    };
+    let read = listed.is_some() || !matches!(grant.subject, Subject::User(_));
+    let said = match finding {
+        Finding::Observed => read && !matches!(standing, Standing::Refused(_)),
+        Finding::Converging => *standing == Standing::Live,
+        Finding::Exact | Finding::Refused(_) | Finding::Fault(_) => false,
+    };
+    said.then(|| drift::compare(view, grant, standing, client, listed, now))
 }
 
 fn reading(grant: &Grant, seen: &Observation, now: Timestamp) -> Option<consent::Reading> {

@@ -2,99 +2,118 @@
 //!
 //! A mark at the IdP can be wiped by the client itself where dynamic registration is open, so what we
 //! manage is written down here before the first write there. One key per client; each write touches
-//! only its own key.
+//! only its own key. Every replica watches the record, because a client that is not in it counts as one
+//! that nobody manages. A line that vanishes or is scribbled over while it is known is written again:
+//! only a line that says so is released.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use serde::{Deserialize, Serialize};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::Context;
 use crate::grant::Managed;
 use crate::grant::observed::ObservedClient;
-use crate::world::Source;
+use crate::grant::record::{self, Line, Previous, Told};
 
-/// How many ConfigMaps share the record: each may hold 1 MiB.
-const SHARDS: u8 = 64;
-const LABEL: &str = "clientgrant.dev/record";
+/// The label that every ConfigMap of the record carries.
+pub const LABEL: &str = "clientgrant.dev/record";
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// One client of the record.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Line {
-    issuer: String,
-    #[serde(rename = "clientID")]
-    client_id: String,
-    complete: bool,
-    previous: Previous,
+/// The record as it was last read or written: by ConfigMap, by key.
+#[derive(Debug, Default)]
+pub struct Book {
+    pages: Mutex<BTreeMap<String, Page>>,
 }
 
-/// What a client held before it was adopted, so that it can be given back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Previous {
-    scopes: Vec<String>,
-    audiences: Vec<String>,
-    grant_types: Vec<String>,
-    other: Vec<String>,
+#[derive(Debug, Default)]
+struct Page {
+    lines: BTreeMap<String, Line>,
+    damaged: Vec<String>,
+    lost: Vec<Line>,
+    /// The resourceVersion of our last write: an older event does not know of it.
+    version: u64,
 }
 
-impl From<&ObservedClient> for Previous {
-    fn from(client: &ObservedClient) -> Self {
-        Self {
-            scopes: client.authority.scopes.to_vec(),
-            audiences: client.authority.audiences.to_vec(),
-            grant_types: client.authority.grant_types.iter().map(|g| g.as_str().to_owned()).collect(),
-            other: client.extra.iter().cloned().collect(),
-        }
+impl Book {
+    fn pages(&self) -> MutexGuard<'_, BTreeMap<String, Page>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, issuer: &str, client: &str) -> Option<Line> {
+        self.pages().get(&record::shard(issuer, client))?.lines.get(&record::key(issuer, client)).cloned()
+    }
+
+    fn wrote(&self, line: &Line, version: Option<&str>) {
+        let mut pages = self.pages();
+        let page = pages.entry(record::shard(&line.issuer, &line.client_id)).or_default();
+        page.lines.insert(line.key(), line.clone());
+        page.damaged.retain(|key| *key != line.key());
+        page.lost.retain(|lost| lost.key() != line.key());
+        page.version = page.version.max(number(version));
+    }
+
+    fn lost(&self) -> Vec<Line> {
+        self.pages().values().flat_map(|page| page.lost.clone()).collect()
     }
 }
 
-fn digest(issuer: &str, client: &str) -> ring::digest::Digest {
-    ring::digest::digest(&ring::digest::SHA256, format!("{issuer}\n{client}").as_bytes())
-}
-
-fn shard(issuer: &str, client: &str) -> String {
-    let first = digest(issuer, client).as_ref().first().copied().unwrap_or_default();
-    format!("clientgrant-managed-{:02}", first % SHARDS)
-}
-
-/// A ConfigMap key is short and of few letters: a digest of the names, which stand in the value.
-fn key(issuer: &str, client: &str) -> String {
-    digest(issuer, client).as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect()
+fn number(version: Option<&str>) -> u64 {
+    version.and_then(|v| v.parse().ok()).unwrap_or_default()
 }
 
 fn api(context: &Context) -> Api<ConfigMap> {
     Api::namespaced(context.kube.clone(), &context.config.operator_namespace)
 }
 
-/// Reads the whole record into the World; a line that cannot be read counts as managed under the name
-/// of nobody, so it is only reported.
-///
-/// # Errors
-/// The API server did not give a complete answer.
-pub async fn load(context: &Context) -> Result<usize, kube::Error> {
-    let list = api(context).list(&ListParams::default().labels(LABEL)).await?;
-    let mut count = 0;
-    for map in list.items {
-        for (name, text) in map.data.unwrap_or_default() {
-            match serde_json::from_str::<Line>(&text) {
-                Ok(line) => {
-                    let managed = Managed { complete: line.complete };
-                    context.world.set_managed(&line.issuer, &line.client_id, Some(managed));
-                    count += 1;
-                }
-                Err(_) => tracing::error!(key = name, "a line of the record of managed clients cannot be read"),
-            }
+/// One ConfigMap of the record is this now; without data: it is gone.
+pub fn seen(context: &Arc<Context>, name: &str, version: Option<&str>, data: &BTreeMap<String, String>) {
+    let told = {
+        let mut pages = context.book.pages();
+        let page = pages.entry(name.to_owned()).or_default();
+        if version.is_some() && number(version) < page.version {
+            return;
+        }
+        let Told { lines, damaged, lost } = record::told(data, &page.lines);
+        page.lines.extend(lines.iter().map(|line| (line.key(), line.clone())));
+        page.damaged = damaged;
+        page.lost = lost;
+        lines
+    };
+    for line in told {
+        let managed = line.released.is_none().then_some(Managed { complete: line.complete });
+        context.world.set_managed(&line.issuer, &line.client_id, managed);
+    }
+    let damaged: BTreeSet<String> = context.book.pages().values().flat_map(|page| page.damaged.clone()).collect();
+    if !damaged.is_empty() {
+        tracing::error!(
+            lines = damaged.len(),
+            "lines of the record of managed clients cannot be read: these clients count as managed"
+        );
+    }
+    context.world.set_damaged(damaged);
+    tokio::spawn(restore(context.clone()));
+}
+
+/// Writes lines again that somebody took away or scribbled over.
+pub async fn restore(context: Arc<Context>) {
+    if !context.world.leadership().leads() {
+        return;
+    }
+    for line in context.book.lost() {
+        tracing::warn!(
+            client = line.client_id,
+            issuer = line.issuer,
+            "a line of the record of managed clients was lost, and is written again"
+        );
+        if let Err(error) = write(&context, &line).await {
+            tracing::warn!(%error, "the record of managed clients could not be written");
         }
     }
-    context.world.synced(Source::Record);
-    Ok(count)
 }
 
 /// Writes one client down, then tells the World: before the first write at the IdP.
@@ -102,11 +121,13 @@ pub async fn load(context: &Context) -> Result<usize, kube::Error> {
 /// # Errors
 /// It is not written; nothing may be done at the IdP.
 pub async fn adopt(context: &Context, issuer: &str, client: &str, before: &ObservedClient) -> Result<(), kube::Error> {
-    let previous = Previous::from(before);
-    let line = Line { issuer: issuer.into(), client_id: client.into(), complete: false, previous };
-    write(context, &line).await?;
-    context.world.set_managed(issuer, client, Some(Managed { complete: false }));
-    Ok(())
+    let mut previous = Previous::from(before);
+    // A client of ours whose adoption was lost had something else before it was ours.
+    if let Some(known) = context.book.line(issuer, client).filter(|l| l.released.is_none()) {
+        previous = known.previous;
+    }
+    let line = Line { issuer: issuer.into(), client_id: client.into(), complete: false, previous, released: None };
+    write(context, &line).await
 }
 
 /// Notes that tokens from before the adoption are ended.
@@ -114,48 +135,50 @@ pub async fn adopt(context: &Context, issuer: &str, client: &str, before: &Obser
 /// # Errors
 /// It is not written; the tokens are ended once more after a restart.
 pub async fn complete(context: &Context, issuer: &str, client: &str) -> Result<(), kube::Error> {
-    let stored = tokio::time::timeout(DEADLINE, api(context).get_opt(&shard(issuer, client))).await;
-    let stored = stored.map_err(|_| timeout())??;
-    let line =
-        stored.and_then(|m| m.data).and_then(|d| serde_json::from_str::<Line>(d.get(&key(issuer, client))?).ok());
-    let previous = line.map(|l| l.previous).unwrap_or_default();
-    let line = Line { issuer: issuer.into(), client_id: client.into(), complete: true, previous };
-    write(context, &line).await?;
-    context.world.set_managed(issuer, client, Some(Managed { complete: true }));
-    Ok(())
+    let previous = context.book.line(issuer, client).map(|l| l.previous).unwrap_or_default();
+    let line = Line { issuer: issuer.into(), client_id: client.into(), complete: true, previous, released: None };
+    write(context, &line).await
 }
 
 async fn write(context: &Context, line: &Line) -> Result<(), kube::Error> {
-    let name = shard(&line.issuer, &line.client_id);
-    let text = serde_json::to_string(line).map_err(kube::Error::SerdeError)?;
-    let entry = BTreeMap::from([(key(&line.issuer, &line.client_id), text)]);
-    let api = api(context);
-    let work = async {
-        let patch = Patch::Merge(json!({"data": entry}));
-        match api.patch(&name, &PatchParams::default(), &patch).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            other => return other.map(drop),
-        }
-        let map = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                labels: Some([(LABEL.to_owned(), "managed-clients".to_owned())].into()),
-                ..ObjectMeta::default()
-            },
-            data: Some(entry.clone()),
-            ..ConfigMap::default()
-        };
-        match api.create(&PostParams::default(), &map).await {
-            // Somebody else was faster: its keys stay, ours is added.
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                api.patch(&name, &PatchParams::default(), &patch).await.map(drop)
-            }
-            other => other.map(drop),
-        }
-    };
-    tokio::time::timeout(DEADLINE, work).await.map_err(|_| timeout())?
+    if !context.world.leadership().leads() {
+        return Err(kube::Error::Service(Box::new(std::io::Error::other("this replica does not lead"))));
+    }
+    let stored = tokio::time::timeout(DEADLINE, put(&api(context), line)).await;
+    let stored =
+        stored.map_err(|_| kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut))))??;
+    context.book.wrote(line, stored.metadata.resource_version.as_deref());
+    context.world.set_managed(&line.issuer, &line.client_id, Some(Managed { complete: line.complete }));
+    Ok(())
 }
 
-fn timeout() -> kube::Error {
-    kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+/// Stores one line and leaves the others alone.
+///
+/// # Errors
+/// The API server did not take it.
+pub async fn put(api: &Api<ConfigMap>, line: &Line) -> Result<ConfigMap, kube::Error> {
+    let name = record::shard(&line.issuer, &line.client_id);
+    let text = serde_json::to_string(line).map_err(kube::Error::SerdeError)?;
+    let entry = BTreeMap::from([(line.key(), text)]);
+    let patch = Patch::Merge(json!({"metadata": {"labels": {LABEL: "managed-clients"}}, "data": entry}));
+    match api.patch(&name, &PatchParams::default(), &patch).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => {}
+        other => return other,
+    }
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            labels: Some([(LABEL.to_owned(), "managed-clients".to_owned())].into()),
+            ..ObjectMeta::default()
+        },
+        data: Some(entry),
+        ..ConfigMap::default()
+    };
+    match api.create(&PostParams::default(), &map).await {
+        // Somebody else was faster: its keys stay, ours is added.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            api.patch(&name, &PatchParams::default(), &patch).await
+        }
+        other => other,
+    }
 }

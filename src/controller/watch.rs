@@ -3,12 +3,12 @@
 //! An object that cannot be read is set aside and never stops the others. What a list no longer names is
 //! gone; it is concluded only from a complete list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Context, publish};
+use super::{Context, publish, record};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, set_condition};
 use crate::api::{
     ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, ProviderKind,
@@ -47,20 +47,23 @@ enum Seen<K> {
 /// Starts every watch. They end with the process.
 pub fn start(context: &Arc<Context>, providers: &mpsc::UnboundedSender<ProviderChange>) {
     let client = &context.kube;
-    tokio::spawn(run(Api::<ClientGrant>::all(client.clone()), context.clone(), Source::Grants, grants));
-    tokio::spawn(run(Api::<Namespace>::all(client.clone()), context.clone(), Source::Namespaces, namespaces));
-    tokio::spawn(run(Api::<ClientIdentity>::all(client.clone()), context.clone(), Source::Identities, identities));
-    tokio::spawn(run(Api::<ClientQuarantine>::all(client.clone()), context.clone(), Source::Quarantines, quarantines));
+    let all = watcher::Config::default;
+    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Grants, grants));
+    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Namespaces, namespaces));
+    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Identities, identities));
+    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Quarantines, quarantines));
+    let ours = Api::namespaced(client.clone(), &context.config.operator_namespace);
+    tokio::spawn(run(ours, all().labels(record::LABEL), context.clone(), Source::Record, records));
     let send = providers.clone();
     let cluster = move |_: &Arc<Context>, seen: Seen<ClusterIdentityProvider>| {
         _ = send.send(provider_change(seen, Source::ClusterProviders, ProviderChange::Cluster));
     };
-    tokio::spawn(run(Api::all(client.clone()), context.clone(), Source::ClusterProviders, cluster));
+    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::ClusterProviders, cluster));
     let send = providers.clone();
     let namespaced = move |_: &Arc<Context>, seen: Seen<IdentityProvider>| {
         _ = send.send(provider_change(seen, Source::Providers, ProviderChange::Namespaced));
     };
-    tokio::spawn(run(Api::all(client.clone()), context.clone(), Source::Providers, namespaced));
+    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Providers, namespaced));
 }
 
 /// A change of a provider object, for the provider controller.
@@ -89,15 +92,19 @@ fn provider_key(name: GrantName) -> ProviderKey {
     ProviderKey { namespace: name.namespace, name: name.name }
 }
 
-async fn run<K, F>(api: Api<K>, context: Arc<Context>, source: Source, mut handle: F)
-where
+async fn run<K, F>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    context: Arc<Context>,
+    source: Source,
+    mut handle: F,
+) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
     F: FnMut(&Arc<Context>, Seen<K>) + Send,
 {
-    let api: Api<DeserializeGuard<K>> = Api::all(api.into_client());
     // In pages, from etcd: what is concluded from a list must be the newest there is.
-    let config = watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(500);
+    let config = config.timeout(WATCH_TIMEOUT).page_size(500);
     let mut stream = watcher(api, config).default_backoff().boxed();
     let mut known: BTreeSet<GrantName> = BTreeSet::new();
     let mut listing: Vec<Seen<K>> = Vec::new();
@@ -196,6 +203,9 @@ fn schedule(context: &Context, object: &ClientGrant) {
 /// an object that does not fit its schema (status 500). Where a rule of the schema cannot even be
 /// evaluated on it, no patch is taken either: then only the log says it.
 async fn say_unreadable(context: Arc<Context>, meta: Box<ObjectMeta>) {
+    if !context.world.leadership().leads() {
+        return;
+    }
     let name = parse::name(&meta);
     let mut conditions = Vec::new();
     for (type_, status) in [
@@ -273,4 +283,17 @@ fn quarantines(context: &Arc<Context>, seen: Seen<ClientQuarantine>) {
         }
     };
     context.queue.push_all(dues);
+}
+
+fn records(context: &Arc<Context>, seen: Seen<ConfigMap>) {
+    match seen {
+        Seen::Is(object) => {
+            let version = object.metadata.resource_version.as_deref();
+            record::seen(context, &object.name_any(), version, object.data.as_ref().unwrap_or(&BTreeMap::new()));
+        }
+        Seen::Gone(name) => record::seen(context, &name.name, None, &BTreeMap::new()),
+        // Whatever it says now, what is known of it stays.
+        Seen::Unreadable { .. } => {}
+        Seen::Listed => context.world.synced(Source::Record),
+    }
 }

@@ -52,6 +52,8 @@ pub enum Decision {
 pub enum Deny {
     /// The operator has not read everything yet.
     NotReady,
+    /// The API server has been silent for too long: what is known may be old.
+    Stale,
     /// Nobody manages the client, and the provider says `unmanagedClients: Deny`.
     UnmanagedClient,
     /// No grant of this client names the subject.
@@ -90,6 +92,7 @@ impl Deny {
     pub fn reason(&self) -> &'static str {
         match self {
             Deny::NotReady => "NotReady",
+            Deny::Stale => "Stale",
             Deny::UnmanagedClient => "UnmanagedClient",
             Deny::NoGrant => "NoGrant",
             Deny::Held(Held::Deleting) => "GrantDeleting",
@@ -124,6 +127,7 @@ impl fmt::Display for Deny {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Deny::NotReady => f.write_str("the operator has not read everything yet"),
+            Deny::Stale => f.write_str("the Kubernetes API has not answered for too long, so what is known may be old"),
             Deny::UnmanagedClient => {
                 f.write_str("no ClientGrant names this client, and the provider denies such clients")
             }
@@ -172,7 +176,7 @@ pub fn token(view: &ClientView, asked: &Asked<'_>, now: Timestamp) -> Decision {
 }
 
 fn try_token(view: &ClientView, asked: &Asked<'_>, now: Timestamp) -> Result<Decision, Deny> {
-    if view.managed.is_none() {
+    if !manages(view, now) {
         return unmanaged(view);
     }
     let own = asked.grant_type == Some(GrantType::ClientCredentials);
@@ -211,6 +215,15 @@ fn audience(flaw: Flaw) -> Deny {
     }
 }
 
+/// Whether the client is ours to decide about: by the record; if the record was lost, by a grant that had
+/// been put in force, from a namespace that may speak for the client; and where nothing is adopted
+/// because the provider is only observed, by what would be.
+fn manages(view: &ClientView, now: Timestamp) -> bool {
+    view.managed.is_some()
+        || view.all().any(|grant| grant.held && standing::may_speak(view, grant))
+        || (view.observing() && standing::all(view, now).iter().any(|(_, s)| *s == Standing::Live))
+}
+
 fn unmanaged(view: &ClientView) -> Result<Decision, Deny> {
     match view.provider.as_ref().map(|p| p.unmanaged) {
         Some(UnmanagedClients::Allow) => Ok(Decision::Allow(None)),
@@ -235,7 +248,7 @@ fn speaking<'v>(
         let standings = standing::of_group(view, group, now);
         for (grant, standing) in group.iter().zip(&standings) {
             if let (Standing::Live, Ok(terms)) = (standing, &grant.terms) {
-                return if grant.held { Ok((grant, terms)) } else { Err(Deny::NotHeld) };
+                return if grant.held || view.observing() { Ok((grant, terms)) } else { Err(Deny::NotHeld) };
             }
         }
         // The youngest tells most: an expired grant often has a successor that says why.
@@ -286,7 +299,7 @@ pub fn consent(view: &ClientView, asked: &ConsentAsked<'_>, now: Timestamp) -> C
 }
 
 fn try_consent(view: &ClientView, asked: &ConsentAsked<'_>, now: Timestamp) -> Result<ConsentDecision, Deny> {
-    if view.managed.is_none() {
+    if !manages(view, now) {
         return unmanaged(view).map(|_| ConsentDecision::Ask(None));
     }
     let (grant, terms) = speaking(view, asked.subject, false, now)?;

@@ -203,6 +203,14 @@ impl Plan {
             && !self.complete
     }
 
+    /// Whether a step ends what has passed its end date, and nothing else.
+    #[must_use]
+    pub fn ends_by_date(&self, step: &Step) -> bool {
+        let (Step::RevokePair { warrant, .. } | Step::RevokeClientTokens { warrant }) = step else { return false };
+        let Warrant::Asked(uid) = warrant else { return false };
+        self.owes(uid).is_some_and(|duty| duty.cause == RevocationCause::Expired)
+    }
+
     /// Whether `grant` still has something to be ended.
     #[must_use]
     pub fn owes(&self, grant: &str) -> Option<&Duty> {
@@ -298,13 +306,21 @@ pub fn cause_of(held: Held) -> RevocationCause {
 pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str, now: Timestamp) -> Plan {
     let standings = standing::all(view, now);
     let mut plan = Plan { ceiling: desired::ceiling(view, now), ..Plan::default() };
+    if view.observing() {
+        return plan;
+    }
     let live = standings.iter().any(|(_, s)| *s == Standing::Live);
     let held = standings.iter().any(|(g, s)| *s == Standing::Live && g.held);
 
     match &seen.client {
         Found::Absent => plan.refusal = live.then_some(ClientRefusal::Unknown),
         Found::Present(client) => match (&client.mark, &view.managed) {
-            (Some(other), _) if other != cluster => plan.refusal = Some(ClientRefusal::Foreign),
+            (Some(other), _) if !view.ours(other, cluster) => plan.refusal = Some(ClientRefusal::Foreign),
+            // The record was lost, or the cluster was built anew: what bears our mark is ours.
+            (Some(_), None) if standings.iter().any(|(g, _)| g.held) => {
+                plan.adopt = Some(client.clone());
+                plan.steps.push(Step::SetRegistration);
+            }
             (_, None) if !live => {}
             (_, None) => adopt(view, client, &desired::declared(view, now), held, &mut plan),
             (_, Some(_)) if client.is_exactly(&plan.ceiling, cluster) => {}
@@ -332,7 +348,10 @@ pub fn wants_finalizer(grant: &Grant, standing: &Standing) -> bool {
 /// Adopts, unless the client holds more than is declared and nobody said that it may be taken over. The
 /// first grant gets its finalizer before anything is done (`held`).
 fn adopt(view: &ClientView, client: &ObservedClient, declared: &Authority, held: bool, plan: &mut Plan) {
-    let automatic = view.adopt || view.provider.as_ref().is_some_and(|p| p.adoption == Adoption::Automatic);
+    // Only our own mark can be here.
+    let automatic = client.mark.is_some()
+        || view.adopt
+        || view.provider.as_ref().is_some_and(|p| p.adoption == Adoption::Automatic);
     if client.exceeds(declared) && !automatic {
         plan.refusal = Some(ClientRefusal::AdoptionNeeded(holds_beyond(client, declared)));
     } else if held {

@@ -4,12 +4,13 @@
 //! grants ask. Everything else says what is missing and who acts next.
 
 use super::consent::Reading;
+use super::drift::Drift;
 use super::fault::Fault;
 use super::plan::{self, ClientRefusal, Duty, Plan, Step};
 use super::standing::{Held, Refusal, Standing};
 use super::{Basis, CONFIRM_WITHIN, ClientView, Grant, RevocationCause, Subject, Timestamp, backoff};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition, remove_condition, set_condition};
-use crate::api::{self, ClientGrantStatus, instant};
+use crate::api::{self, ClientGrantStatus, bounds, instant};
 use std::time::Duration;
 
 /// For this long a generation that cannot be put in force counts as still arriving: appliers fail
@@ -21,6 +22,8 @@ const ARRIVING: Duration = Duration::from_secs(120);
 pub enum Finding {
     /// Read after the last write, exactly as its grants ask.
     Exact,
+    /// Read and compared; the provider is only observed.
+    Observed,
     /// Not yet as asked; work goes on.
     Converging,
     /// It cannot be brought there.
@@ -55,6 +58,8 @@ pub struct Facts<'a> {
     pub finding: &'a Finding,
     /// The consents of its subject, if they were read.
     pub reading: Option<&'a Reading>,
+    /// How far the IdP is from it, where that was compared.
+    pub drift: Option<&'a Drift>,
     /// What it still has to have ended.
     pub duty: Option<&'a Duty>,
     /// That is done and read back.
@@ -148,9 +153,19 @@ impl Said {
 pub fn compose(facts: &Facts<'_>, now: Timestamp) -> Verdict {
     let mut status = facts.old.cloned().unwrap_or_default();
     let owed = facts.duty.filter(|_| !facts.confirmed);
-    note_revocation(&mut status, facts, now);
+    if !facts.view.observing() {
+        note_revocation(&mut status, facts, now);
+    }
 
     let said = match facts.standing {
+        Standing::Held(Held::Deleting) if facts.view.observing() && facts.grant.held => Said::working(
+            ConditionStatus::False,
+            Reason::RevocationBlocked,
+            "The provider is only observed. The object stays until mode is Enforce and its authority is ended.",
+        ),
+        Standing::Held(_) | Standing::Live if *facts.finding == Finding::Observed && !facts.grant.deleting => {
+            observed(facts, &mut status, now)
+        }
         Standing::Held(held) => match (held, owed) {
             (Held::Deleting, None) => {
                 return Verdict { status: None, release: true, progress: false, waiting: false, look: None };
@@ -304,7 +319,7 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
     let fault = match facts.finding {
         Finding::Fault(fault) => Some(fault),
         Finding::Refused(refusal) => return client_refused(refusal, status),
-        Finding::Exact | Finding::Converging => facts.fault,
+        Finding::Exact | Finding::Converging | Finding::Observed => facts.fault,
     };
     match fault {
         Some(Fault::NeedsPerson { why }) => {
@@ -398,6 +413,52 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
     }
 }
 
+/// What was compared at a provider that is only observed.
+fn observed(facts: &Facts<'_>, status: &mut ClientGrantStatus, now: Timestamp) -> Said {
+    status.effective = None;
+    let Some(drift) = facts.drift else {
+        return Said::working(ConditionStatus::Unknown, Reason::Progressing, "Not compared yet.");
+    };
+    let since = facts.reading.and_then(|r| r.consent.as_ref()).map(|c| instant::format(c.since));
+    let before = status.observed.take().and_then(|o| o.consent_since);
+    status.observed = Some(api::Observed { scopes: drift.scopes.to_vec(), consent_since: since.or(before) });
+    let message = "Compared with the identity provider. Nothing is written there, because its mode is Observe.";
+    let mut said = Said::settled(drift.active, Reason::Observed, message);
+    if matches!(facts.grant.subject, Subject::User(_)) {
+        said.look = Some(now + backoff::waiting(facts.looks, &facts.grant.uid));
+    }
+    said
+}
+
+/// `Drifted` is there only while something differs.
+fn note_drift(status: &mut ClientGrantStatus, facts: &Facts<'_>, now: Timestamp) {
+    let Some(drift) = facts.drift.filter(|d| !d.is_none()) else {
+        status.drift = None;
+        remove_condition(&mut status.conditions, ConditionType::Drifted);
+        return;
+    };
+    let (reason, words) = match (drift.excess.is_empty(), drift.missing.is_empty()) {
+        (false, false) => (
+            Reason::ExcessAndMissing,
+            format!("Beyond: {}. Missing: {}.", cut(&drift.excess, 2), cut(&drift.missing, 2)),
+        ),
+        (false, true) => (Reason::Excess, format!("Beyond the grants: {}.", cut(&drift.excess, 3))),
+        (true, _) => (Reason::Missing, format!("Missing at the identity provider: {}.", cut(&drift.missing, 3))),
+    };
+    let generation = Some(facts.grant.generation);
+    set_condition(
+        &mut status.conditions,
+        ConditionType::Drifted,
+        ConditionStatus::True,
+        reason,
+        &words,
+        generation,
+        now,
+    );
+    let names = |list: &[String]| list.iter().take(bounds::LIST).map(|n| bounds::fit(n, bounds::ENTRY)).collect();
+    status.drift = Some(api::Drift { excess: names(&drift.excess), missing: names(&drift.missing) });
+}
+
 fn client_refused(refusal: &ClientRefusal, status: &mut ClientGrantStatus) -> Said {
     status.effective = None;
     match refusal {
@@ -477,7 +538,17 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
             remove_condition(list, type_);
         }
     }
-    if let Some(provider) = &facts.view.provider {
+    note_drift(&mut status, facts, now);
+    if facts.view.observing() {
+        let none = api::Enforcement {
+            points: Vec::new(),
+            not_enforced: vec!["Everything".to_owned()],
+            max_residual_seconds: None,
+        };
+        status.enforcement = Some(none);
+        let message = "The provider is only observed: nothing is enforced there.";
+        set_condition(&mut status.conditions, Enforced, False, Reason::NothingEnforced, message, generation, now);
+    } else if let Some(provider) = &facts.view.provider {
         let capabilities = provider.capabilities;
         status.enforcement = Some(api::Enforcement {
             points: capabilities.points.iter().map(|p| (*p).to_owned()).collect(),
@@ -500,7 +571,7 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
                 "Nobody has proved yet that the identity provider calls the token hook.".to_owned(),
             )
         };
-        set_condition(list, Enforced, value, reason, &message, generation, now);
+        set_condition(&mut status.conditions, Enforced, value, reason, &message, generation, now);
     }
     if let Ok(terms) = &facts.grant.terms {
         let first = &terms.first_scope;
@@ -515,19 +586,23 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
     }
     status.observed_generation = generation;
     let progress = said.reason == Reason::Progressing;
-    let waiting = matches!(said.reason, Reason::AwaitingConsent | Reason::ConsentRemoved);
+    let waiting = matches!(said.reason, Reason::AwaitingConsent | Reason::ConsentRemoved | Reason::Observed);
     Verdict { status: Some(status), release: false, progress, waiting, look }
 }
 
 /// Whether a grant needs a look of its own although nothing about it changed: its status does not
 /// speak of its generation, is not settled, or speaks of another time.
 #[must_use]
-pub fn unsettled(grant: &Grant, standing: &Standing, status: Option<&ClientGrantStatus>) -> bool {
+pub fn unsettled(view: &ClientView, grant: &Grant, standing: &Standing, status: Option<&ClientGrantStatus>) -> bool {
     let Some(status) = status else { return true };
     let ready = find_condition(&status.conditions, ConditionType::Ready);
     let Some(ready) = ready.filter(|c| c.status == "True" && c.observed_generation == Some(grant.generation)) else {
         return true;
     };
+    if view.observing() {
+        let refused = matches!(standing, Standing::Refused(_) | Standing::Held(Held::Deleting));
+        return refused || ready.reason != Reason::Observed.as_str();
+    }
     let open = grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_none());
     let expected = match standing {
         Standing::Live => ready.reason == Reason::Granted.as_str(),

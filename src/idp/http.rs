@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::Urgency;
+use super::{Permit, Urgency};
 use crate::grant::fault::Fault;
 
 /// A whole call, connect to last byte.
@@ -78,34 +78,56 @@ impl Rate {
 }
 
 impl Http {
-    /// `base` is the API's root; `per_second` and `concurrency` are at least 1.
+    /// `base` is the API's root; `per_second` and `concurrency` are at least 1; the IdP's log tells
+    /// replicas apart by `replica`.
     ///
     /// # Errors
     /// The TLS library could not be set up.
-    pub fn new(base: Url, per_second: u32, concurrency: usize) -> Result<Self, Fault> {
+    pub fn new(base: Url, per_second: u32, concurrency: usize, replica: &str) -> Result<Self, Fault> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(3))
             .timeout(DEADLINE)
             .no_proxy()
-            .user_agent(concat!("clientgrant/", env!("CARGO_PKG_VERSION")))
+            .user_agent(format!("clientgrant/{} ({replica})", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
         let rate = Rate { gap: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) };
         Ok(Self { client, base, in_flight: Semaphore::new(concurrency.max(1)), rate })
     }
 
-    /// Sends one request. `segments` become the path, each percent-encoded.
+    /// Reads. `segments` become the path, each percent-encoded.
     ///
     /// # Errors
     /// No usable answer: unreachable, 401, 403, 429, 5xx, too large.
-    pub async fn send(
+    pub async fn get(&self, segments: &[&str], query: &[(&str, &str)], urgency: Urgency) -> Result<Answer, Fault> {
+        self.send(Method::GET, segments, query, None, urgency, None).await
+    }
+
+    /// Writes, if the permit still holds when everything that can make it wait is over.
+    ///
+    /// # Errors
+    /// As for [`Http::get`]; or the permit does not hold any more, and nothing was sent.
+    pub async fn write(
+        &self,
+        permit: &Permit,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        urgency: Urgency,
+    ) -> Result<Answer, Fault> {
+        self.send(method, segments, query, body, urgency, Some(permit)).await
+    }
+
+    async fn send(
         &self,
         method: Method,
         segments: &[&str],
         query: &[(&str, &str)],
         body: Option<&Value>,
         urgency: Urgency,
+        permit: Option<&Permit>,
     ) -> Result<Answer, Fault> {
         let url = self.url(segments, query)?;
         if urgency == Urgency::Ordinary {
@@ -117,6 +139,9 @@ impl Http {
         let mut request = self.client.request(method, url);
         if let Some(body) = body {
             request = request.json(body);
+        }
+        if permit.is_some_and(|p| !p.holds()) {
+            return Err(Fault::retry("the operator may not write at the identity provider any more"));
         }
         let answer = request.send().await.map_err(|e| transport(&e))?;
         let status = answer.status();
@@ -200,7 +225,7 @@ mod tests {
     #[test]
     fn builds_urls_from_segments() {
         crate::install_tls();
-        let http = Http::new(Url::parse("http://127.0.0.1:1/base/").unwrap(), 1, 1).unwrap();
+        let http = Http::new(Url::parse("http://127.0.0.1:1/base/").unwrap(), 1, 1, "a").unwrap();
         let url = http.url(&["admin", "clients", "a b/c?d#e%2F"], &[("subject", "ä&b=c")]).unwrap();
         assert_eq!(url.as_str(), "http://127.0.0.1:1/base/admin/clients/a%20b%2Fc%3Fd%23e%252F?subject=%C3%A4%26b%3Dc");
         for bad in ["", ".", "..", "a\nb"] {

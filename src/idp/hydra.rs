@@ -76,6 +76,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// The keys of hook and consent app.
     pub keys: dialect::Keys,
+    /// The name of this replica.
+    pub replica: String,
 }
 
 impl Hydra {
@@ -84,14 +86,15 @@ impl Hydra {
     /// # Errors
     /// The HTTP client could not be set up.
     pub fn new(settings: Settings) -> Result<Self, Fault> {
-        let Settings { admin, issuer, fenced, access_token_lifetime, per_second, concurrency, keys } = settings;
+        let Settings { admin, issuer, fenced, access_token_lifetime, per_second, concurrency, keys, replica } =
+            settings;
         let public = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(3))
             .no_proxy()
             .build()
             .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
-        let http = Http::new(admin, per_second, concurrency)?;
+        let http = Http::new(admin, per_second, concurrency, &replica)?;
         Ok(Self { http, issuer, public, fenced, access_token_lifetime, keys })
     }
 
@@ -112,7 +115,7 @@ impl Hydra {
     }
 
     pub(super) async fn probe(&self) -> Result<Probe, Fault> {
-        let answer = self.http.send(Method::GET, &["version"], &[], None, Urgency::Ordinary).await?;
+        let answer = self.http.get(&["version"], &[], Urgency::Ordinary).await?;
         if answer.status != StatusCode::OK {
             return Err(answer.unexpected());
         }
@@ -130,7 +133,7 @@ impl Hydra {
     }
 
     pub(super) async fn observe_client(&self, client: &str, urgency: Urgency) -> Result<Found, Fault> {
-        let answer = self.http.send(Method::GET, &["admin", "clients", client], &[], None, urgency).await?;
+        let answer = self.http.get(&["admin", "clients", client], &[], urgency).await?;
         match answer.status {
             StatusCode::OK => {
                 let (id, observed) = dialect::client(&answer.json()?, self.access_token_lifetime)
@@ -153,7 +156,7 @@ impl Hydra {
             let token = page_token(read);
             let size = PAGE.to_string();
             let query = [("page_size", size.as_str()), ("page_token", token.as_str())];
-            let answer = self.http.send(Method::GET, &["admin", "clients"], &query, None, Urgency::Ordinary).await?;
+            let answer = self.http.get(&["admin", "clients"], &query, Urgency::Ordinary).await?;
             let page = list(&answer)?;
             let told = told_total(&answer)
                 .ok_or_else(|| Fault::retry("the identity provider does not say how many clients it has"))?;
@@ -212,7 +215,7 @@ impl Hydra {
             if let Some(session) = session.filter(|s| !s.is_empty()) {
                 query.push(("login_session_id", session));
             }
-            let answer = self.http.send(Method::GET, &path, &query, None, urgency).await?;
+            let answer = self.http.get(&path, &query, urgency).await?;
             let entries = list(&answer)?;
             for entry in &entries {
                 let (of, consent) = dialect::consent(entry, &self.keys)
@@ -240,7 +243,7 @@ impl Hydra {
     pub(crate) async fn consent_request(&self, challenge: &str) -> Result<Option<dialect::ConsentRequest>, Fault> {
         let path = ["admin", "oauth2", "auth", "requests", "consent"];
         let query = [("consent_challenge", challenge)];
-        let answer = self.http.send(Method::GET, &path, &query, None, Urgency::Ending).await?;
+        let answer = self.http.get(&path, &query, Urgency::Ending).await?;
         match answer.status {
             StatusCode::OK => Ok(dialect::consent_request(&answer.json()?)),
             StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST => Ok(None),
@@ -249,7 +252,7 @@ impl Hydra {
     }
 
     pub(super) async fn execute(&self, write: Write<'_>) -> Result<(), Fault> {
-        let Write { permit: _, client, step, ceiling, cluster, urgency } = write;
+        let Write { permit, client, step, ceiling, cluster, urgency } = write;
         let (method, path, query, body): (_, Vec<&str>, Vec<(&str, &str)>, _) = match step {
             Step::SetRegistration => {
                 (Method::PATCH, vec!["admin", "clients", client], vec![], Some(self.patch(ceiling, cluster)))
@@ -265,7 +268,7 @@ impl Hydra {
                 (Method::DELETE, vec!["admin", "oauth2", "tokens"], vec![("client_id", client)], None)
             }
         };
-        let answer = self.http.send(method, &path, &query, body.as_ref(), urgency).await?;
+        let answer = self.http.write(permit, method, &path, &query, body.as_ref(), urgency).await?;
         if answer.status.is_success() { Ok(()) } else { Err(answer.unexpected()) }
     }
 

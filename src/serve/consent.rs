@@ -12,13 +12,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{LOOKUP, authenticated, cluster_key, hint, hydra};
+use super::{LOOKUP, authenticated, cluster_key, hint, hydra, observing, unprepared};
 use crate::clock;
 use crate::controller::Context;
 use crate::grant::decide::{self, ConsentAsked, ConsentDecision, Deny};
 use crate::grant::{ClientKey, Grant, ProviderKey};
 use crate::idp::Urgency;
 use crate::idp::hydra::{Hydra, dialect};
+use crate::telemetry::{Answer, Point};
 
 /// `POST /hydra/consent/{name}`, for a ClusterIdentityProvider.
 pub async fn cluster(
@@ -42,22 +43,24 @@ pub async fn namespaced(
 
 async fn answer(context: &Context, provider: ProviderKey, headers: &HeaderMap, body: &[u8]) -> Response {
     let idp = context.world.provider(&provider).and_then(|(_, idp)| idp);
-    let (complete, found) = (context.world.complete(), hydra(idp.as_ref()));
-    let Some(hydra) = found.filter(|_| complete) else {
-        return denied(StatusCode::SERVICE_UNAVAILABLE, &provider, None, &Deny::NotReady);
+    if let Some(deny) = unprepared(context) {
+        return denied(context, StatusCode::SERVICE_UNAVAILABLE, &provider, None, &deny);
+    }
+    let Some(hydra) = hydra(idp.as_ref()) else {
+        return denied(context, StatusCode::SERVICE_UNAVAILABLE, &provider, None, &Deny::NotReady);
     };
     if !authenticated(headers, &hydra.keys().consent) {
-        return denied(StatusCode::FORBIDDEN, &provider, None, &Deny::Unauthenticated);
+        return denied(context, StatusCode::FORBIDDEN, &provider, None, &Deny::Unauthenticated);
     }
     let body: Option<Value> = serde_json::from_slice(body).ok();
     let challenge = body.as_ref().and_then(|b| b.get("consent_challenge")?.as_str()).filter(|c| !c.is_empty());
     let Some(challenge) = challenge else {
-        return denied(StatusCode::BAD_REQUEST, &provider, None, &Deny::Malformed);
+        return denied(context, StatusCode::BAD_REQUEST, &provider, None, &Deny::Malformed);
     };
     let request = match tokio::time::timeout(LOOKUP, hydra.consent_request(challenge)).await {
         Ok(Ok(Some(request))) => request,
-        Ok(Ok(None)) => return denied(StatusCode::NOT_FOUND, &provider, None, &Deny::Malformed),
-        Ok(Err(_)) | Err(_) => return denied(StatusCode::OK, &provider, None, &Deny::LookupFailed),
+        Ok(Ok(None)) => return denied(context, StatusCode::NOT_FOUND, &provider, None, &Deny::Malformed),
+        Ok(Err(_)) | Err(_) => return denied(context, StatusCode::OK, &provider, None, &Deny::LookupFailed),
     };
     decide(context, hydra, provider, &request).await
 }
@@ -82,7 +85,9 @@ async fn decide(
         let list = hydra.consents(&request.client, &request.subject, None, Urgency::Ending);
         listed = match tokio::time::timeout(LOOKUP, list).await {
             Ok(Ok(listed)) => listed,
-            Ok(Err(_)) | Err(_) => return denied(StatusCode::OK, &provider, Some(request), &Deny::LookupFailed),
+            Ok(Err(_)) | Err(_) => {
+                return denied(context, StatusCode::OK, &provider, Some(request), &Deny::LookupFailed);
+            }
         };
         asked.listed = Some(&listed);
         decision = decide::consent(&context.world.view(&key), &asked, clock::now());
@@ -93,36 +98,36 @@ async fn decide(
                 // An older remembered consent: the pair has to be ended.
                 hint(context, &key, &request.subject);
             }
-            denied(StatusCode::OK, &provider, Some(request), &deny)
+            denied(context, StatusCode::OK, &provider, Some(request), &deny)
         }
         ConsentDecision::Ask(None) => {
-            log(&provider, request, "Ask", None);
+            log(context, &provider, request, "Ask", None);
             Json(body("Ask", request, None)).into_response()
         }
-        ConsentDecision::Ask(Some(grant)) => granted(hydra, &provider, "Ask", request, &grant),
-        ConsentDecision::Accept(grant) => granted(hydra, &provider, "Accept", request, &grant),
-        ConsentDecision::NeedsLookup => denied(StatusCode::OK, &provider, Some(request), &Deny::LookupFailed),
+        ConsentDecision::Ask(Some(grant)) => granted(context, hydra, &provider, "Ask", request, &grant),
+        ConsentDecision::Accept(grant) => granted(context, hydra, &provider, "Accept", request, &grant),
+        ConsentDecision::NeedsLookup => denied(context, StatusCode::OK, &provider, Some(request), &Deny::LookupFailed),
     }
 }
 
 fn granted(
+    context: &Context,
     hydra: &Hydra,
     provider: &ProviderKey,
     decision: &str,
     request: &dialect::ConsentRequest,
     grant: &Grant,
 ) -> Response {
-    let context = grant.terms.as_ref().ok().and_then(|terms| {
+    let fields = grant.terms.as_ref().ok().and_then(|terms| {
         let dialect::ConsentRequest { login, client, subject, scopes, audiences, .. } = request;
         let flow = dialect::Flow { login, client, subject };
-        let context = dialect::make_context(&flow, grant, terms, scopes, audiences, hydra.keys())?;
-        Some((context, &terms.purpose))
+        Some((dialect::make_context(&flow, grant, terms, scopes, audiences, hydra.keys())?, &terms.purpose))
     });
-    let Some((context, purpose)) = context else {
-        return denied(StatusCode::OK, provider, Some(request), &Deny::NotReady);
-    };
-    log(provider, request, decision, Some(grant));
-    Json(body(decision, request, Some((context, purpose)))).into_response()
+    if fields.is_none() {
+        return denied(context, StatusCode::OK, provider, Some(request), &Deny::NotReady);
+    }
+    log(context, provider, request, decision, Some(grant));
+    Json(body(decision, request, fields)).into_response()
 }
 
 /// Never remembered: a remembered consent makes later logins skip, and those are in no list.
@@ -144,12 +149,20 @@ fn body(decision: &str, request: &dialect::ConsentRequest, grant: Option<(Value,
     body
 }
 
-fn log(provider: &ProviderKey, request: &dialect::ConsentRequest, decision: &str, grant: Option<&Grant>) {
+fn log(
+    context: &Context,
+    provider: &ProviderKey,
+    request: &dialect::ConsentRequest,
+    decision: &str,
+    grant: Option<&Grant>,
+) {
+    context.metrics.decided(Point::Consent, Answer::Allow, "");
     let grant = grant.map_or("none", |g| &g.uid);
     tracing::info!(%provider, client = request.client, subject = request.subject, grant, decision, "consent decision");
 }
 
 fn denied(
+    context: &Context,
     status: StatusCode,
     provider: &ProviderKey,
     request: Option<&dialect::ConsentRequest>,
@@ -157,6 +170,16 @@ fn denied(
 ) -> Response {
     let (client, subject) = request.map_or(("", ""), |r| (&r.client, &r.subject));
     let (reason, why) = (deny.reason(), deny.to_string());
+    if observing(context, provider) {
+        tracing::info!(%provider, client, subject, decision = "Ask", would = "Deny", reason, why, "consent decision");
+        context.metrics.decided(Point::Consent, Answer::WouldDeny, reason);
+        return match request {
+            Some(request) => Json(body("Ask", request, None)).into_response(),
+            // What was asked is not known, so there is nothing to accept with.
+            None => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"reason": reason, "message": why}))).into_response(),
+        };
+    }
+    context.metrics.decided(Point::Consent, Answer::Deny, reason);
     tracing::info!(%provider, client, subject, decision = "Deny", reason, why, "consent decision");
     (status, Json(json!({"decision": "Deny", "reason": reason, "message": why}))).into_response()
 }

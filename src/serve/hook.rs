@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 
-use super::{LOOKUP, authenticated, cluster_key, hint, hydra, said_active};
+use super::{LOOKUP, authenticated, cluster_key, hint, hydra, observing, said_active, unprepared};
 use crate::clock;
 use crate::controller::Context;
 use crate::grant::decide::{self, Asked, Decision, Deny, Lookup};
@@ -15,6 +15,7 @@ use crate::grant::{ClientKey, GrantType, ProviderKey};
 use crate::idp::Urgency;
 use crate::idp::hydra::Hydra;
 use crate::idp::hydra::hook::{Question, question};
+use crate::telemetry::{Answer, Point};
 
 /// `POST /hydra/token-hook/{name}`, for a ClusterIdentityProvider.
 pub async fn cluster(
@@ -44,11 +45,19 @@ async fn answer(context: &Context, provider: ProviderKey, headers: &HeaderMap, b
         Decision::Allow(grant) => {
             let grant = grant.as_deref().unwrap_or("none");
             tracing::info!(%provider, client, subject, flow, grant, decision = "Allow", "token hook");
+            context.metrics.decided(Point::TokenHook, Answer::Allow, "");
+            StatusCode::NO_CONTENT
+        }
+        Decision::Deny(deny) if observing(context, &provider) => {
+            let (reason, why) = (deny.reason(), deny.to_string());
+            tracing::info!(%provider, client, subject, flow, decision = "Allow", would = "Deny", reason, why, "token hook");
+            context.metrics.decided(Point::TokenHook, Answer::WouldDeny, reason);
             StatusCode::NO_CONTENT
         }
         Decision::Deny(deny) => {
             let (reason, why) = (deny.reason(), deny.to_string());
             tracing::info!(%provider, client, subject, flow, decision = "Deny", reason, why, "token hook");
+            context.metrics.decided(Point::TokenHook, Answer::Deny, reason);
             StatusCode::FORBIDDEN
         }
         // Cannot be: the look-up was made or has failed.
@@ -57,8 +66,8 @@ async fn answer(context: &Context, provider: ProviderKey, headers: &HeaderMap, b
 }
 
 async fn decide(context: &Context, provider: &ProviderKey, headers: &HeaderMap, asked: Option<&Question>) -> Decision {
-    if !context.world.complete() {
-        return Decision::Deny(Deny::NotReady);
+    if let Some(deny) = unprepared(context) {
+        return Decision::Deny(deny);
     }
     let Some((_, idp)) = context.world.provider(provider) else { return Decision::Deny(Deny::NotReady) };
     let Some(hydra) = hydra(idp.as_ref()) else { return Decision::Deny(Deny::NotReady) };

@@ -99,7 +99,8 @@ impl Bed {
         let kubeconfig = plane.kubeconfig_for_service_account_at(&api_url, "clientgrant-system", "clientgrant").await?;
         let operator = Operator::start(OperatorOptions {
             binary: options.binary,
-            args: options.args,
+            // As a container that is restarted in its pod: it need not wait for its own lease.
+            args: [vec!["--identity=first".to_owned()], options.args].concat(),
             env: Vec::new(),
             kubeconfig: Some(kubeconfig),
             decision_port: Some(decision_port),
@@ -125,6 +126,8 @@ impl Bed {
     /// ports of its own. Hydra asks the first one only. It does not wait; see [`Operator::ready`].
     pub fn second_operator(&self, args: &[&str]) -> Result<Operator> {
         let mut options = self.operator.options().clone();
+        options.args.retain(|arg| !arg.starts_with("--identity="));
+        options.args.push("--identity=second".to_owned());
         options.args.extend(args.iter().map(|arg| (*arg).to_owned()));
         options.decision_port = None;
         Operator::start(options)

@@ -81,14 +81,23 @@ impl HydraAdmin {
     ///
     /// The `Link` header of this list loses rows, so the page token is made here.
     pub async fn list_consents(&self, subject: &str) -> Result<Vec<Value>> {
+        self.list(CONSENTS, &[("subject", subject)]).await
+    }
+
+    /// Every client, read page by page.
+    pub async fn list_clients(&self) -> Result<Vec<Value>> {
+        self.list("/admin/clients", &[]).await
+    }
+
+    async fn list(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
         const PAGE: usize = 1000;
         let mut all = Vec::new();
         loop {
             let token = URL_SAFE.encode(json!({ "offset": all.len().to_string(), "v": 2 }).to_string());
             let size = PAGE.to_string();
-            let query = [("subject", subject), ("page_size", &size), ("page_token", &token)];
-            let page = json_of(self.request(Method::GET, CONSENTS).query(&query)).await?;
-            let page = page.as_array().context("the list of consents is not an array")?.clone();
+            let paging = [("page_size", size.as_str()), ("page_token", token.as_str())];
+            let page = json_of(self.request(Method::GET, path).query(query).query(&paging)).await?;
+            let page = page.as_array().with_context(|| format!("the answer of {path} is not a list"))?.clone();
             let last = page.len() < PAGE;
             all.extend(page);
             if last {

@@ -459,6 +459,7 @@ impl Story {
                 standing: &standing,
                 finding: &finding,
                 reading: reading.as_ref(),
+                drift: None,
                 duty,
                 confirmed: !failed && duty.is_some_and(|d| plan::confirmed(d, &self.track, seen, plan)),
                 fault: None,
@@ -555,7 +556,10 @@ impl Story {
         for (grant, standing) in &standings {
             let status = self.objects.values().find(|o| o.metadata.uid.as_deref() == Some(&*grant.uid));
             let status = status.and_then(|o| o.status.clone()).expect("a status");
-            assert!(!verdict::unsettled(grant, standing, Some(&status)) || unfinished(&status, standing), "{status:?}");
+            assert!(
+                !verdict::unsettled(&view, grant, standing, Some(&status)) || unfinished(&status, standing),
+                "{status:?}"
+            );
             let active = find_condition(&status.conditions, ConditionType::Active);
             let active = active.is_some_and(|c| c.status == "True");
             assert!(!active || *standing == Standing::Live, "{standing:?} is said to be active");

@@ -197,7 +197,13 @@ fn every_end_asks_for_its_revocation() {
     let quarantined = with(view([ann()]), |v| v.quarantined = true);
     assert_eq!(plan_now(&quarantined, &exact()).owes("g").unwrap().cause, RevocationCause::Quarantined);
     let lost = with(view([with(ann(), |g| g.deleting = true)]), |v| v.managed = None);
-    assert!(plan_now(&lost, &exact()).steps.is_empty(), "nothing of ours can be at a client that was never adopted");
+    let foreign = seen(Some(with(registered(ceiling()), |c| c.mark = None)));
+    assert!(plan_now(&lost, &foreign).steps.is_empty(), "nothing of ours can be at a client that was never adopted");
+    // One that bears our mark was: its record was lost, and is written again before anything ends.
+    let restored = plan_now(&lost, &exact());
+    assert!(restored.adopt.is_some() && restored.owes("g").is_some());
+    let none = with(lost, |v| v.grants.clear());
+    assert!(plan_now(&none, &exact()).is_empty());
 }
 
 /// Suspended, resumed and suspended again faster than anybody looked: what it gave in between ends.

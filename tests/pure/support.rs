@@ -10,7 +10,8 @@ use clientgrant::grant::observed::{Found, Observation, ObservedClient};
 use clientgrant::grant::rules::{Pattern, Rule};
 use clientgrant::grant::{
     Adoption, Authority, Basis, Capabilities, Carried, ClientKey, ClientView, Grant, GrantName, GrantType, Managed,
-    ProviderKey, ProviderState, ProviderView, Revocation, RevocationCause, Subject, Terms, Timestamp, UnmanagedClients,
+    Mode, ProviderKey, ProviderState, ProviderView, Revocation, RevocationCause, Subject, Terms, Timestamp,
+    UnmanagedClients,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use proptest::prelude::*;
@@ -143,6 +144,8 @@ pub fn provider() -> ProviderView {
         issuer: Arc::from(ISSUER),
         generation: 1,
         state: ProviderState::Usable,
+        mode: Mode::Enforce,
+        take_over: None,
         rules: vec![Rule::default()],
         adoption: Adoption::Explicit,
         unmanaged: UnmanagedClients::Allow,

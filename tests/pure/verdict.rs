@@ -56,6 +56,7 @@ impl Found {
             standing: &self.standing,
             finding: &self.finding,
             reading: reading.as_ref(),
+            drift: None,
             duty: duty.as_ref(),
             confirmed: self.confirmed,
             fault: self.fault.as_ref(),
@@ -364,18 +365,18 @@ fn who_needs_a_look_after_a_start() {
     let grant = grant("g", user("ann"));
     let status = active();
     let live = Standing::Live;
-    assert!(verdict::unsettled(&grant, &live, None));
-    assert!(!verdict::unsettled(&grant, &live, Some(&status)));
-    assert!(verdict::unsettled(&with(grant.clone(), |g| g.generation = 2), &live, Some(&status)));
-    assert!(verdict::unsettled(&with(grant.clone(), |g| g.held = false), &live, Some(&status)));
-    assert!(verdict::unsettled(&grant, &Standing::Held(Held::Expired), Some(&status)));
-    assert!(verdict::unsettled(&grant, &Standing::Refused(Refusal::Conflict), Some(&status)));
+    assert!(verdict::unsettled(&view([]), &grant, &live, None));
+    assert!(!verdict::unsettled(&view([]), &grant, &live, Some(&status)));
+    assert!(verdict::unsettled(&view([]), &with(grant.clone(), |g| g.generation = 2), &live, Some(&status)));
+    assert!(verdict::unsettled(&view([]), &with(grant.clone(), |g| g.held = false), &live, Some(&status)));
+    assert!(verdict::unsettled(&view([]), &grant, &Standing::Held(Held::Expired), Some(&status)));
+    assert!(verdict::unsettled(&view([]), &grant, &Standing::Refused(Refusal::Conflict), Some(&status)));
     let opened = with(grant.clone(), |g| g.carried.revocation = open(RevocationCause::Narrowed, at(1)));
-    assert!(verdict::unsettled(&opened, &live, Some(&status)));
+    assert!(verdict::unsettled(&view([]), &opened, &live, Some(&status)));
     let expired = held(Held::Expired, RevocationCause::Expired, true).status();
-    assert!(!verdict::unsettled(&grant, &Standing::Held(Held::Expired), Some(&expired)));
+    assert!(!verdict::unsettled(&view([]), &grant, &Standing::Held(Held::Expired), Some(&expired)));
     let waiting = found().status();
-    assert!(verdict::unsettled(&grant, &live, Some(&waiting)), "a consent may have been given meanwhile");
+    assert!(verdict::unsettled(&view([]), &grant, &live, Some(&waiting)), "a consent may have been given meanwhile");
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn one_provider_speaks_for_an_issuer() {
     let permit = world.permit(&tenant.key).unwrap();
     world.set_provider(young.clone(), idp(), at(-10), "2".into());
     assert_eq!(state(&world, &tenant), ProviderState::IssuerTaken, "the cluster kind goes first, however young");
-    assert!(!world.still(&permit) && world.permit(&tenant.key).is_none(), "leave to write ends with it");
+    assert!(!permit.holds() && world.permit(&tenant.key).is_none(), "leave to write ends with it");
     world.set_provider(old.clone(), None, at(-20), "3".into());
     assert_eq!(state(&world, &young), ProviderState::IssuerTaken, "then the oldest");
     assert_eq!(state(&world, &old), ProviderState::Unusable, "even while it cannot be used");
@@ -241,7 +241,7 @@ fn one_provider_speaks_for_an_issuer() {
     assert_eq!(state(&world, &other), ProviderState::Usable);
     let permit = world.permit(&young.key).unwrap();
     world.set_provider(with(young.clone(), |p| p.generation = 2), idp(), at(-10), "2".into());
-    assert!(!world.still(&permit), "nor does it outlive an edit of the provider");
+    assert!(!permit.holds(), "nor does it outlive an edit of the provider");
 }
 
 #[test]

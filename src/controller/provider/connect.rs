@@ -67,6 +67,7 @@ pub(super) async fn connect(
         per_second: limits.requests_per_second.and_then(|n| u32::try_from(n).ok()).unwrap_or(200),
         concurrency: limits.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(8),
         keys,
+        replica: context.replica.clone(),
     };
     let hydra = hydra::Hydra::new(settings).map_err(|fault| faulty(&fault))?;
     Ok((Arc::new(Idp::Hydra(hydra)), print))

@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{Context, Object, Trouble};
+use super::{Context, Kept, Object, Trouble};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, remove_condition, set_condition};
 use crate::api::{ClusterIdentityProvider, GrantCounts, IdentityProvider, IdentityProviderStatus};
 use crate::clock;
@@ -22,11 +22,15 @@ pub const FINALIZER: &str = "clientgrant.dev/grants";
 pub(super) async fn publish_status(
     context: &Context,
     object: &Object,
-    said: &mut Option<IdentityProviderStatus>,
+    kept: &Kept,
     told: Result<Option<&str>, &Trouble>,
     capabilities: Option<Capabilities>,
 ) {
     use ConditionStatus::{False, True, Unknown};
+    if !context.world.leadership().leads() {
+        return;
+    }
+    let said = kept.said().clone();
     let now = clock::now();
     let generation = Some(object.generation);
     let mut status = said.clone().unwrap_or_default();
@@ -77,7 +81,7 @@ pub(super) async fn publish_status(
         put_status(&api, object, "IdentityProvider", &status).await
     };
     match written {
-        Ok(()) => *said = Some(status),
+        Ok(()) => *kept.said() = Some(status),
         Err(error) => tracing::warn!(provider = %object.key, %error, "the API server did not take a write"),
     }
 }
@@ -113,6 +117,9 @@ pub(super) async fn hold(context: &Context, object: &Object) -> bool {
     if object.deleting {
         return true;
     }
+    if !context.world.leadership().leads() {
+        return false;
+    }
     let put = |finalizers: &mut Vec<String>| finalizers.push(FINALIZER.to_owned());
     match finalizers(context, object, put).await {
         Ok(()) => true,
@@ -125,7 +132,7 @@ pub(super) async fn hold(context: &Context, object: &Object) -> bool {
 
 /// Lets a deleted provider go when no grant names it. Returns true if it did.
 pub(super) async fn release(context: &Context, object: &Object) -> bool {
-    if context.world.counts(&object.key).0 > 0 {
+    if context.world.counts(&object.key).0 > 0 || !context.world.leadership().leads() {
         return false;
     }
     match finalizers(context, object, |_| {}).await {
