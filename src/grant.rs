@@ -41,10 +41,16 @@ macro_rules! names {
         pub struct $name(BTreeSet<String>);
 
         impl $name {
-            /// The names in both, as a set of their own: what `self` has and `other` lacks.
+            /// What `self` has and `other` lacks.
             #[must_use]
             pub fn beyond(&self, other: &Self) -> Self {
                 Self(self.0.difference(&other.0).cloned().collect())
+            }
+
+            /// What is in both.
+            #[must_use]
+            pub fn common(&self, other: &Self) -> Self {
+                Self(self.0.intersection(&other.0).cloned().collect())
             }
 
             /// True if everything here is also in `other`.
@@ -117,6 +123,16 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// What is in both.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        Self {
+            scopes: self.scopes.common(&other.scopes),
+            audiences: self.audiences.common(&other.audiences),
+            grant_types: self.grant_types.intersection(&other.grant_types).copied().collect(),
+        }
+    }
+
     /// True if nothing here goes beyond `other`.
     #[must_use]
     pub fn within(&self, other: &Self) -> bool {
@@ -290,6 +306,8 @@ pub struct ProviderView {
     pub mode: Mode,
     /// A former cluster whose mark counts as ours.
     pub take_over: Option<Arc<str>>,
+    /// Whether the IdP asks our token hook.
+    pub hook: HookProof,
     /// Tenancy rules.
     pub rules: Vec<rules::Rule>,
     /// How clients that hold more than their grants are treated.
@@ -302,6 +320,34 @@ pub struct ProviderView {
     pub drift_check: Duration,
     /// How often each consent is looked at again.
     pub consent_sweep: Duration,
+}
+
+/// Whether the IdP asks our token hook before it issues anything, as a probe has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HookProof {
+    /// The provider object names no hook: nothing is expected of one.
+    NotDeclared,
+    /// No probe was made yet.
+    #[default]
+    Untried,
+    /// A probe could not be made.
+    Unasked,
+    /// The IdP called us, and heeded our no.
+    Proved,
+    /// A token was issued although we said nothing.
+    NotCalled,
+    /// The IdP has a hook and cannot reach it: nothing is issued at all.
+    Unreachable,
+    /// Somebody else's hook refused, or ours was called with another key.
+    Elsewhere,
+}
+
+impl HookProof {
+    /// Authority may be given: the hook is proved, or there is none to rely on.
+    #[must_use]
+    pub fn suffices(self) -> bool {
+        matches!(self, HookProof::NotDeclared | HookProof::Proved)
+    }
 }
 
 /// Whether the operator may act through a provider.
@@ -326,8 +372,8 @@ pub struct Capabilities {
     pub points: &'static [&'static str],
     /// Parts that nothing holds, as published in `status.enforcement.notEnforced`.
     pub not_enforced: &'static [&'static str],
-    /// The longest overrun after an end, in seconds, when everything of ours is dead.
-    pub max_residual_seconds: i64,
+    /// The longest overrun after an end, in seconds, when everything of ours is dead; `None`: no bound.
+    pub max_residual_seconds: Option<i64>,
 }
 
 /// Everything that decides about one client, in one immutable picture.

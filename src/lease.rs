@@ -16,7 +16,8 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::clock;
@@ -379,6 +380,31 @@ pub async fn release(api: &Api<Lease>, me: &str, leadership: &Leadership) {
         Ok(Err(error)) => tracing::warn!(%error, "the lease could not be given back; it runs out by itself"),
         Err(_) => tracing::warn!("the lease could not be given back in time; it runs out by itself"),
     }
+}
+
+const PROBED: &str = "clientgrant.dev/token-hook-probed";
+
+/// A replica that follows was called for the leader's probe of the token hook: it leaves the nonce where
+/// the leader looks.
+///
+/// # Errors
+/// The API server did not take it.
+pub async fn pass_on(api: &Api<Lease>, nonce: &str) -> Result<(), kube::Error> {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {PROBED: nonce}}}));
+    api.patch_metadata(NAME, &PatchParams::default(), &patch).await.map(drop)
+}
+
+/// Whether a replica has passed this nonce on.
+pub async fn passed_on(api: &Api<Lease>, nonce: &str) -> bool {
+    for _ in 0..8 {
+        let seen = api.get_metadata_opt(NAME).await.ok().flatten();
+        let annotations = seen.and_then(|lease| lease.metadata.annotations).unwrap_or_default();
+        if annotations.get(PROBED).is_some_and(|n| n == nonce) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use clientgrant::grant::fault::Fault;
 use clientgrant::grant::observed::{Found, ObservedClient};
 use clientgrant::grant::plan::{Step, Warrant};
 use clientgrant::grant::{
-    Adoption, Authority, GrantType, Mode, ProviderKey, ProviderState, ProviderView, Timestamp, UnmanagedClients,
+    Adoption, Authority, GrantType, HookProof, Mode, ProviderKey, ProviderState, ProviderView, Timestamp,
+    UnmanagedClients,
 };
 use clientgrant::idp::hydra::{Hydra, Settings, dialect::Keys};
 use clientgrant::idp::memory::Memory;
@@ -40,6 +41,7 @@ impl Subject {
             state: ProviderState::Unusable,
             mode: Mode::Enforce,
             take_over: None,
+            hook: HookProof::NotDeclared,
             rules: Vec::new(),
             adoption: Adoption::Automatic,
             unmanaged: UnmanagedClients::Deny,
@@ -69,8 +71,9 @@ impl Subject {
             access_token_lifetime: Duration::from_secs(300),
             per_second: 10_000,
             concurrency: 8,
-            keys: Keys { hook: key(), consent: vec![key()] },
+            keys: Keys { hook: Some(key()), consent: vec![key()] },
             replica: "conformance".into(),
+            cluster: CLUSTER.into(),
         };
         Self::new(Idp::Hydra(Hydra::new(settings).unwrap()), Some((server, proxy)))
     }

@@ -70,6 +70,8 @@ closed_words! {
         Verified,
         /// The provider asks our token hook before it issues tokens.
         TokenHook,
+        /// Anybody may register clients at the provider.
+        RegistrationOpen,
         /// Our clock and the clock of the API server or the provider differ too much.
         ClockSkew,
     }
@@ -180,6 +182,12 @@ closed_words! {
         Called,
         /// A token was issued without a call to the token hook.
         NotCalled,
+        /// The provider cannot reach its token hook.
+        HookUnreachable,
+        /// A token hook refused, and it was not ours.
+        NotSeen,
+        /// Dynamic client registration is on.
+        DynamicRegistration,
         /// The clocks differ too much.
         ClocksDiffer,
         /// The object was read and is taken into account.

@@ -309,8 +309,11 @@ pub struct HydraSpec {
     /// for credentials. Otherwise grants name SharedAdminAPI among what is not enforced.
     #[serde(default)]
     pub admin_fenced: bool,
-    /// How Hydra proves itself when it calls the operator before it issues a token.
-    pub token_hook: TokenHook,
+    /// How Hydra proves itself when it calls the operator before it issues a token. Absent: Hydra does
+    /// not call it; then ceilings and ends are held, and grants name TokenIssuance among what is not
+    /// enforced. Example: `{apiKeySecretRef: {name: hydra-hook, key: key}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_hook: Option<TokenHook>,
     /// How the consent app proves itself when it asks the operator for a decision.
     pub consent: ConsentApp,
     /// How long access tokens of managed clients live, `10s` to `1h`: the longest time that one can

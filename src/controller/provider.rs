@@ -7,10 +7,13 @@ mod connect;
 mod report;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
+use kube::Api;
 use kube::core::Resource;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -24,8 +27,10 @@ use crate::grant::backoff;
 use crate::grant::desired;
 use crate::grant::fault::Fault;
 use crate::grant::parse;
-use crate::grant::{Capabilities, ProviderKey, ProviderState, ProviderView};
+use crate::grant::{Capabilities, HookProof, ProviderKey, ProviderState, ProviderView, UnmanagedClients};
+use crate::idp::hydra::probe::Probed;
 use crate::idp::{Idp, memory::Memory};
+use crate::lease::{self, Leave};
 use crate::world::{Due, Lane, Source};
 use connect::{Connected, Taken, admin_url, connect, note_url};
 use report::{hold, publish_status, release};
@@ -34,6 +39,10 @@ pub use report::FINALIZER;
 
 /// Secrets are read again this often.
 const SECRETS_AGAIN: Duration = Duration::from_secs(60);
+/// A proof that the token hook is called stands for this long while no probe can be made.
+const PROOF_STANDS: Duration = Duration::from_secs(300);
+/// While it is not proved, or in doubt, it is probed this often.
+const PROBE_AGAIN: Duration = Duration::from_secs(5);
 /// How many grants are in force is published at most this often.
 const COUNTS_AGAIN: Duration = Duration::from_secs(10);
 /// Whether a deleted provider can go is looked at this often.
@@ -67,6 +76,10 @@ struct Kept {
     current: Mutex<Option<Connected>>,
     /// The object's status as it is stored: another replica may have written it.
     said: Mutex<Option<IdentityProviderStatus>>,
+    /// What probes of the token hook have shown.
+    hook: Mutex<Probing>,
+    /// Anybody may register clients there.
+    open: AtomicBool,
 }
 
 impl Kept {
@@ -75,11 +88,54 @@ impl Kept {
     }
 
     fn keep(&self, current: Option<Connected>) {
+        *self.hook.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
     }
 
     fn said(&self) -> MutexGuard<'_, Option<IdentityProviderStatus>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hook(&self) -> HookProof {
+        self.hook.lock().unwrap_or_else(PoisonError::into_inner).proof
+    }
+
+    /// Takes in what a probe showed. Returns whether another one should follow soon.
+    fn probed(&self, probe: Result<HookProof, Fault>) -> bool {
+        let mut hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
+        hook.take_in(probe.ok(), Instant::now());
+        !hook.proof.suffices() || hook.doubt.is_some()
+    }
+}
+
+/// What probes have shown.
+#[derive(Clone, Copy, Debug, Default)]
+struct Probing {
+    proof: HookProof,
+    proved: Option<Instant>,
+    /// A probe failed in a way that passes, as when calls still go to a replica that is gone: only the next
+    /// one that fails alike is believed. Meanwhile nothing was issued either.
+    doubt: Option<HookProof>,
+}
+
+impl Probing {
+    /// `None`: no probe could be made.
+    fn take_in(&mut self, shown: Option<HookProof>, now: Instant) {
+        let stands = self.proved.is_some_and(|at| now.saturating_duration_since(at) < PROOF_STANDS);
+        let doubt = self.doubt.take();
+        match shown {
+            Some(HookProof::Proved) => (self.proof, self.proved) = (HookProof::Proved, Some(now)),
+            Some(shown @ (HookProof::Unreachable | HookProof::Elsewhere))
+                if doubt != Some(shown) && matches!(self.proof, HookProof::Proved | HookProof::Untried) =>
+            {
+                self.doubt = Some(shown);
+            }
+            Some(shown) => (self.proof, self.proved) = (shown, None),
+            None if self.proof == HookProof::Untried || (self.proof == HookProof::Proved && !stands) => {
+                (self.proof, self.proved) = (HookProof::Unasked, None);
+            }
+            None => {}
+        }
     }
 }
 
@@ -134,13 +190,14 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
         }
         let kept = kept.unwrap_or_else(|| {
             let model = Arc::new(Idp::Memory(seeded(&object.spec)));
-            Arc::new(Kept { model, current: Mutex::default(), said: Mutex::default() })
+            let (current, said, hook) = (Mutex::default(), Mutex::default(), Mutex::default());
+            Arc::new(Kept { model, current, said, hook, open: AtomicBool::new(false) })
         });
         kept.said().clone_from(&object.status);
         note_url(&taken, &object.key, admin_url(&object.spec));
         // What an edit allows and forbids acts at once, whether the IdP answers or not; and who speaks for
         // an issuer does not depend on who was faster.
-        set(&context, &object, proved);
+        set(&context, &object, &kept, proved);
         let (attempted, attempt) = oneshot::channel();
         attempts.push(attempt);
         let work = supervise(context.clone(), object.clone(), kept.clone(), taken.clone(), attempted);
@@ -251,7 +308,7 @@ async fn supervise(
                     tracing::warn!(provider = %object.key, reason = %trouble.reason, "keys could not be read again");
                 }
                 Err(trouble) => {
-                    set(&context, &object, None);
+                    set(&context, &object, &kept, None);
                     failures += 1;
                     publish_status(&context, &object, &kept, Err(&trouble), None).await;
                     attempted.take().map(|a| a.send(()));
@@ -261,7 +318,7 @@ async fn supervise(
             }
         }
         let Some((idp, _)) = &current else { continue };
-        let looked = look(&context, &object, idp, usable).await;
+        let looked = look(&context, &object, &kept, idp, usable).await;
         if looked.is_ok() && !held {
             held = hold(&context, &object).await;
         }
@@ -277,16 +334,17 @@ async fn supervise(
                 context.queue.push_all(due);
                 Duration::ZERO
             }
-            Ok(_) => {
+            Ok(Looked { soon, .. }) => {
                 failures = 0;
-                duration::parse(&object.spec.drift_check_interval).unwrap_or(SECRETS_AGAIN)
+                let interval = duration::parse(&object.spec.drift_check_interval).unwrap_or(SECRETS_AGAIN);
+                if *soon { interval.min(PROBE_AGAIN) } else { interval }
             }
             Err(_) => {
                 failures += 1;
                 backoff::delay(failures, &object.uid).min(Duration::from_secs(30))
             }
         };
-        let told = looked.as_ref().map(Option::as_deref);
+        let told = looked.as_ref().map(|l| l.version.as_deref());
         let first_of_two = usable && pause.is_zero();
         if !first_of_two {
             publish_status(&context, &object, &kept, told, Some(idp.capabilities())).await;
@@ -309,14 +367,27 @@ async fn supervise(
     }
 }
 
+/// What one look brought.
+struct Looked {
+    version: Option<String>,
+    /// The token hook is to be probed again soon.
+    soon: bool,
+}
+
 /// One look: probe, then the bulk comparison. `usable` was said before.
-async fn look(context: &Context, object: &Object, idp: &Arc<Idp>, usable: bool) -> Result<Option<String>, Trouble> {
+async fn look(
+    context: &Context,
+    object: &Object,
+    kept: &Kept,
+    idp: &Arc<Idp>,
+    usable: bool,
+) -> Result<Looked, Trouble> {
     if context.world.issuer_taken(&object.key) {
         return Err(taken_trouble());
     }
     let probe = idp.probe().await.map_err(|fault| faulty(&fault))?;
     if probe.issuer.is_some_and(|i| i != object.spec.issuer) {
-        set(context, object, None);
+        set(context, object, kept, None);
         // Not quoted: a tenant could read through it what the operator reaches and the tenant does not.
         return Err(Trouble::stalled(
             Reason::IssuerMismatch,
@@ -324,16 +395,18 @@ async fn look(context: &Context, object: &Object, idp: &Arc<Idp>, usable: bool) 
         ));
     }
     if !usable {
-        set(context, object, Some(idp.clone()));
+        set(context, object, kept, Some(idp.clone()));
         if context.world.issuer_taken(&object.key) {
             return Err(taken_trouble());
         }
-        return Ok(probe.version);
+        let soon = prove(context, object, kept, idp).await;
+        return Ok(Looked { version: probe.version, soon });
     }
+    let soon = prove(context, object, kept, idp).await;
     if context.world.leadership().leads() {
         drift(context, &object.key, idp).await.map_err(|fault| faulty(&fault))?;
     }
-    Ok(probe.version)
+    Ok(Looked { version: probe.version, soon })
 }
 
 fn taken_trouble() -> Trouble {
@@ -350,21 +423,60 @@ fn faulty(fault: &Fault) -> Trouble {
     }
 }
 
-fn set(context: &Context, object: &Object, idp: Option<Arc<Idp>>) {
+/// Probes the token hook and the registration endpoint, and takes in what they show.
+async fn prove(context: &Context, object: &Object, kept: &Kept, idp: &Arc<Idp>) -> bool {
+    let before = (kept.hook(), kept.open.load(Ordering::Relaxed));
+    let Idp::Hydra(hydra) = &**idp else {
+        kept.probed(Ok(HookProof::NotDeclared));
+        set_if_new(context, object, kept, idp, before);
+        return false;
+    };
+    let mut soon = false;
+    if let Some(open) = hydra.registration_open().await {
+        kept.open.store(open, Ordering::Relaxed);
+    }
+    if hydra.keys().hook.is_none() {
+        kept.probed(Ok(HookProof::NotDeclared));
+    } else if let Some(permit) = context.world.permit(&object.key).filter(|p| p.leave() == Leave::Everything) {
+        let leases = Api::<Lease>::namespaced(context.kube.clone(), &context.config.operator_namespace);
+        let shown = match hydra.prove_hook(&permit, &context.cluster).await {
+            Ok(Probed::Answered(proof)) => Ok(proof),
+            Ok(Probed::Elsewhere(nonce)) if lease::passed_on(&leases, &nonce).await => Ok(HookProof::Proved),
+            Ok(Probed::Elsewhere(_)) => Ok(HookProof::Elsewhere),
+            Err(fault) => {
+                tracing::warn!(provider = %object.key, %fault, "the token hook could not be probed");
+                Err(fault)
+            }
+        };
+        soon = kept.probed(shown);
+    }
+    set_if_new(context, object, kept, idp, before);
+    soon
+}
+
+fn set_if_new(context: &Context, object: &Object, kept: &Kept, idp: &Arc<Idp>, before: (HookProof, bool)) {
+    if before != (kept.hook(), kept.open.load(Ordering::Relaxed)) {
+        tracing::info!(provider = %object.key, hook = ?kept.hook(), "the token hook was probed");
+        set(context, object, kept, Some(idp.clone()));
+    }
+}
+
+fn set(context: &Context, object: &Object, kept: &Kept, idp: Option<Arc<Idp>>) {
     let spec = &object.spec;
     let none = Capabilities {
         lists_consents: true,
         slash_in_client_id: true,
         points: &[],
         not_enforced: &[],
-        max_residual_seconds: 0,
+        max_residual_seconds: None,
     };
     // A namespaced provider without rules serves its own namespace, whatever it asks.
     let mut rules: Vec<_> = spec.allow.iter().filter_map(parse::rule).collect();
     if !object.key.namespace.is_empty() && spec.allow.is_empty() {
         rules.push(crate::grant::rules::Rule::default());
     }
-    let before = context.world.provider(&object.key).map(|(v, i)| (v.state.clone(), v.generation, i.is_some()));
+    let seen = |(v, i): (Arc<ProviderView>, Option<Arc<Idp>>)| (v.state.clone(), v.generation, i.is_some(), v.hook);
+    let before = context.world.provider(&object.key).map(seen);
     let view = ProviderView {
         key: object.key.clone(),
         issuer: Arc::from(spec.issuer.as_str()),
@@ -374,14 +486,28 @@ fn set(context: &Context, object: &Object, idp: Option<Arc<Idp>>) {
         take_over: spec.take_over_from.as_deref().map(Arc::from),
         rules,
         adoption: spec.adoption,
-        unmanaged: spec.unmanaged_clients.unwrap_or_default(),
+        hook: kept.hook(),
+        // Where anybody may register clients, a client that nobody manages is nobody's.
+        unmanaged: spec.unmanaged_clients.unwrap_or(match kept.open.load(Ordering::Relaxed) {
+            true => UnmanagedClients::Deny,
+            false => UnmanagedClients::Allow,
+        }),
         capabilities: idp.as_ref().map_or(none, |i| i.capabilities()),
         drift_check: duration::parse(&spec.drift_check_interval).unwrap_or(Duration::from_secs(60)),
         consent_sweep: duration::parse(&spec.consent_sweep_interval).unwrap_or(Duration::from_secs(86_400)),
     };
     context.world.set_provider(view, idp, object.created, object.uid.clone());
-    let after = context.world.provider(&object.key).map(|(v, i)| (v.state.clone(), v.generation, i.is_some()));
-    if before != after && context.world.complete() {
+    let after = context.world.provider(&object.key).map(seen);
+    if before == after || !context.world.complete() {
+        return;
+    }
+    let first_proof = before.as_ref().is_some_and(|b| b.3 == HookProof::Untried)
+        && after.as_ref().is_some_and(|a| a.3.suffices())
+        && before.map(|b| (b.0, b.1, b.2)) == after.map(|a| (a.0, a.1, a.2));
+    if first_proof {
+        // After a hand-over: what is settled stays so.
+        context.queue.push_all(context.world.unsettled(Some(&object.key), clock::now()));
+    } else {
         // Rules may have changed, and another object may now speak for the issuer.
         context.queue.push_all(context.world.everything(None, Lane::Narrow));
     }
@@ -408,4 +534,35 @@ async fn drift(context: &Context, provider: &ProviderKey, idp: &Idp) -> Result<(
         context.queue.push(Due::look(key, [].into(), lane));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failed_probe_is_doubted_two_are_believed_and_a_token_at_once() {
+        use HookProof::{NotCalled, Proved, Unasked, Unreachable, Untried};
+        let now = Instant::now();
+        let after = |shown: &[Option<HookProof>]| {
+            let mut hook = Probing::default();
+            shown.iter().for_each(|s| hook.take_in(*s, now));
+            hook.proof
+        };
+        assert_eq!(after(&[]), Untried);
+        assert_eq!(after(&[Some(Unreachable)]), Untried);
+        assert_eq!(after(&[Some(Unreachable), Some(Unreachable)]), Unreachable);
+        assert_eq!(after(&[Some(Proved), Some(Unreachable)]), Proved);
+        assert_eq!(after(&[Some(Proved), Some(Unreachable), Some(Proved), Some(Unreachable)]), Proved);
+        assert_eq!(after(&[Some(Proved), Some(Unreachable), Some(Unreachable)]), Unreachable);
+        assert_eq!(after(&[Some(Proved), Some(NotCalled)]), NotCalled);
+        assert_eq!(after(&[Some(NotCalled), None]), NotCalled, "no probe takes nothing back");
+        assert_eq!(after(&[None]), Unasked);
+        assert_eq!(after(&[Some(Proved), None]), Proved);
+        assert_eq!(after(&[Some(NotCalled), Some(Proved)]), Proved);
+        let mut old = Probing::default();
+        old.take_in(Some(Proved), now);
+        old.take_in(None, now + PROOF_STANDS);
+        assert_eq!(old.proof, Unasked, "a proof does not stand for ever");
+    }
 }

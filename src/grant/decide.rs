@@ -84,6 +84,8 @@ pub enum Deny {
     LookupFailed,
     /// The caller did not present the key.
     Unauthenticated,
+    /// A probe of the token hook.
+    Probe,
 }
 
 impl Deny {
@@ -119,6 +121,7 @@ impl Deny {
             Deny::Malformed => "Malformed",
             Deny::LookupFailed => "LookupFailed",
             Deny::Unauthenticated => "Unauthenticated",
+            Deny::Probe => "Probe",
         }
     }
 }
@@ -161,6 +164,7 @@ impl fmt::Display for Deny {
             Deny::Skipped => f.write_str("an older remembered consent would skip the question"),
             Deny::Malformed => f.write_str("the request could not be understood"),
             Deny::LookupFailed => f.write_str("the consent could not be looked up in time"),
+            Deny::Probe => f.write_str("a probe of the token hook is always refused"),
             Deny::Unauthenticated => f.write_str("the caller did not present the key of this provider"),
         }
     }

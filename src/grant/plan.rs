@@ -13,7 +13,9 @@ use std::sync::Arc;
 use super::consent;
 use super::observed::{Found, Observation, ObservedClient};
 use super::standing::{self, Held, Standing};
-use super::{Adoption, Authority, Basis, ClientView, Grant, PASS_GAP, RevocationCause, Subject, Timestamp, desired};
+use super::{
+    Adoption, Authority, Basis, ClientView, Grant, HookProof, PASS_GAP, RevocationCause, Subject, Timestamp, desired,
+};
 
 /// One idempotent thing to do at the IdP.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +54,8 @@ pub enum ClientRefusal {
     Unknown,
     /// Another cluster manages it.
     Foreign,
+    /// The IdP is not proved to ask our token hook: it may get less, and not more.
+    HookNotProved(HookProof),
     /// It holds more than its grants, and adoption is explicit. Says what.
     AdoptionNeeded(Vec<String>),
 }
@@ -190,6 +194,8 @@ pub struct Plan {
     pub ceiling: Authority,
     /// When the next pass is due.
     pub next: Option<Timestamp>,
+    /// The ceiling is held down because the token hook is not proved.
+    pub unproved: bool,
 }
 
 impl Plan {
@@ -312,6 +318,15 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
     let live = standings.iter().any(|(_, s)| *s == Standing::Live);
     let held = standings.iter().any(|(g, s)| *s == Standing::Live && g.held);
 
+    let hook = view.provider.as_ref().map_or(HookProof::Untried, |p| p.hook);
+    if !hook.suffices()
+        && let Found::Present(client) = &seen.client
+    {
+        // Less at once; more only when tokens cannot be had behind our back.
+        plan.ceiling = plan.ceiling.common(&client.authority);
+        plan.unproved = live;
+    }
+
     match &seen.client {
         Found::Absent => plan.refusal = live.then_some(ClientRefusal::Unknown),
         Found::Present(client) => match (&client.mark, &view.managed) {
@@ -321,11 +336,14 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
                 plan.adopt = Some(client.clone());
                 plan.steps.push(Step::SetRegistration);
             }
-            (_, None) if !live => {}
+            (_, None) if !live || !hook.suffices() => {}
             (_, None) => adopt(view, client, &desired::declared(view, now), held, &mut plan),
             (_, Some(_)) if client.is_exactly(&plan.ceiling, cluster) => {}
             (_, Some(_)) => plan.steps.push(Step::SetRegistration),
         },
+    }
+    if plan.unproved && plan.refusal.is_none() && hook != HookProof::Untried {
+        plan.refusal = Some(ClientRefusal::HookNotProved(hook));
     }
     if plan.refusal.is_none() {
         let bare = standings.iter().filter(|(g, s)| wants_finalizer(g, s));

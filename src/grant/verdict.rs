@@ -8,7 +8,7 @@ use super::drift::Drift;
 use super::fault::Fault;
 use super::plan::{self, ClientRefusal, Duty, Plan, Step};
 use super::standing::{Held, Refusal, Standing};
-use super::{Basis, CONFIRM_WITHIN, ClientView, Grant, RevocationCause, Subject, Timestamp, backoff};
+use super::{Basis, CONFIRM_WITHIN, ClientView, Grant, HookProof, RevocationCause, Subject, Timestamp, backoff};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition, remove_condition, set_condition};
 use crate::api::{self, ClientGrantStatus, bounds, instant};
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Finding {
         }
         let whole = plan.duties.iter().any(|d| d.grant.is_none());
         let set = plan.steps.contains(&Step::SetRegistration) || plan.adopt.is_some();
-        if whole || set { Finding::Converging } else { Finding::Exact }
+        if whole || set || plan.unproved { Finding::Converging } else { Finding::Exact }
     }
 }
 
@@ -460,7 +460,9 @@ fn note_drift(status: &mut ClientGrantStatus, facts: &Facts<'_>, now: Timestamp)
 }
 
 fn client_refused(refusal: &ClientRefusal, status: &mut ClientGrantStatus) -> Said {
-    status.effective = None;
+    if !matches!(refusal, ClientRefusal::HookNotProved(_)) {
+        status.effective = None;
+    }
     match refusal {
         ClientRefusal::Unknown => Said::refused(
             Stall::AfterArrival,
@@ -472,6 +474,19 @@ fn client_refused(refusal: &ClientRefusal, status: &mut ClientGrantStatus) -> Sa
             Reason::ForeignClient,
             "Another cluster manages this client. Release it there first.",
         ),
+        ClientRefusal::HookNotProved(hook) => {
+            let why = match hook {
+                HookProof::NotCalled => "The identity provider issued a token without asking the token hook",
+                HookProof::Unreachable => "The identity provider cannot reach its token hook, and issues nothing",
+                HookProof::Elsewhere => "The identity provider asks another token hook, or with another key",
+                HookProof::Untried | HookProof::Unasked | HookProof::Proved | HookProof::NotDeclared => {
+                    "Whether the identity provider asks the token hook could not be tried"
+                }
+            };
+            let message =
+                format!("{why}; the provider's TokenHook condition says more. Nothing is widened until then.");
+            Said::working(ConditionStatus::False, Reason::HookNotProved, message)
+        }
         ClientRefusal::AdoptionNeeded(beyond) => Said::refused(
             Stall::Now,
             Reason::AdoptionNeeded,
@@ -553,7 +568,7 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
         status.enforcement = Some(api::Enforcement {
             points: capabilities.points.iter().map(|p| (*p).to_owned()).collect(),
             not_enforced: capabilities.not_enforced.iter().map(|p| (*p).to_owned()).collect(),
-            max_residual_seconds: Some(capabilities.max_residual_seconds),
+            max_residual_seconds: capabilities.max_residual_seconds,
         });
         let (value, reason, message) = if capabilities.points.is_empty() {
             (
@@ -564,6 +579,12 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
         } else if !capabilities.not_enforced.is_empty() {
             let parts = capabilities.not_enforced.join(", ");
             (False, Reason::PartlyEnforced, format!("Not held by any enforcement point: {parts}."))
+        } else if provider.hook == HookProof::Proved {
+            (
+                True,
+                Reason::AllPartsHeld,
+                "Held by every enforcement point; the token hook is proved by a probe.".to_owned(),
+            )
         } else {
             (
                 Unknown,

@@ -16,6 +16,7 @@
 
 pub mod dialect;
 pub mod hook;
+pub mod probe;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,6 +48,7 @@ const CONSENT_PAGE: usize = 250;
 const MOST_PAGES: usize = 10_000;
 
 const POINTS: &[&str] = &["ClientCeiling", "TokenHook", "ConsentDecision"];
+const POINTS_WITHOUT_HOOK: &[&str] = &["ClientCeiling", "ConsentDecision"];
 
 /// One Hydra.
 #[derive(Debug)]
@@ -57,6 +59,7 @@ pub struct Hydra {
     fenced: bool,
     access_token_lifetime: Duration,
     keys: dialect::Keys,
+    probes: probe::Probes,
 }
 
 /// How to reach it, parsed.
@@ -78,6 +81,8 @@ pub struct Settings {
     pub keys: dialect::Keys,
     /// The name of this replica.
     pub replica: String,
+    /// This cluster's mark.
+    pub cluster: String,
 }
 
 impl Hydra {
@@ -86,7 +91,7 @@ impl Hydra {
     /// # Errors
     /// The HTTP client could not be set up.
     pub fn new(settings: Settings) -> Result<Self, Fault> {
-        let Settings { admin, issuer, fenced, access_token_lifetime, per_second, concurrency, keys, replica } =
+        let Settings { admin, issuer, fenced, access_token_lifetime, per_second, concurrency, keys, replica, cluster } =
             settings;
         let public = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -95,7 +100,8 @@ impl Hydra {
             .build()
             .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
         let http = Http::new(admin, per_second, concurrency, &replica)?;
-        Ok(Self { http, issuer, public, fenced, access_token_lifetime, keys })
+        let probes = probe::Probes::new(&cluster);
+        Ok(Self { http, issuer, public, fenced, access_token_lifetime, keys, probes })
     }
 
     /// The keys of hook and consent app.
@@ -104,13 +110,26 @@ impl Hydra {
         &self.keys
     }
 
+    /// What probes the token hook.
+    pub(crate) fn probes(&self) -> &probe::Probes {
+        &self.probes
+    }
+
     pub(super) fn capabilities(&self) -> Capabilities {
+        let hook = self.keys.hook.is_some();
+        let lifetime = i64::try_from(self.access_token_lifetime.as_secs()).unwrap_or(i64::MAX);
         Capabilities {
             lists_consents: true,
             slash_in_client_id: false,
-            points: POINTS,
-            not_enforced: if self.fenced { &[] } else { &["SharedAdminAPI"] },
-            max_residual_seconds: i64::try_from(self.access_token_lifetime.as_secs()).unwrap_or(i64::MAX),
+            points: if hook { POINTS } else { POINTS_WITHOUT_HOOK },
+            not_enforced: match (self.fenced, hook) {
+                (true, true) => &[],
+                (false, true) => &["SharedAdminAPI"],
+                (true, false) => &["TokenIssuance"],
+                (false, false) => &["SharedAdminAPI", "TokenIssuance"],
+            },
+            // Without a hook refresh tokens go on for as long as nobody revokes them.
+            max_residual_seconds: hook.then_some(lifetime),
         }
     }
 

@@ -74,7 +74,7 @@ impl Memory {
             slash_in_client_id: true,
             points: &[],
             not_enforced: &["Everything"],
-            max_residual_seconds: 0,
+            max_residual_seconds: Some(0),
         }
     }
 

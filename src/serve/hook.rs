@@ -7,6 +7,9 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+
 use super::{LOOKUP, authenticated, cluster_key, hint, hydra, observing, said_active, unprepared};
 use crate::clock;
 use crate::controller::Context;
@@ -15,6 +18,8 @@ use crate::grant::{ClientKey, GrantType, ProviderKey};
 use crate::idp::Urgency;
 use crate::idp::hydra::Hydra;
 use crate::idp::hydra::hook::{Question, question};
+use crate::idp::hydra::probe::PROBE;
+use crate::lease;
 use crate::telemetry::{Answer, Point};
 
 /// `POST /hydra/token-hook/{name}`, for a ClusterIdentityProvider.
@@ -48,7 +53,7 @@ async fn answer(context: &Context, provider: ProviderKey, headers: &HeaderMap, b
             context.metrics.decided(Point::TokenHook, Answer::Allow, "");
             StatusCode::NO_CONTENT
         }
-        Decision::Deny(deny) if observing(context, &provider) => {
+        Decision::Deny(deny) if *deny != Deny::Probe && observing(context, &provider) => {
             let (reason, why) = (deny.reason(), deny.to_string());
             tracing::info!(%provider, client, subject, flow, decision = "Allow", would = "Deny", reason, why, "token hook");
             context.metrics.decided(Point::TokenHook, Answer::WouldDeny, reason);
@@ -66,13 +71,17 @@ async fn answer(context: &Context, provider: ProviderKey, headers: &HeaderMap, b
 }
 
 async fn decide(context: &Context, provider: &ProviderKey, headers: &HeaderMap, asked: Option<&Question>) -> Decision {
-    if let Some(deny) = unprepared(context) {
-        return Decision::Deny(deny);
-    }
     let Some((_, idp)) = context.world.provider(provider) else { return Decision::Deny(Deny::NotReady) };
     let Some(hydra) = hydra(idp.as_ref()) else { return Decision::Deny(Deny::NotReady) };
-    if !authenticated(headers, [&hydra.keys().hook]) {
+    if !authenticated(headers, &hydra.keys().hook) {
         return Decision::Deny(Deny::Unauthenticated);
+    }
+    if let Some(question) = asked.filter(|q| q.client.starts_with(PROBE)) {
+        probed(context, hydra, question);
+        return Decision::Deny(Deny::Probe);
+    }
+    if let Some(deny) = unprepared(context) {
+        return Decision::Deny(deny);
     }
     let Some(question) = asked else { return Decision::Deny(Deny::Malformed) };
     let key = ClientKey { provider: provider.clone(), client: Arc::from(question.client.as_str()) };
@@ -104,6 +113,25 @@ async fn decide(context: &Context, provider: &ProviderKey, headers: &HeaderMap, 
 }
 
 /// The consent behind the request, from the subject's list.
+/// A probe of ours: the answer is always no. Another replica's probe is passed on to it.
+fn probed(context: &Context, hydra: &Hydra, question: &Question) {
+    if question.client != hydra.probes().client || hydra.probes().saw(&question.requested) {
+        return;
+    }
+    if let [nonce] = question.requested.as_slice()
+        && !context.world.leadership().leads()
+        && nonce.len() <= 128
+    {
+        let leases = Api::<Lease>::namespaced(context.kube.clone(), &context.config.operator_namespace);
+        let nonce = nonce.clone();
+        tokio::spawn(async move {
+            if let Err(error) = lease::pass_on(&leases, &nonce).await {
+                tracing::warn!(%error, "a probe of the token hook could not be passed on");
+            }
+        });
+    }
+}
+
 async fn look_up(hydra: &Hydra, question: &Question) -> Result<Option<crate::grant::consent::Consent>, Deny> {
     let Some(challenge) = &question.challenge else { return Ok(None) };
     let list = hydra.consents(&question.client, &question.subject, question.session.as_deref(), Urgency::Ending);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::net::http;
 use crate::{
     ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy, Kproxy, OAuthClient, Operator,
-    OperatorOptions, Storage, TokenHook, Tools, UserAgent, free_port,
+    OperatorOptions, Recorded, Storage, TokenHook, Tools, UserAgent, free_port,
 };
 
 /// The key that Hydra presents at the token hook.
@@ -227,6 +227,16 @@ impl Bed {
         let status = answer.status().as_u16();
         let text = answer.text().await?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// What was written at Hydra through the proxy, the operator's own probe client aside.
+    pub fn written(&self) -> Vec<Recorded> {
+        let mut writes = self.proxy.writes();
+        let probe = |r: &Recorded| {
+            r.path().starts_with("/admin/clients/clientgrant-probe-") || r.body.contains("clientgrant.dev/probe-")
+        };
+        writes.retain(|r| !probe(r));
+        writes
     }
 
     /// What the operator's account has asked of the API server, oldest first, where

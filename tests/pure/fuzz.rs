@@ -24,7 +24,7 @@ const ANSWERS: [&str; 3] = [
 fn keys() -> Keys {
     let key = |text: &str| text.to_owned().into();
     Keys {
-        hook: key("a-hook-key-for-fuzzing"),
+        hook: Some(key("a-hook-key-for-fuzzing")),
         consent: vec![key("a-consent-key-for-fuzzing"), key("the-previous-one")],
     }
 }

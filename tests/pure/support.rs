@@ -9,8 +9,8 @@ use clientgrant::grant::consent::{Consent, Context};
 use clientgrant::grant::observed::{Found, Observation, ObservedClient};
 use clientgrant::grant::rules::{Pattern, Rule};
 use clientgrant::grant::{
-    Adoption, Authority, Basis, Capabilities, Carried, ClientKey, ClientView, Grant, GrantName, GrantType, Managed,
-    Mode, ProviderKey, ProviderState, ProviderView, Revocation, RevocationCause, Subject, Terms, Timestamp,
+    Adoption, Authority, Basis, Capabilities, Carried, ClientKey, ClientView, Grant, GrantName, GrantType, HookProof,
+    Managed, Mode, ProviderKey, ProviderState, ProviderView, Revocation, RevocationCause, Subject, Terms, Timestamp,
     UnmanagedClients,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -121,7 +121,7 @@ pub fn capabilities() -> Capabilities {
         slash_in_client_id: true,
         points: &["ClientCeiling"],
         not_enforced: &[],
-        max_residual_seconds: 300,
+        max_residual_seconds: Some(300),
     }
 }
 
@@ -146,6 +146,7 @@ pub fn provider() -> ProviderView {
         state: ProviderState::Usable,
         mode: Mode::Enforce,
         take_over: None,
+        hook: HookProof::NotDeclared,
         rules: vec![Rule::default()],
         adoption: Adoption::Explicit,
         unmanaged: UnmanagedClients::Allow,

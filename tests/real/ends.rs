@@ -248,7 +248,7 @@ async fn killed(bed: &mut Real, round: &str, kill: impl FnOnce(&Real)) {
         assert!(!active(bed, &token.access).await, "{round}: {subject}'s token outlived its grant");
         bed.reason("finance", &format!("{round}-{subject}"), "Expired").await.unwrap();
     }
-    let writes = bed.proxy.writes();
+    let writes = bed.written();
     let created =
         writes.iter().position(|r| r.path().ends_with(&new) || r.path_and_query.contains(&format!("client_id={new}")));
     let created = created.expect("the new grant was put in force");

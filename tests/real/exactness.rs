@@ -435,7 +435,7 @@ async fn a_narrowed_client_own_grant_ends_old_tokens_and_a_wider_one_ends_none()
     bed.grant("finance", "own", own(CLIENT, wider)).await.unwrap();
     bed.reason("finance", "own", "Granted").await.unwrap();
     pause(2500).await;
-    let writes: Vec<String> = bed.proxy.writes().into_iter().map(|r| r.method).collect();
+    let writes: Vec<String> = bed.written().into_iter().map(|r| r.method).collect();
     assert_eq!(
         writes,
         ["PATCH"],

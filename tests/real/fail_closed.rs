@@ -109,7 +109,7 @@ async fn until_every_kind_is_read_completely_the_answer_is_no() {
         assert_eq!(again.error(), Some("access_denied"), "without {kind}: {}", again.json);
         assert!(bed.hooks.requests().iter().all(|r| r.status == Some(403)));
         bed.operator.wait_log("reason=\"NotReady\"", Duration::from_secs(1)).await.unwrap();
-        assert!(bed.proxy.writes().is_empty(), "nothing is done either");
+        assert!(bed.written().is_empty(), "nothing is done either");
 
         rights(&bed, role, whole, None).await;
         bed.operator.ready(Duration::from_secs(60)).await.unwrap();

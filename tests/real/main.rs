@@ -9,6 +9,7 @@ mod exactness;
 mod fail_closed;
 mod first;
 mod hands;
+mod hook;
 mod observe;
 mod outage;
 mod record;

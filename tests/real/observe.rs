@@ -92,7 +92,7 @@ async fn everything_passes_and_is_told_and_nothing_is_written() {
     bed.wait(path, "in excess", long, told).await.unwrap();
     bed.delete(path).await.unwrap();
     bed.gone(path).await.unwrap();
-    assert!(bed.proxy.writes().is_empty(), "{}", bed.proxy.summary());
+    assert!(bed.written().is_empty(), "{}", bed.proxy.summary());
     let maps = "api/v1/namespaces/clientgrant-system/configmaps?labelSelector=clientgrant.dev/record";
     let (_, record) = bed.raw(reqwest::Method::GET, maps, None).await.unwrap();
     assert_eq!(record["items"], json!([]), "nothing is managed");
@@ -129,7 +129,7 @@ async fn enforced_observed_and_enforced_again() {
     let path = "namespaces/finance/clientgrants/reporting";
     bed.wait(path, "drifted", std::time::Duration::from_secs(10), drifted).await.unwrap();
     assert!(active(&bed, &own_token).await && active(&bed, &tokens.access).await);
-    assert!(bed.proxy.writes().is_empty(), "{}", bed.proxy.summary());
+    assert!(bed.written().is_empty(), "{}", bed.proxy.summary());
 
     mode(&bed, "Enforce").await;
     bed.reason("finance", "batch", "Suspended").await.unwrap();

@@ -165,7 +165,7 @@ async fn a_cluster_built_anew_takes_over_what_its_predecessor_marked() {
     bed.proxy.clear();
     bed.grant("finance", "reporting", json!({})).await.unwrap();
     bed.reason("finance", "reporting", "ForeignClient").await.unwrap();
-    assert!(bed.proxy.writes().is_empty(), "{}", bed.proxy.summary());
+    assert!(bed.written().is_empty(), "{}", bed.proxy.summary());
     let mark =
         bed.hydra.admin().get_client("finance-reporting").await.unwrap()["metadata"]["clientgrant.dev/cluster"].clone();
     assert_ne!(mark, "the-new-one");

@@ -28,7 +28,7 @@ async fn a_client_that_holds_more_is_left_alone_until_somebody_says_adopt() {
     assert!(message.contains("grant type implicit") && message.contains("scope admin"), "{message}");
     assert_eq!(condition(&refused, "Stalled")["status"], "True");
     pause(500).await;
-    assert!(bed.proxy.writes().is_empty(), "{}", bed.proxy.summary());
+    assert!(bed.written().is_empty(), "{}", bed.proxy.summary());
     assert_eq!(bed.hydra.admin().get_client("finance-reporting").await.unwrap(), before);
 
     // One that holds nothing beyond needs nobody's word.

@@ -30,10 +30,10 @@ async fn an_expired_grant_that_is_deleted_and_applied_again_is_expired_and_write
     bed.ready().await.unwrap();
     pause(3000).await;
     bed.reason("finance", "reporting", "Expired").await.unwrap();
-    assert!(bed.proxy.writes().is_empty(), "{}", bed.proxy.summary());
+    assert!(bed.written().is_empty(), "{}", bed.proxy.summary());
     bed.delete(PATH).await.unwrap();
     bed.gone(PATH).await.unwrap();
-    assert!(bed.proxy.writes().is_empty(), "{}", bed.proxy.summary());
+    assert!(bed.written().is_empty(), "{}", bed.proxy.summary());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +58,7 @@ async fn an_expired_grant_of_a_client_that_was_never_adopted_writes_nothing() {
         assert!(grant["metadata"]["finalizers"].is_null() && grant["status"]["revocation"].is_null(), "{grant:#}");
     }
     pause(2500).await;
-    assert!(bed.proxy.writes().is_empty(), "{}", bed.proxy.summary());
+    assert!(bed.written().is_empty(), "{}", bed.proxy.summary());
     assert_eq!(bed.hydra.admin().get_client("untouched").await.unwrap(), before);
     let (status, record) =
         bed.raw(reqwest::Method::GET, "api/v1/namespaces/clientgrant-system/configmaps", None).await.unwrap();

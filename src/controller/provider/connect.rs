@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use super::{Context, Object, Trouble, faulty};
 use crate::api::condition::Reason;
-use crate::api::{Connection, HydraSpec, IdentityProviderSpec, SecretKeyRef, duration};
+use crate::api::{Connection, HydraSpec, IdentityProviderSpec, SecretKeyRef, TokenHook, duration};
 use crate::config::Config;
 use crate::grant::ProviderKey;
 use crate::grant::rules::Pattern;
@@ -68,15 +68,20 @@ pub(super) async fn connect(
         concurrency: limits.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(8),
         keys,
         replica: context.replica.clone(),
+        cluster: context.cluster.clone(),
     };
     let hydra = hydra::Hydra::new(settings).map_err(|fault| faulty(&fault))?;
     Ok((Arc::new(Idp::Hydra(hydra)), print))
 }
 
 async fn keys(context: &Context, object: &Object, spec: &HydraSpec) -> Result<(Keys, [u8; 32]), Trouble> {
-    let hook = &spec.token_hook.api_key_secret_ref;
+    let hook = match &spec.token_hook {
+        None => None,
+        Some(TokenHook { api_key_secret_ref: hook }) => {
+            Some(key_text(context, object, &secret(context, object, hook).await?, hook)?)
+        }
+    };
     let consent = &spec.consent.api_key_secret_ref;
-    let hook = key_text(context, object, &secret(context, object, hook).await?, hook)?;
     let data = secret(context, object, consent).await?;
     let previous = SecretKeyRef { key: format!("{}-previous", consent.key), ..consent.clone() };
     let previous = match data.contains_key(&previous.key) {
@@ -85,7 +90,7 @@ async fn keys(context: &Context, object: &Object, spec: &HydraSpec) -> Result<(K
     };
     let consent = key_text(context, object, &data, consent)?;
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-    for part in [Some(&hook), Some(&consent), previous.as_ref()].into_iter().flatten() {
+    for part in [hook.as_ref(), Some(&consent), previous.as_ref()].into_iter().flatten() {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part.as_bytes());
     }
@@ -94,7 +99,7 @@ async fn keys(context: &Context, object: &Object, spec: &HydraSpec) -> Result<(K
     let mut print = [0; 32];
     print.copy_from_slice(digest.finish().as_ref());
     let consent = [Some(consent), previous].into_iter().flatten().map(SecretString::from).collect();
-    Ok((Keys { hook: SecretString::from(hook), consent }, print))
+    Ok((Keys { hook: hook.map(SecretString::from), consent }, print))
 }
 
 fn secret_namespace<'a>(context: &'a Context, object: &'a Object) -> &'a str {

@@ -1,6 +1,7 @@
 //! What is written to a provider object: its status, and the finalizer that keeps it until its grants
 //! are gone.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kube::Api;
@@ -10,10 +11,10 @@ use serde_json::json;
 
 use super::{Context, Kept, Object, Trouble};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, remove_condition, set_condition};
-use crate::api::{ClusterIdentityProvider, GrantCounts, IdentityProvider, IdentityProviderStatus};
+use crate::api::{ClusterIdentityProvider, GrantCounts, Guarantee, IdentityProvider, IdentityProviderStatus};
 use crate::clock;
 use crate::controller::publish;
-use crate::grant::Capabilities;
+use crate::grant::{Capabilities, HookProof, Timestamp, UnmanagedClients};
 
 /// Keeps a provider until its grants are gone.
 pub const FINALIZER: &str = "clientgrant.dev/grants";
@@ -48,6 +49,8 @@ pub(super) async fn publish_status(
             };
             set_condition(list, ConditionType::Verified, verified.0, verified.1, verified.2, generation, now);
             status.version = version.map(str::to_owned);
+            note_hook(&mut status, kept.hook(), generation, now);
+            note_registration(&mut status, object, kept.open.load(Ordering::Relaxed), generation, now);
         }
         Err(trouble) => {
             let ready = if trouble.stalled { False } else { Unknown };
@@ -84,6 +87,74 @@ pub(super) async fn publish_status(
         Ok(()) => *kept.said() = Some(status),
         Err(error) => tracing::warn!(provider = %object.key, %error, "the API server did not take a write"),
     }
+}
+
+/// What the last probe of the token hook showed.
+fn note_hook(status: &mut IdentityProviderStatus, hook: HookProof, generation: Option<i64>, now: Timestamp) {
+    use ConditionStatus::{False, True, Unknown};
+    let (value, reason, message) = match hook {
+        HookProof::NotDeclared => {
+            remove_condition(&mut status.conditions, ConditionType::TokenHook);
+            status.guarantees.clear();
+            return;
+        }
+        HookProof::Proved => {
+            (True, Reason::Called, "A probe was seen at the operator's endpoint, and its refusal was heeded.")
+        }
+        HookProof::NotCalled => (
+            False,
+            Reason::NotCalled,
+            "A token was issued without asking. Set oauth2.token_hook in the identity provider's configuration.",
+        ),
+        HookProof::Unreachable => (
+            False,
+            Reason::HookUnreachable,
+            "The identity provider cannot reach its token hook, and issues nothing. Correct its URL or the network.",
+        ),
+        HookProof::Elsewhere => (
+            False,
+            Reason::NotSeen,
+            "A hook refused, and no replica of the operator saw the call. Correct the hook's URL or its key.",
+        ),
+        // What was said before stands until something is shown.
+        HookProof::Untried => return,
+        HookProof::Unasked => (
+            Unknown,
+            Reason::NotProved,
+            "No probe could be made. The operator must reach the token endpoint below spec.issuer.",
+        ),
+    };
+    set_condition(&mut status.conditions, ConditionType::TokenHook, value, reason, message, generation, now);
+    status.guarantees = match hook {
+        HookProof::Proved => vec![Guarantee { name: "TokenHook".into(), proof: "refused a probe".into() }],
+        _ => Vec::new(),
+    };
+}
+
+/// Where anybody may register clients, somebody should know.
+fn note_registration(
+    status: &mut IdentityProviderStatus,
+    object: &Object,
+    open: bool,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let list = &mut status.conditions;
+    if !open {
+        remove_condition(list, ConditionType::RegistrationOpen);
+        return;
+    }
+    let message = match object.spec.unmanaged_clients {
+        None => "Anybody may register clients: decision points refuse those that nobody manages.",
+        Some(UnmanagedClients::Deny) => {
+            "Anybody may register clients; decision points refuse them, as unmanagedClients says."
+        }
+        Some(UnmanagedClients::Allow) => {
+            "Anybody may register clients, and unmanagedClients: Allow lets them all pass."
+        }
+    };
+    let (type_, reason) = (ConditionType::RegistrationOpen, Reason::DynamicRegistration);
+    set_condition(list, type_, ConditionStatus::True, reason, message, generation, now);
 }
 
 async fn put_status<K>(

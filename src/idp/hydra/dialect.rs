@@ -25,8 +25,8 @@ pub const LIFESPANS: &[&str] = &[
 
 /// The shared keys of one provider.
 pub struct Keys {
-    /// What Hydra presents at the token hook.
-    pub hook: SecretString,
+    /// What Hydra presents at the token hook, if it has one.
+    pub hook: Option<SecretString>,
     /// What the consent app presents, newest first; also the keys of a context's proof.
     pub consent: Vec<SecretString>,
 }

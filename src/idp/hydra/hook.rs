@@ -19,6 +19,8 @@ pub struct Question {
     pub challenge: Option<String>,
     /// The login session: looking up its consents only is fast.
     pub session: Option<String>,
+    /// What was asked for.
+    pub requested: Vec<String>,
     /// Empty at the code exchange, whatever will be issued.
     pub scopes: Scopes,
     /// Likewise.
@@ -45,6 +47,7 @@ pub fn question(body: &[u8]) -> Option<Question> {
         subject,
         challenge: text(body.get("session")?.get("consent_challenge")),
         session: text(claims.and_then(|c| c.get("ext")).and_then(|e| e.get("sid"))),
+        requested: list(request, "requested_scopes")?,
         scopes: list(request, "granted_scopes")?.into_iter().collect(),
         audiences: list(request, "granted_audience")?.into_iter().collect(),
     })
