@@ -62,7 +62,7 @@ impl Subject {
         let key = || "a key of the conformance suite".to_owned().into();
         let settings = Settings {
             admin: proxy.url().parse().unwrap(),
-            issuer: server.issuer().parse().unwrap(),
+            issuer: Some(server.issuer().parse().unwrap()),
             fenced: false,
             access_token_lifetime: Duration::from_secs(300),
             per_second: 10_000,

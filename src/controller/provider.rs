@@ -27,7 +27,7 @@ use crate::grant::parse;
 use crate::grant::{Capabilities, ProviderKey, ProviderState, ProviderView};
 use crate::idp::{Idp, memory::Memory};
 use crate::world::{Due, Lane, Source};
-use connect::{Connected, Taken, admin_url, connect, note_url};
+use connect::{Connected, Taken, admin_url, connect, is_taken, note_url};
 use report::{hold, publish_status, release};
 
 pub use report::FINALIZER;
@@ -225,7 +225,10 @@ async fn supervise(
             return;
         }
         let again = current.is_some();
-        if !again || read_at.is_none_or(|at| at.elapsed() >= SECRETS_AGAIN) {
+        // A cluster provider that came later has its place to itself, too.
+        let displaced =
+            !object.key.namespace.is_empty() && admin_url(&object.spec).is_some_and(|admin| is_taken(&taken, &admin));
+        if !again || displaced || read_at.is_none_or(|at| at.elapsed() >= SECRETS_AGAIN) {
             read_at = Some(tokio::time::Instant::now());
             let connected = match context.world.issuer_taken(&object.key) {
                 true => Err(taken_trouble()),
@@ -239,10 +242,12 @@ async fn supervise(
                     usable = false;
                 }
                 // Keys stay in memory while their Secret cannot be read: ends are still due.
-                Err(trouble) if again => {
+                Err(trouble) if again && trouble.reason != Reason::URLNotAllowed => {
                     tracing::warn!(provider = %object.key, reason = %trouble.reason, "keys could not be read again");
                 }
                 Err(trouble) => {
+                    kept.keep(None);
+                    current = None;
                     set(&context, &object, None);
                     failures += 1;
                     publish_status(&context, &object, &mut said, Err(&trouble), None).await;

@@ -52,7 +52,7 @@ const POINTS: &[&str] = &["ClientCeiling", "TokenHook", "ConsentDecision"];
 #[derive(Debug)]
 pub struct Hydra {
     http: Http,
-    issuer: Url,
+    issuer: Option<Url>,
     public: reqwest::Client,
     fenced: bool,
     access_token_lifetime: Duration,
@@ -64,8 +64,8 @@ pub struct Hydra {
 pub struct Settings {
     /// The admin API's root.
     pub admin: Url,
-    /// `spec.issuer`.
-    pub issuer: Url,
+    /// `spec.issuer`, if its discovery document may be read.
+    pub issuer: Option<Url>,
     /// Only the operator reaches the admin API.
     pub fenced: bool,
     /// Of every access token.
@@ -122,7 +122,7 @@ impl Hydra {
 
     /// The issuer that the public side names, if it can be reached from here.
     async fn discovery(&self) -> Option<String> {
-        let mut url = self.issuer.clone();
+        let mut url = self.issuer.clone()?;
         url.path_segments_mut().ok()?.pop_if_empty().extend([".well-known", "openid-configuration"]);
         let answer = self.public.get(url).send().await.ok()?;
         let document: Value = serde_json::from_slice(&super::http::read(answer).await.ok()?).ok()?;
