@@ -6,7 +6,7 @@
 mod connect;
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -378,9 +378,11 @@ fn set(context: &Context, object: &Object, idp: Option<Arc<Idp>>) {
 
 /// Registrations in bulk, from a complete list; what differs is looked at singly before anything is done.
 async fn drift(context: &Context, provider: &ProviderKey, idp: &Idp) -> Result<(), Fault> {
-    let found = idp.observe_clients().await?;
+    let known = context.world.clients_of(provider);
+    let named: HashSet<&str> = known.iter().map(|key| &*key.client).collect();
+    let found = idp.observe_clients(&|id| named.contains(id)).await?;
     let now = clock::now();
-    for key in context.world.clients_of(provider) {
+    for key in known {
         let view = context.world.view(&key);
         if view.managed.is_none() {
             continue;
