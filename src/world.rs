@@ -289,6 +289,9 @@ impl World {
         let mut inner = self.write();
         inner.unreadable.remove(&grant.name);
         let old = inner.grants.get(&grant.name).filter(|e| e.grant.uid == grant.uid).cloned();
+        // On the first list a finalizer without a verdict is what a crash leaves behind.
+        let begun = !inner.synced.contains(&Source::Grants) && grant.observed_generation.is_none_or(|g| g <= 0);
+        grant.gave |= old.as_ref().map_or(begun && grant.held, |e| e.grant.gave);
         since(old.as_ref().map(|e| &*e.grant), &mut grant);
         let changed = old.as_ref().is_none_or(|e| {
             e.unreadable
@@ -354,6 +357,14 @@ impl World {
         Some(Due::changed(entry.key, grants, Lane::Narrow))
     }
 
+    /// We are about to put our finalizer on a grant: from then on it may give something.
+    pub fn giving(&self, name: &GrantName, uid: &str) {
+        let mut inner = self.write();
+        let Some(mut entry) = inner.grants.get(name).filter(|e| *e.grant.uid == *uid).cloned() else { return };
+        Arc::make_mut(&mut entry.grant).gave = true;
+        inner.link(entry);
+    }
+
     /// What the API server answered to a write of ours.
     pub fn fed_back(&self, object: &ClientGrant) {
         let Some(mut grant) = parse::grant(object) else { return };
@@ -364,6 +375,7 @@ impl World {
         if old.grant.uid != grant.uid || older(&version, &old.version) {
             return;
         }
+        grant.gave |= old.grant.gave;
         since(Some(&old.grant), &mut grant);
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
         let status = object.status.clone().map(Arc::new);

@@ -400,6 +400,7 @@ impl Story {
                 return Err(());
             }
             if let Some(n) = number(&self.objects, uid) {
+                self.world.giving(&parse::name(&self.objects[&n].metadata), uid);
                 self.store(n, |o| o.metadata.finalizers.get_or_insert_default().push(FINALIZER.into()));
             }
         }
