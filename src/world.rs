@@ -292,6 +292,11 @@ impl World {
         // On the first list a finalizer without a verdict is what a crash leaves behind.
         let begun = !inner.synced.contains(&Source::Grants) && grant.observed_generation.is_none_or(|g| g <= 0);
         grant.gave |= old.as_ref().map_or(begun && grant.held, |e| e.grant.gave);
+        let outrun = |e: &&Entry| older(&version, &e.version);
+        if let Some(old) = old.as_ref().filter(|e| outrun(e) || (grant.confirmed() && !e.grant.confirmed())) {
+            // Only we confirm an end, and what we wrote comes back as the answer to it.
+            grant.carried.revocation = old.grant.carried.revocation;
+        }
         since(old.as_ref().map(|e| &*e.grant), &mut grant);
         let changed = old.as_ref().is_none_or(|e| {
             e.unreadable

@@ -480,6 +480,7 @@ impl Story {
             } else if let Some(status) = said.status {
                 self.honest(&grant.subject, &status);
                 self.store(n, |o| o.status = Some(status));
+                self.world.fed_back(&self.objects[&n]);
             }
             if confirmed {
                 self.track.start_over(&grant.uid);
