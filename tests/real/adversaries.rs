@@ -8,11 +8,13 @@ mod clients;
 mod clusters;
 mod providers;
 mod servers;
+mod status;
 mod tenants;
 
 use std::time::Duration;
 
 use clientgrant_testbed::bed::{Bed, HOOK_KEY, condition};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::pause;
@@ -77,6 +79,15 @@ async fn provider_says(bed: &Bed, name: &str, reason: &str) -> String {
 /// The registration of a client, for a comparison.
 async fn registration(bed: &Bed, client: &str) -> Value {
     bed.hydra.admin().get_client(client).await.unwrap()
+}
+
+/// Merge-patches a grant's status, as somebody may who has that right by mistake.
+async fn forge(bed: &Bed, name: &str, status: &Value) -> Value {
+    let url = format!("apis/clientgrant.dev/v1alpha1/{}/status?fieldManager=clientgrant", path(name));
+    let body = (json!({"status": status}), "application/merge-patch+json");
+    let (code, answer) = bed.raw(Method::PATCH, &url, Some(body)).await.unwrap();
+    assert_eq!(code, 200, "{answer}");
+    answer
 }
 
 /// No write reached Hydra since the proxy was cleared, and none does in a moment.
