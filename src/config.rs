@@ -19,8 +19,8 @@ pub struct Config {
     /// Where the token hook and the consent decision are served. Without TLS only on loopback.
     #[arg(long, env = "CLIENTGRANT_DECISION_ADDRESS", default_value = "0.0.0.0:8443")]
     pub decision_address: SocketAddr,
-    /// URLs that a namespaced provider may name: exact, or a prefix ending in `*`. None: no namespaced
-    /// provider may connect anywhere.
+    /// URLs that a namespaced provider may name, as they are sent however they are spelt: exact, or a prefix
+    /// ending in `*`. None: no namespaced provider may connect anywhere.
     #[arg(long = "allow-provider-url", env = "CLIENTGRANT_ALLOW_PROVIDER_URL", value_delimiter = ',')]
     pub allow_provider_url: Vec<String>,
     /// Let a provider with `insecureHTTP: true` use plain HTTP elsewhere than on loopback.

@@ -268,6 +268,9 @@ pub struct Grant {
     pub deleting: bool,
     /// Our finalizer is on it: there may be something to revoke.
     pub held: bool,
+    /// That finalizer is our own writing, or status says that something was in force. Only that makes an end
+    /// due for a client of which the grant's namespace may not speak: tenants can write finalizers, too.
+    pub gave: bool,
     /// For whom.
     pub subject: Subject,
     /// What it says, or why that cannot be read.

@@ -81,6 +81,9 @@ pub struct Write<'a> {
     pub urgency: Urgency,
 }
 
+/// Says of a client id whether its registration is to be kept.
+pub type Wanted<'a> = &'a (dyn Fn(&str) -> bool + Sync);
+
 macro_rules! providers {
     ($($(#[$doc:meta])* $name:ident($type:ty),)+) => {
         /// The table of providers.
@@ -113,12 +116,12 @@ macro_rules! providers {
                 match self { $(Idp::$name(idp) => idp.observe_client(client, urgency).await,)+ }
             }
 
-            /// Reads every client, completely.
+            /// Reads every client, completely, and keeps those that are wanted.
             ///
             /// # Errors
             /// No complete list: nothing may be concluded from what is not in it.
-            pub async fn observe_clients(&self) -> Result<BTreeMap<String, ObservedClient>, Fault> {
-                match self { $(Idp::$name(idp) => idp.observe_clients().await,)+ }
+            pub async fn observe_clients(&self, wanted: Wanted<'_>) -> Result<BTreeMap<String, ObservedClient>, Fault> {
+                match self { $(Idp::$name(idp) => idp.observe_clients(wanted).await,)+ }
             }
 
             /// Reads the consents of one subject for one client, completely.

@@ -319,6 +319,15 @@ impl World {
         let mut inner = self.write();
         inner.unreadable.remove(&grant.name);
         let old = inner.grants.get(&grant.name).filter(|e| e.grant.uid == grant.uid).cloned();
+        // On the first list a finalizer without a verdict is what a crash leaves behind.
+        let begun = !inner.synced.contains(&Source::Grants) && grant.observed_generation.is_none_or(|g| g <= 0);
+        grant.gave |= old.as_ref().map_or(begun && grant.held, |e| e.grant.gave);
+        let outrun = |e: &&Entry| older(&version, &e.version);
+        let leads = self.leadership.leads();
+        if let Some(old) = old.as_ref().filter(|e| outrun(e) || (leads && grant.confirmed() && !e.grant.confirmed())) {
+            // Only we confirm an end, and what we wrote comes back as the answer to it.
+            grant.carried.revocation = old.grant.carried.revocation;
+        }
         since(old.as_ref().map(|e| &*e.grant), &mut grant);
         if !self.leadership.leads() && grant.observed_generation == Some(grant.generation) {
             // The leader has said what came of it.
@@ -389,6 +398,14 @@ impl World {
         Some(Due::changed(entry.key, grants, Lane::Narrow))
     }
 
+    /// We are about to put our finalizer on a grant: from then on it may give something.
+    pub fn giving(&self, name: &GrantName, uid: &str) {
+        let mut inner = self.write();
+        let Some(mut entry) = inner.grants.get(name).filter(|e| *e.grant.uid == *uid).cloned() else { return };
+        Arc::make_mut(&mut entry.grant).gave = true;
+        inner.link(entry);
+    }
+
     /// What the API server answered to a write of ours.
     pub fn fed_back(&self, object: &ClientGrant) {
         let Some(mut grant) = parse::grant(object) else { return };
@@ -399,6 +416,7 @@ impl World {
         if old.grant.uid != grant.uid || older(&version, &old.version) {
             return;
         }
+        grant.gave |= old.grant.gave;
         since(Some(&old.grant), &mut grant);
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
         let status = object.status.clone().map(Arc::new);

@@ -6,7 +6,7 @@
 mod connect;
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ use crate::idp::hydra::probe::Probed;
 use crate::idp::{Idp, memory::Memory};
 use crate::lease::{self, Leave};
 use crate::world::{Due, Lane, Source};
-use connect::{Connected, Taken, admin_url, connect, note_url};
+use connect::{Connected, Taken, admin_url, connect, is_taken, note_url};
 use report::{hold, publish_status, release};
 
 pub use report::FINALIZER;
@@ -290,7 +290,10 @@ async fn supervise(
             return;
         }
         let again = current.is_some();
-        if !again || read_at.is_none_or(|at| at.elapsed() >= SECRETS_AGAIN) {
+        // A cluster provider that came later has its place to itself, too.
+        let displaced =
+            !object.key.namespace.is_empty() && admin_url(&object.spec).is_some_and(|admin| is_taken(&taken, &admin));
+        if !again || displaced || read_at.is_none_or(|at| at.elapsed() >= SECRETS_AGAIN) {
             read_at = Some(tokio::time::Instant::now());
             let connected = match context.world.issuer_taken(&object.key) {
                 true => Err(taken_trouble()),
@@ -304,10 +307,12 @@ async fn supervise(
                     usable = false;
                 }
                 // Keys stay in memory while their Secret cannot be read: ends are still due.
-                Err(trouble) if again => {
+                Err(trouble) if again && trouble.reason != Reason::URLNotAllowed => {
                     tracing::warn!(provider = %object.key, reason = %trouble.reason, "keys could not be read again");
                 }
                 Err(trouble) => {
+                    kept.keep(None);
+                    current = None;
                     set(&context, &object, &kept, None);
                     failures += 1;
                     publish_status(&context, &object, &kept, Err(&trouble), None).await;
@@ -515,9 +520,11 @@ fn set(context: &Context, object: &Object, kept: &Kept, idp: Option<Arc<Idp>>) {
 
 /// Registrations in bulk, from a complete list; what differs is looked at singly before anything is done.
 async fn drift(context: &Context, provider: &ProviderKey, idp: &Idp) -> Result<(), Fault> {
-    let found = idp.observe_clients().await?;
+    let known = context.world.clients_of(provider);
+    let named: HashSet<&str> = known.iter().map(|key| &*key.client).collect();
+    let found = idp.observe_clients(&|id| named.contains(id)).await?;
     let now = clock::now();
-    for key in context.world.clients_of(provider) {
+    for key in known {
         let view = context.world.view(&key);
         if view.managed.is_none() {
             continue;

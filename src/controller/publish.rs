@@ -88,6 +88,7 @@ pub async fn finalizer(context: &Context, entry: &Entry, held: bool) -> Written 
     let mut finalizers = entry.finalizers.clone();
     finalizers.retain(|f| f != FINALIZER);
     if held {
+        context.world.giving(&entry.grant.name, &entry.grant.uid);
         finalizers.push(FINALIZER.to_owned());
     }
     let body = json!({

@@ -130,7 +130,7 @@ fn unreadable(view: Arc<ClientView>, finding: Finding) -> Look {
     let perhaps = view.managed.is_some() || view.provider.is_none();
     let standings = perhaps.then(|| standing::all(&view, clock::now()));
     for (grant, standing) in standings.into_iter().flatten() {
-        plan.duties.extend(plan::duty(&grant, &standing, &seen, clock::now()));
+        plan.duties.extend(plan::duty(&view, &grant, &standing, &seen, clock::now()));
     }
     Look { view, finding, seen, plan, faults: Vec::new() }
 }

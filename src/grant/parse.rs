@@ -12,7 +12,10 @@ use super::{
     Authority, Basis, Carried, ClientKey, Grant, GrantName, GrantType, ProviderKey, Revocation, Subject, Terms,
     Timestamp,
 };
-use crate::api::{self, AllowRule, ClientGrant, ClientGrantSpec, LabelOperator, ProviderKind, SubjectKind, instant};
+use crate::api::condition::{ConditionType, Reason, find_condition};
+use crate::api::{
+    self, AllowRule, ClientGrant, ClientGrantSpec, ClientGrantStatus, LabelOperator, ProviderKind, SubjectKind, instant,
+};
 
 /// Put on a grant once there may be something to revoke.
 pub const FINALIZER: &str = "clientgrant.dev/revoke";
@@ -47,6 +50,7 @@ pub fn grant(object: &ClientGrant) -> Option<Grant> {
         generation: meta.generation.unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
         held: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
+        gave: status.is_some_and(gave),
         subject: subject(&object.spec),
         terms: terms(&object.spec),
         carried,
@@ -54,6 +58,22 @@ pub fn grant(object: &ClientGrant) -> Option<Grant> {
         narrowed: false,
         reopened: false,
     })
+}
+
+/// Whether a status says that something was in force, or was being brought about.
+fn gave(status: &ClientGrantStatus) -> bool {
+    let ready = find_condition(&status.conditions, ConditionType::Ready).and_then(|c| Reason::parse(&c.reason));
+    let live = matches!(
+        ready,
+        Some(
+            Reason::Progressing
+                | Reason::ProviderUnavailable
+                | Reason::ProviderDenied
+                | Reason::AwaitingConsent
+                | Reason::ConsentRemoved
+        )
+    );
+    live || status.effective.is_some() || status.observed.is_some() || status.revocation.is_some()
 }
 
 /// The object's name.

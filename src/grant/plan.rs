@@ -229,7 +229,7 @@ impl Plan {
 /// Decided from what is listed and from intents on the object, never from memory of an edit; only the
 /// tokens of `Any` and client-own grants, which no list shows, go by [`Grant::narrowed`].
 #[must_use]
-pub fn duty(grant: &Grant, standing: &Standing, seen: &Observation, now: Timestamp) -> Option<Duty> {
+pub fn duty(view: &ClientView, grant: &Grant, standing: &Standing, seen: &Observation, now: Timestamp) -> Option<Duty> {
     let what = match &grant.subject {
         Subject::User(id) => What::Pair(id.clone()),
         Subject::Any | Subject::Own => What::Tokens,
@@ -246,7 +246,9 @@ pub fn duty(grant: &Grant, standing: &Standing, seen: &Observation, now: Timesta
             }
         }
         // What never was in force has nothing to end; what is confirmed has ended, unless it gave again.
-        _ if !grant.held || (grant.confirmed() && !gave_again(grant, seen)) => return None,
+        _ if !grant.held || !may_have_given(view, grant) || (grant.confirmed() && !gave_again(grant, seen)) => {
+            return None;
+        }
         Standing::Held(held) => cause_of(*held),
         // An edit by mistake must not destroy consents for good: decisions and ceiling act at once,
         // the consents of a grant that is merely refused stay until a person or a date ends it.
@@ -254,6 +256,11 @@ pub fn duty(grant: &Grant, standing: &Standing, seen: &Observation, now: Timesta
         Standing::Refused(_) => RevocationCause::Refused,
     };
     Some(Duty::of(grant, what, cause))
+}
+
+/// A finalizer alone proves nothing: else a tenant who writes it could end what another's client has.
+fn may_have_given(view: &ClientView, grant: &Grant) -> bool {
+    grant.gave || view.provider.is_none() || standing::may_speak(view, grant)
 }
 
 /// After its end was confirmed, the grant gave something all the same: it was in force again for a
@@ -398,7 +405,7 @@ fn revocations(
     plan: &mut Plan,
 ) {
     for (grant, standing) in standings {
-        let Some(duty) = duty(grant, standing, seen, now) else { continue };
+        let Some(duty) = duty(view, grant, standing, seen, now) else { continue };
         if *standing != Standing::Live && in_other_hands(standings, grant) {
             continue;
         }

@@ -18,6 +18,10 @@ use crate::grant::fault::Fault;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The largest answer that is read.
 const LARGEST: usize = 4 << 20;
+/// Lists and objects in an answer: a page of 500 clients has some thousands.
+const MOST_CONTAINERS: usize = 40_000;
+/// Commas in an answer.
+const MOST_VALUES: usize = 200_000;
 
 /// One IdP's admin API.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl Answer {
     /// # Errors
     /// It is not JSON: a retry, because a proxy's error page looks like that.
     pub fn json(&self) -> Result<Value, Fault> {
-        serde_json::from_slice(&self.body).map_err(|_| Fault::retry("the identity provider's answer is not JSON"))
+        json(&self.body)
     }
 
     /// A status that this call does not expect.
@@ -190,8 +194,17 @@ impl Http {
     }
 }
 
+/// A body as JSON. A value of a few bytes may take hundreds in memory: their number has bounds too.
+pub(crate) fn json(body: &[u8]) -> Result<Value, Fault> {
+    let count = |of: &[u8]| body.iter().filter(|b| of.contains(b)).count();
+    if count(b"[{") > MOST_CONTAINERS || count(b",") > MOST_VALUES {
+        return Err(Fault::retry("the identity provider's answer has too many parts"));
+    }
+    serde_json::from_slice(body).map_err(|_| Fault::retry("the identity provider's answer is not JSON"))
+}
+
 /// The body, up to the cap.
-pub(super) async fn read(mut answer: reqwest::Response) -> Result<Vec<u8>, Fault> {
+pub(crate) async fn read(mut answer: reqwest::Response) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|e| transport(&e))? {
         if body.len() + chunk.len() > LARGEST {

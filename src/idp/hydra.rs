@@ -18,7 +18,8 @@ pub mod dialect;
 pub mod hook;
 pub mod probe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use base64::Engine;
@@ -27,7 +28,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
 
 use super::http::{Answer, Http};
-use super::{Probe, Urgency, Write};
+use super::{Probe, Urgency, Wanted, Write};
 use crate::grant::consent::Consent;
 use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, ObservedClient};
@@ -46,6 +47,10 @@ const PAGE: usize = 500;
 const CONSENT_PAGE: usize = 250;
 /// A list longer than this is not read to its end.
 const MOST_PAGES: usize = 10_000;
+/// A Hydra with more clients cannot be compared: memory has bounds, whatever a server answers.
+const MOST_CLIENTS: usize = 1_000_000;
+/// Likewise of one subject's consents for one client.
+const MOST_CONSENTS: usize = 100_000;
 
 const POINTS: &[&str] = &["ClientCeiling", "TokenHook", "ConsentDecision"];
 const POINTS_WITHOUT_HOOK: &[&str] = &["ClientCeiling", "ConsentDecision"];
@@ -54,7 +59,7 @@ const POINTS_WITHOUT_HOOK: &[&str] = &["ClientCeiling", "ConsentDecision"];
 #[derive(Debug)]
 pub struct Hydra {
     http: Http,
-    issuer: Url,
+    issuer: Option<Url>,
     public: reqwest::Client,
     fenced: bool,
     access_token_lifetime: Duration,
@@ -67,8 +72,8 @@ pub struct Hydra {
 pub struct Settings {
     /// The admin API's root.
     pub admin: Url,
-    /// `spec.issuer`.
-    pub issuer: Url,
+    /// `spec.issuer`, if its discovery document may be read.
+    pub issuer: Option<Url>,
     /// Only the operator reaches the admin API.
     pub fenced: bool,
     /// Of every access token.
@@ -144,10 +149,10 @@ impl Hydra {
 
     /// The issuer that the public side names, if it can be reached from here.
     async fn discovery(&self) -> Option<String> {
-        let mut url = self.issuer.clone();
+        let mut url = self.issuer.clone()?;
         url.path_segments_mut().ok()?.pop_if_empty().extend([".well-known", "openid-configuration"]);
         let answer = self.public.get(url).send().await.ok()?;
-        let document: Value = serde_json::from_slice(&super::http::read(answer).await.ok()?).ok()?;
+        let document: Value = super::http::json(&super::http::read(answer).await.ok()?).ok()?;
         document.get("issuer")?.as_str().map(str::to_owned)
     }
 
@@ -167,8 +172,10 @@ impl Hydra {
         }
     }
 
-    pub(super) async fn observe_clients(&self) -> Result<BTreeMap<String, ObservedClient>, Fault> {
+    pub(super) async fn observe_clients(&self, wanted: Wanted<'_>) -> Result<BTreeMap<String, ObservedClient>, Fault> {
         let mut found = BTreeMap::new();
+        // Of the others only so much is kept that one listed twice is noticed.
+        let (mut met, hasher) = (HashSet::new(), RandomState::new());
         let mut read = 0;
         let mut total = None;
         for _ in 0..MOST_PAGES {
@@ -182,17 +189,23 @@ impl Hydra {
             if *total.get_or_insert(told) != told {
                 return Err(Fault::retry("the clients changed while they were being listed"));
             }
+            if told > MOST_CLIENTS || page.len() > PAGE {
+                return Err(Fault::retry("the identity provider lists more clients than can be compared"));
+            }
             for entry in &page {
                 let (id, observed) = dialect::client(entry, self.access_token_lifetime)
                     .ok_or_else(|| Fault::retry("a listed client cannot be understood"))?;
-                found.insert(id, observed);
+                met.insert(hasher.hash_one(&id));
+                if wanted(&id) {
+                    found.insert(id, observed);
+                }
             }
             read += page.len();
-            if page.len() < PAGE {
+            if page.len() < PAGE || read > told {
                 break;
             }
         }
-        if total == Some(read) && found.len() == read {
+        if total == Some(read) && met.len() == read {
             Ok(found)
         } else {
             Err(Fault::retry("the list of clients is not complete"))
@@ -242,6 +255,9 @@ impl Hydra {
                 if of.client == client && of.subject == subject {
                     consents.push(consent);
                 }
+            }
+            if consents.len() > MOST_CONSENTS {
+                return Err(Fault::retry("the subject has more consents for this client than can be read"));
             }
             // Absent where there is nothing.
             let told = told_total(&answer).unwrap_or_default();

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Probe, Urgency, Write};
+use super::{Probe, Urgency, Wanted, Write};
 use crate::api::MemorySpec;
 use crate::grant::consent::Consent;
 use crate::grant::fault::Fault;
@@ -86,8 +86,10 @@ impl Memory {
         Ok(self.state().clients.get(client).cloned().map_or(Found::Absent, Found::Present))
     }
 
-    pub(super) async fn observe_clients(&self) -> Result<BTreeMap<String, ObservedClient>, Fault> {
-        Ok(self.state().clients.clone())
+    pub(super) async fn observe_clients(&self, wanted: Wanted<'_>) -> Result<BTreeMap<String, ObservedClient>, Fault> {
+        let mut clients = self.state().clients.clone();
+        clients.retain(|id, _| wanted(id));
+        Ok(clients)
     }
 
     pub(super) async fn observe_consents(

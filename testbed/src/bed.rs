@@ -34,6 +34,8 @@ pub struct BedOptions {
     pub provider: Value,
     /// Where Hydra keeps its data.
     pub storage: Storage,
+    /// Merged over Hydra's configuration.
+    pub hydra: Value,
     /// More flags for the operator.
     pub args: Vec<String>,
     /// Start the operator at once.
@@ -51,6 +53,7 @@ impl BedOptions {
             binary: binary.into(),
             provider: json!({"adoption": "Automatic", "unmanagedClients": "Deny"}),
             storage: Storage::Memory,
+            hydra: Value::Null,
             args: Vec::new(),
             operator: true,
             audit: false,
@@ -83,7 +86,12 @@ impl Bed {
         let decision_port = free_port()?;
         let hooks = Iproxy::start(&format!("http://127.0.0.1:{decision_port}"))?;
         let hook = TokenHook { url: format!("{}/hydra/token-hook/corp", hooks.url()), api_key: HOOK_KEY.to_owned() };
-        let hydra = HydraOptions { token_hook: Some(hook), storage: options.storage, ..HydraOptions::default() };
+        let hydra = HydraOptions {
+            token_hook: Some(hook),
+            storage: options.storage,
+            extra: options.hydra,
+            ..HydraOptions::default()
+        };
         let plane = ControlPlaneOptions { audit: options.audit, ..ControlPlaneOptions::default() };
         let (plane, hydra) = tokio::try_join!(ControlPlane::start_with(&tools, plane), Hydra::start(&tools, hydra))?;
         let proxy = Iproxy::start(hydra.admin_url())?;
@@ -352,7 +360,7 @@ pub fn merge(target: &mut Value, patch: &Value) {
 }
 
 /// Applies the CRDs, the operator's account and rights, its Secret, and two namespaces.
-async fn install(plane: &ControlPlane) -> Result<()> {
+pub async fn install(plane: &ControlPlane) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let crds = root.join("../crds");
     let crds = crds.to_str().context("the path of the CRDs is not text")?;
@@ -373,7 +381,8 @@ async fn install(plane: &ControlPlane) -> Result<()> {
     Ok(())
 }
 
-fn provider(hydra: &Hydra, proxy: &Iproxy, over: &Value) -> Value {
+/// The cluster provider `corp`: Hydra behind the proxy; `over` is merged over its spec.
+pub fn provider(hydra: &Hydra, proxy: &Iproxy, over: &Value) -> Value {
     let mut spec = json!({
         "issuer": hydra.issuer(),
         "mode": "Enforce",

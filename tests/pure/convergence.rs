@@ -400,6 +400,7 @@ impl Story {
                 return Err(());
             }
             if let Some(n) = number(&self.objects, uid) {
+                self.world.giving(&parse::name(&self.objects[&n].metadata), uid);
                 self.store(n, |o| o.metadata.finalizers.get_or_insert_default().push(FINALIZER.into()));
             }
         }
@@ -480,6 +481,7 @@ impl Story {
             } else if let Some(status) = said.status {
                 self.honest(&grant.subject, &status);
                 self.store(n, |o| o.status = Some(status));
+                self.world.fed_back(&self.objects[&n]);
             }
             if confirmed {
                 self.track.start_over(&grant.uid);

@@ -405,3 +405,22 @@ fn what_ends_beside_a_live_grant_of_the_same_subject_ends_nothing_of_it() {
     let gone = young(with(grant("b", user("ann")), |g| g.deleting = true));
     assert!(plan_now(&view([ann(), gone]), &others).owes("g").is_some());
 }
+
+/// Tenants can write finalizers, too.
+#[test]
+fn a_finalizer_alone_ends_nothing_of_a_client_that_its_namespace_may_not_touch() {
+    for subject in [user("ann"), Subject::Any, Subject::Own] {
+        for ended in [false, true] {
+            let set = |gave: bool| {
+                let grant = with(grant("g", subject.clone()), |g| (g.gave, g.deleting) = (gave, ended));
+                provider_with(view([grant]), |p| p.rules.clear())
+            };
+            let seen = listing(seen(Some(registered(Authority::default()))), "ann", vec![]);
+            let duties = |view: &ClientView| plan_now(view, &seen).duties;
+            assert!(duties(&set(false)).is_empty(), "{subject} {ended}");
+            // What a `User` gave stays listed until a person or a date ends it.
+            let due = ended || !matches!(subject, Subject::User(_));
+            assert_eq!(duties(&set(true)).len(), usize::from(due), "{subject} {ended}");
+        }
+    }
+}

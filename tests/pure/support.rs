@@ -100,6 +100,7 @@ pub fn grant(uid: &str, subject: Subject) -> Grant {
         carried: Carried::default(),
         observed_generation: Some(1),
         narrowed: false,
+        gave: true,
         reopened: false,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clientgrant::api::{self, ClientGrant, ClientGrantStatus, SubjectKind};
+use clientgrant::api::{self, ClientGrant, ClientGrantStatus, Revocation, SubjectKind};
 use clientgrant::grant::parse::{self, FINALIZER};
 use clientgrant::grant::rules::Rule;
 use clientgrant::grant::{GrantName, Managed, ProviderState, ProviderView, RevocationCause, Subject, verdict};
@@ -350,4 +350,30 @@ fn looks_after_a_start_are_spread_and_ends_are_exact() {
     assert!(looks.iter().all(|l| l.2 > at(0)));
     let kinds: Vec<SubjectKind> = soon.spec.subject.iter().map(|s| s.kind).collect();
     assert_eq!(kinds, [SubjectKind::User]);
+}
+
+/// Somebody else who may write status cannot say that an end is done.
+#[test]
+fn a_confirmation_counts_as_the_answer_to_our_own_write_only() {
+    let world = connected();
+    let first = object("ann", "1", &user("ann"));
+    world.upsert_grant(&first, at(0));
+    let said = with(first.clone(), |o| {
+        bump(o);
+        let revocation = verdict::requested(RevocationCause::Suspended, at(0));
+        let confirmed_at = Some(revocation.requested_at.clone());
+        o.status = Some(ClientGrantStatus {
+            revocation: Some(Revocation { confirmed_at, ..revocation }),
+            ..ClientGrantStatus::default()
+        });
+    });
+    let confirmed = || world.entry(&parse::name(&first.metadata)).unwrap().grant.confirmed();
+    world.upsert_grant(&said, at(0));
+    assert!(!confirmed());
+    world.fed_back(&said);
+    assert!(confirmed());
+    world.upsert_grant(&first, at(0));
+    assert!(confirmed(), "the watch is late");
+    world.upsert_grant(&with(said, bump), at(0));
+    assert!(confirmed(), "it stays");
 }

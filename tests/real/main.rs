@@ -3,6 +3,7 @@
 //! Each test has a control plane, a Hydra and an operator of its own; one runs at a time, because many
 //! promises are about seconds and the machine may be small.
 
+mod adversaries;
 mod any;
 mod ends;
 mod exactness;

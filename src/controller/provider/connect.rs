@@ -44,19 +44,20 @@ pub(super) async fn connect(
         Connection::Hydra(spec) => spec,
     };
     let admin = check_url(&spec.admin_url, object, &context.config)?;
+    // The operator reads the issuer's discovery document: it is a place like any other.
+    let mut issuer = Some(check_url(&object.spec.issuer, object, &context.config)?);
     if !object.key.namespace.is_empty() {
-        let allowed = |rule: &String| Pattern::parse(rule).covers(&spec.admin_url);
-        if !context.config.allow_provider_url.iter().any(allowed) {
+        let rules = &context.config.allow_provider_url;
+        if !rules.iter().any(|rule| names(rule, &admin)) {
             let why = "The operator's --allow-provider-url does not name this URL; ask the platform team.";
             return Err(Trouble::stalled(Reason::URLNotAllowed, why));
         }
-        if taken.lock().unwrap_or_else(PoisonError::into_inner).values().any(|url| *url == admin) {
+        issuer = issuer.filter(|issuer| rules.iter().any(|rule| names(rule, issuer)));
+        if is_taken(taken, &admin) || issuer.as_ref().is_some_and(|issuer| is_taken(taken, issuer)) {
             let why = "A cluster provider uses this URL; a namespaced one may not.";
             return Err(Trouble::stalled(Reason::URLNotAllowed, why));
         }
     }
-    // The operator reads the issuer's discovery document: it is a place like any other.
-    let issuer = check_url(&object.spec.issuer, object, &context.config)?;
     let (keys, print) = keys(context, object, spec).await?;
     let limits = object.spec.limits.clone().unwrap_or_default();
     let settings = hydra::Settings {
@@ -146,12 +147,13 @@ fn check_url(text: &str, object: &Object, config: &Config) -> Result<Url, Troubl
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return Err(refuse("The URL may not carry credentials, a query or a fragment"));
     }
-    if text.split('/').any(|part| matches!(part, "." | ".." | "%2e" | "%2e%2e" | "%2E%2E")) {
+    // Each of these spellings is a dot segment to the URL library, and a backslash is a slash.
+    let dots = |part: &str| matches!(&*part.to_ascii_lowercase().replace("%2e", "."), "." | "..");
+    if text.split(['/', '\\']).any(dots) {
         return Err(refuse("The URL may not have dot segments"));
     }
-    let host = url.host_str().ok_or_else(|| refuse("The URL has no host"))?;
-    let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-    let loopback = address.is_some_and(|a| a.is_loopback()) || host == "localhost";
+    let host = host(&url).ok_or_else(|| refuse("The URL has no host"))?;
+    let loopback = host == Host::Loopback;
     match url.scheme() {
         "https" => {}
         "http" if !object.spec.insecure_http => return Err(refuse("Plain http needs spec.insecureHTTP: true")),
@@ -161,30 +163,90 @@ fn check_url(text: &str, object: &Object, config: &Config) -> Result<Url, Troubl
         "http" => {}
         _ => return Err(refuse("The URL must be https")),
     }
-    if address.is_some_and(reserved) || host.eq_ignore_ascii_case("metadata.google.internal") {
+    let refused = match &host {
+        Host::Loopback => false,
+        Host::Address(address) => reserved(*address),
+        Host::Name(name) => name == "metadata.google.internal",
+    };
+    if refused {
         return Err(refuse("Link-local and metadata addresses are refused"));
     }
     Ok(url)
 }
 
+/// Whether a rule of `--allow-provider-url` names a URL as it is sent, however the tenant spelt it.
+fn names(rule: &str, url: &Url) -> bool {
+    match Pattern::parse(rule) {
+        Pattern::Exact(exact) => Url::parse(&exact).is_ok_and(|exact| exact == *url),
+        prefix @ Pattern::Prefix(_) => prefix.covers(url.as_str()),
+    }
+}
+
+/// A host, as far as two spellings of it can be told to be the same.
+#[derive(PartialEq, Eq)]
+enum Host {
+    Loopback,
+    Address(IpAddr),
+    Name(String),
+}
+
+fn host(url: &Url) -> Option<Host> {
+    // The library has read other spellings of an IPv4 address, and lower-cased a name.
+    let text = url.host_str()?;
+    let name = text.trim_end_matches('.');
+    Some(match text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|a| a.to_canonical()) {
+        Ok(address) if address.is_loopback() => Host::Loopback,
+        Ok(address) => Host::Address(address),
+        Err(_) if name == "localhost" || name.ends_with(".localhost") => Host::Loopback,
+        Err(_) => Host::Name(name.to_owned()),
+    })
+}
+
+/// Whether one of two URLs lies at or below the other, on the same host and port.
+fn same_place(a: &Url, b: &Url) -> bool {
+    let segments = |url: &Url| -> Vec<String> {
+        url.path().split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
+    };
+    let (above, below) = (segments(a), segments(b));
+    host(a) == host(b)
+        && a.port_or_known_default() == b.port_or_known_default()
+        && (above.starts_with(&below) || below.starts_with(&above))
+}
+
 fn reserved(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => reserved(IpAddr::V4(v4)),
-            None => {
-                let segments = v6.segments();
-                (segments[0] & 0xffc0) == 0xfe80
-                    || segments[..2] == [0xfd00, 0x0ec2]
-                    || v6.is_unspecified()
-                    || v6.is_multicast()
+        IpAddr::V4(v4) => {
+            // Beside link-local: the metadata services of Alibaba, Oracle and Azure.
+            matches!(v4.octets(), [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16])
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => {
+            let segments = v6.segments();
+            if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = segments {
+                // An IPv4 address behind a translator (RFC 6052).
+                let [a, b] = high.to_be_bytes();
+                let [c, d] = low.to_be_bytes();
+                return reserved(IpAddr::from([a, b, c, d]));
             }
-        },
+            (segments[0] & 0xffc0) == 0xfe80
+                // Those of AWS and Google.
+                || matches!(segments[..2], [0xfd00, 0x0ec2] | [0xfd20, 0x00ce])
+                || v6.is_unspecified()
+                || v6.is_multicast()
+        }
     }
 }
 
 /// Where cluster providers connect: a namespaced one may not go there.
 pub(super) type Taken = Arc<Mutex<HashMap<ProviderKey, Url>>>;
+
+/// Whether a cluster provider connects to this place.
+pub(super) fn is_taken(taken: &Taken, url: &Url) -> bool {
+    taken.lock().unwrap_or_else(PoisonError::into_inner).values().any(|other| same_place(url, other))
+}
 
 /// Notes where a cluster provider connects; anybody else connects nowhere.
 pub(super) fn note_url(taken: &Taken, key: &ProviderKey, url: Option<Url>) {

@@ -139,7 +139,9 @@ impl Hydra {
         let (Some(secret), Some(nonce)) = (secret, nonce) else {
             return Err(Fault::retry("the probe of the token hook was interrupted"));
         };
-        let mut url = self.issuer.clone();
+        let issuer = self.issuer.clone();
+        let mut url =
+            issuer.ok_or_else(|| Fault::retry("the operator's --allow-provider-url does not name the issuer"))?;
         url.path_segments_mut()
             .map_err(|()| Fault::retry("the issuer cannot be a base"))?
             .pop_if_empty()
@@ -159,8 +161,7 @@ impl Hydra {
             Err(_) => return Err(Fault::retry("the issuer's token endpoint cannot be reached from the operator")),
         };
         let status = answer.status();
-        let body: Value = serde_json::from_slice(&crate::idp::http::read(answer).await?)
-            .map_err(|_| Fault::retry("the token endpoint's answer is not JSON"))?;
+        let body = crate::idp::http::json(&crate::idp::http::read(answer).await?)?;
         let seen = self.probes.state().seen.remove(&nonce);
         if body.get("access_token").is_some() {
             let query = [("client_id", self.probes.client.as_str())];
@@ -184,7 +185,7 @@ impl Hydra {
     /// Whether anybody may register clients: reading a registration that does not exist is then refused
     /// for want of a token, and unknown as a route otherwise.
     pub(crate) async fn registration_open(&self) -> Option<bool> {
-        let mut url = self.issuer.clone();
+        let mut url = self.issuer.clone()?;
         url.path_segments_mut().ok()?.pop_if_empty().extend(["oauth2", "register", &self.probes.client]);
         match self.public.get(url).send().await.ok()?.status().as_u16() {
             401 | 403 => Some(true),
