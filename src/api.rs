@@ -29,7 +29,7 @@ pub use provider::{
     Adoption, AllowRule, ClusterIdentityProvider, ClusterIdentityProviderSpec, Connection, ConsentApp, GrantCounts,
     Guarantee, HydraSpec, IdentityProvider, IdentityProviderSpec, IdentityProviderStatus, LabelOperator,
     LabelRequirement, Limits, MemoryClient, MemoryConsent, MemorySpec, Mode, NamespaceSelector,
-    NamespacedIdentityProviderSpec, SecretKeyRef, TokenHook, UnmanagedClients,
+    NamespacedIdentityProviderSpec, SecretKeyRef, TokenHook, Undeclared, UndeclaredConsents, UnmanagedClients,
 };
 
 /// API group of every kind in this module.

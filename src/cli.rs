@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 pub mod crds;
+pub mod release;
 pub mod run;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Run the operator.
     Run(Config),
+    /// Give a client back: the operator does not manage it any more.
+    Release(release::Args),
     /// Print the custom resource definitions.
     Crds {
         /// Write each to a file of its own in this directory instead.
@@ -34,6 +37,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(config) => run::main(config),
+        Command::Release(args) => release::main(args),
         Command::Crds { directory: None } => {
             print!("{}", crds::crds());
             Ok(())

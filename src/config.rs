@@ -43,6 +43,13 @@ pub struct Config {
     /// Decision points refuse when the API server has not answered for this long. Example: `5m`.
     #[arg(long, env = "CLIENTGRANT_MAX_STALENESS", default_value = "5m", value_parser = duration)]
     pub max_staleness: Duration,
+    /// What nobody declares any more is removed when all sweeps of this time agree. Example: `10m`.
+    #[arg(long, env = "CLIENTGRANT_SWEEP_AGREEMENT", default_value = "10m", value_parser = duration)]
+    pub sweep_agreement: Duration,
+    /// Consents under a grant that the provider's rules do not allow any more are removed after this time,
+    /// in which this process has seen it so. Example: `24h`.
+    #[arg(long, env = "CLIENTGRANT_UNADMITTED_GRACE", default_value = "24h", value_parser = duration)]
+    pub unadmitted_grace: Duration,
     /// How many clients are worked on at once.
     #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,

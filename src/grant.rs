@@ -6,6 +6,7 @@
 //! types that cannot be wrong.
 
 pub mod backoff;
+pub mod collect;
 pub mod consent;
 pub mod decide;
 pub mod desired;
@@ -112,7 +113,7 @@ names! {
 }
 
 /// What may be had: scopes × audiences × grant types.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Authority {
     /// Exact scopes, protocol scopes (`openid`, `offline_access`) included.
     pub scopes: Scopes,
@@ -398,6 +399,10 @@ pub struct ClientView {
     pub managed: Option<Managed>,
     /// Subjects here that equal a client id with a client-own grant on the same issuer.
     pub collisions: BTreeSet<String>,
+    /// What the sweep says may be removed.
+    pub collect: collect::Collect,
+    /// It was given back; with what it had before, if that is to come back.
+    pub released: Option<Option<Authority>>,
 }
 
 impl Grant {

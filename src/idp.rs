@@ -81,8 +81,8 @@ pub struct Write<'a> {
     pub urgency: Urgency,
 }
 
-/// Says of a client id whether its registration is to be kept.
-pub type Wanted<'a> = &'a (dyn Fn(&str) -> bool + Sync);
+/// Says of a client whether its registration is to be kept.
+pub type Wanted<'a> = &'a (dyn Fn(&str, &ObservedClient) -> bool + Sync);
 
 macro_rules! providers {
     ($($(#[$doc:meta])* $name:ident($type:ty),)+) => {
@@ -130,6 +130,19 @@ macro_rules! providers {
             /// No complete list.
             pub async fn observe_consents(&self, client: &str, subject: &str, urgency: Urgency) -> Result<Vec<Consent>, Fault> {
                 match self { $(Idp::$name(idp) => idp.observe_consents(client, subject, urgency).await,)+ }
+            }
+
+            /// Reads the consents of one subject for all clients, completely, and keeps those of the clients that
+            /// are wanted.
+            ///
+            /// # Errors
+            /// No complete list.
+            pub async fn observe_subject(
+                &self,
+                subject: &str,
+                wanted: &(dyn Fn(&str) -> bool + Sync),
+            ) -> Result<BTreeMap<String, Vec<Consent>>, Fault> {
+                match self { $(Idp::$name(idp) => idp.observe_subject(subject, wanted).await,)+ }
             }
 
             /// Carries out one step. Success is the IdP's word only; what holds is what is read afterwards.

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::{ClientGrant, ClientGrantStatus, Mode};
+use crate::grant::collect::Collect;
 use crate::grant::parse::FINALIZER;
 use crate::grant::standing::{self, Standing};
 use crate::grant::{
-    ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject, Timestamp,
-    backoff, parse, record, verdict,
+    Authority, ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject,
+    Timestamp, backoff, parse, record, verdict,
 };
 use crate::idp::{Idp, Permit};
 use crate::lease::Leadership;
@@ -110,6 +111,10 @@ pub struct Entry {
     pub status: Option<Arc<ClientGrantStatus>>,
     /// The stored object cannot be read any more; what is known of it is from before.
     pub unreadable: bool,
+    /// What is on its way to the API server.
+    pub sent: Option<Arc<ClientGrantStatus>>,
+    /// Somebody else wrote the stored status: it has to be replaced as a whole. `status` is what we said.
+    pub forged: bool,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +169,12 @@ struct Inner {
     record: BTreeMap<(Arc<str>, Arc<str>), Managed>,
     /// Keys of lines of the record that cannot be read.
     damaged: BTreeSet<String>,
+    /// Clients that were given back, by issuer and client, with what is to come back.
+    released: BTreeMap<(Arc<str>, Arc<str>), Option<Authority>>,
+    /// What the sweeps say may be removed.
+    collect: BTreeMap<ClientKey, Collect>,
+    /// The history of the cluster went back while this process lived.
+    rewound: bool,
     synced: BTreeSet<Source>,
 }
 
@@ -315,19 +326,26 @@ impl World {
         let key = parse::client_key(object);
         let version = object.metadata.resource_version.clone().unwrap_or_default();
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
-        let status = object.status.clone().map(Arc::new);
+        let mut status = object.status.clone().map(Arc::new);
         let mut inner = self.write();
         inner.unreadable.remove(&grant.name);
         let old = inner.grants.get(&grant.name).filter(|e| e.grant.uid == grant.uid).cloned();
+        let mut forged = false;
+        let mut news = false;
+        if let Some(old) = old.as_ref().filter(|e| self.leadership.leads() && !e.unreadable) {
+            // While we lead nobody else writes it: another status than what we said is not read but replaced.
+            let ours = status == old.status || old.sent.as_ref().is_some_and(|sent| Some(sent) == status.as_ref());
+            forged = !ours && !older(&version, &old.version);
+            news = forged && version != old.version;
+            if !ours {
+                status = old.status.clone();
+                grant.carried = old.grant.carried.clone();
+                grant.observed_generation = old.grant.observed_generation;
+            }
+        }
         // On the first list a finalizer without a verdict is what a crash leaves behind.
         let begun = !inner.synced.contains(&Source::Grants) && grant.observed_generation.is_none_or(|g| g <= 0);
         grant.gave |= old.as_ref().map_or(begun && grant.held, |e| e.grant.gave);
-        let outrun = |e: &&Entry| older(&version, &e.version);
-        let leads = self.leadership.leads();
-        if let Some(old) = old.as_ref().filter(|e| outrun(e) || (leads && grant.confirmed() && !e.grant.confirmed())) {
-            // Only we confirm an end, and what we wrote comes back as the answer to it.
-            grant.carried.revocation = old.grant.carried.revocation;
-        }
         since(old.as_ref().map(|e| &*e.grant), &mut grant);
         if !self.leadership.leads() && grant.observed_generation == Some(grant.generation) {
             // The leader has said what came of it.
@@ -343,10 +361,12 @@ impl World {
         if let Some(before) = inner.grants.get(&grant.name).map(|e| e.key.clone()).filter(|k| *k != key) {
             inner.unlink(&before, &grant.name);
         }
-        let entry = Entry { grant: Arc::new(grant), key: key.clone(), version, finalizers, status, unreadable: false };
+        let sent = old.as_ref().and_then(|e| e.sent.clone());
+        let grant = Arc::new(grant);
+        let entry = Entry { grant, key: key.clone(), version, finalizers, status, unreadable: false, sent, forged };
         inner.link(entry.clone());
         if !changed {
-            return None;
+            return news.then(|| Due::look(key, [entry.grant.uid.clone()].into(), Lane::Apply));
         }
         let grant = entry.grant;
         let siblings = inner.siblings(&key, &grant.subject);
@@ -420,7 +440,16 @@ impl World {
         since(Some(&old.grant), &mut grant);
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
         let status = object.status.clone().map(Arc::new);
-        inner.link(Entry { grant: Arc::new(grant), key: old.key, version, finalizers, status, unreadable: false });
+        let (grant, unreadable, sent, forged) = (Arc::new(grant), false, None, false);
+        inner.link(Entry { grant, key: old.key, version, finalizers, status, unreadable, sent, forged });
+    }
+
+    /// A status is on its way: when it comes back by the watch, it is ours.
+    pub fn sending(&self, name: &GrantName, uid: &str, status: &ClientGrantStatus) {
+        let mut inner = self.write();
+        if let Some(entry) = inner.grants.get_mut(name).filter(|e| *e.grant.uid == *uid) {
+            entry.sent = Some(Arc::new(status.clone()));
+        }
     }
 
     /// A grant's end, or what its newer spec took away, is confirmed. Others for the same subject are due:
@@ -544,6 +573,77 @@ impl World {
                 entry.view.take();
             }
         }
+    }
+
+    /// A client was given back (or, `None`, it was not).
+    pub fn set_released(&self, issuer: &str, client: &str, released: Option<Option<Authority>>) -> Option<Due> {
+        let mut inner = self.write();
+        let name = (Arc::from(issuer), Arc::from(client));
+        let news = released.is_some() && inner.released.get(&name) != released.as_ref();
+        match released {
+            Some(released) => _ = inner.released.insert(name.clone(), released),
+            None => _ = inner.released.remove(&name),
+        }
+        let speaks = |p: &&Provider| p.view.issuer == name.0 && p.view.state != ProviderState::IssuerTaken;
+        let provider = inner.providers.values().find(speaks).map(|p| p.view.key.clone())?;
+        let key = ClientKey { provider, client: name.1 };
+        if let Some(client) = inner.clients.get_mut(&key) {
+            client.view.take();
+        }
+        news.then(|| Due::look(key, BTreeSet::new(), Lane::Apply))
+    }
+
+    /// Clients of a provider that were given back.
+    #[must_use]
+    pub fn released(&self, provider: &ProviderKey) -> BTreeSet<Arc<str>> {
+        let inner = self.read();
+        let Some(issuer) = inner.providers.get(provider).map(|p| p.view.issuer.clone()) else { return BTreeSet::new() };
+        inner.released.keys().filter(|(i, _)| *i == issuer).map(|(_, client)| client.clone()).collect()
+    }
+
+    /// What a sweep of a provider says may be removed; it replaces what the last one said.
+    pub fn set_collect(&self, provider: &ProviderKey, new: BTreeMap<Arc<str>, Collect>) -> Vec<Due> {
+        let mut inner = self.write();
+        let old: Vec<ClientKey> = inner.collect.keys().filter(|key| key.provider == *provider).cloned().collect();
+        for key in &old {
+            inner.collect.remove(key);
+        }
+        let mut dues = Vec::new();
+        for (client, collect) in new {
+            let key = ClientKey { provider: provider.clone(), client };
+            let subjects = collect.subjects.keys().cloned().collect();
+            dues.push(Due { subjects, ..Due::look(key.clone(), BTreeSet::new(), Lane::Narrow) });
+            inner.collect.insert(key, collect);
+        }
+        for key in old.iter().chain(dues.iter().map(|due| &due.key)) {
+            if let Some(client) = inner.clients.get_mut(key) {
+                client.view.take();
+            }
+        }
+        dues
+    }
+
+    /// Subjects that grants of a provider name.
+    #[must_use]
+    pub fn subjects_of(&self, provider: &ProviderKey) -> BTreeSet<String> {
+        let inner = self.read();
+        let of = inner.grants.values().filter(|e| e.key.provider == *provider);
+        of.filter_map(|e| match &e.grant.subject {
+            Subject::User(id) => Some(id.clone()),
+            Subject::Any | Subject::Own => None,
+        })
+        .collect()
+    }
+
+    /// The history of the cluster went back: it was restored from an older copy.
+    pub fn set_rewound(&self) {
+        self.write().rewound = true;
+    }
+
+    /// Whether it did, in the life of this process.
+    #[must_use]
+    pub fn rewound(&self) -> bool {
+        self.read().rewound
     }
 
     /// Which lines of the record cannot be read, by key.
@@ -739,6 +839,7 @@ impl Inner {
             })
             .cloned()
             .collect();
+        let released = issuer.as_ref().and_then(|i| self.released.get(&(i.clone(), key.client.clone())).cloned());
         let managed = issuer.and_then(|issuer| {
             let name = (issuer, key.client.clone());
             // A line that cannot be read still names its client by its key.
@@ -748,6 +849,18 @@ impl Inner {
         let quarantined = provider
             .as_ref()
             .is_some_and(|p| self.quarantines.values().any(|q| *q.issuer == *p.issuer && *q.client == *key.client));
-        ClientView { key: key.clone(), provider, grants, namespaces, quarantined, adopt, managed, collisions }
+        let collect = self.collect.get(key).cloned().unwrap_or_default();
+        ClientView {
+            key: key.clone(),
+            provider,
+            grants,
+            namespaces,
+            quarantined,
+            adopt,
+            managed,
+            collisions,
+            collect,
+            released,
+        }
     }
 }

@@ -166,7 +166,7 @@ async fn conforms(subject: Subject) {
     for some in ids.chunks(16) {
         futures::future::join_all(some.iter().map(|id| subject.register(id))).await;
     }
-    let listed: BTreeMap<String, ObservedClient> = subject.idp.observe_clients(&|_| true).await.unwrap();
+    let listed: BTreeMap<String, ObservedClient> = subject.idp.observe_clients(&|_, _| true).await.unwrap();
     assert_eq!(listed.len(), ids.len() + 1);
     for id in ["app", "many-0000", "many-1599"] {
         assert_eq!(subject.observe(id).await, Found::Present(listed[id].clone()));
@@ -182,9 +182,9 @@ async fn conforms(subject: Subject) {
             std::thread::spawn(move || runtime.block_on(admin.delete_client("many-0000")).unwrap()).join().unwrap();
         };
         proxy.before(second, delete);
-        let shrunk = subject.idp.observe_clients(&|_| true).await;
+        let shrunk = subject.idp.observe_clients(&|_, _| true).await;
         assert!(shrunk.is_err(), "a list that shrinks while it is paged is not complete");
-        assert_eq!(subject.idp.observe_clients(&|_| true).await.unwrap().len(), ids.len());
+        assert_eq!(subject.idp.observe_clients(&|_, _| true).await.unwrap().len(), ids.len());
     }
 }
 
@@ -232,7 +232,7 @@ async fn no_broken_answer_is_evidence() {
         proxy.set_rule(move |_| Action::Answer(status, body.clone()));
         let client = subject.idp.observe_client("app", Urgency::Ordinary).await;
         assert!(client.is_err(), "{shown}: {client:?}");
-        assert!(subject.idp.observe_clients(&|_| true).await.is_err(), "{shown}: a list of clients");
+        assert!(subject.idp.observe_clients(&|_, _| true).await.is_err(), "{shown}: a list of clients");
         assert!(
             subject.idp.observe_consents("app", "ann", Urgency::Ordinary).await.is_err(),
             "{shown}: a list of consents"

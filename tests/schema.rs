@@ -371,6 +371,7 @@ fn full_provider_status() -> IdentityProviderStatus {
         version: Some("v2.3.0".to_owned()),
         capabilities: api::bounds::fit_list(["TokenHook", "ClientCeiling"]),
         guarantees: vec![api::Guarantee { name: "TokenHook".to_owned(), proof: "refused a probe".to_owned() }],
+        undeclared: Some(api::Undeclared { count: 3, sample: vec!["finance-reporting User/7f0c1a52".to_owned()] }),
         grants: Some(api::GrantCounts { total: 12, active: 9 }),
     }
 }

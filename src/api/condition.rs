@@ -70,6 +70,8 @@ closed_words! {
         Verified,
         /// The provider asks our token hook before it issues tokens.
         TokenHook,
+        /// Removals of what nobody declares wait for a person.
+        SweepHeld,
         /// Anybody may register clients at the provider.
         RegistrationOpen,
         /// Our clock and the clock of the API server or the provider differ too much.
@@ -186,6 +188,10 @@ closed_words! {
         HookUnreachable,
         /// A token hook refused, and it was not ours.
         NotSeen,
+        /// More would be removed than the budget of an hour allows.
+        BudgetExceeded,
+        /// The cluster was restored from an older copy.
+        ClusterRewound,
         /// Dynamic client registration is on.
         DynamicRegistration,
         /// The clocks differ too much.

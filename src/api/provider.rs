@@ -219,9 +219,19 @@ pub struct IdentityProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmanaged_clients: Option<UnmanagedClients>,
 
+    /// What happens to consents for managed clients that no grant names, as far as their subjects are
+    /// known from other grants. `Report`: status counts them. `Ignore`: nothing. `Revoke`: they end,
+    /// within the budget. Absent: `Report`. Example: `Report`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undeclared_consents: Option<UndeclaredConsents>,
+
     /// How hard the provider may be driven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+
+    /// How much of what nobody declares any more may be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 
     /// How often the registrations of all clients are compared with their grants: `1s` to `1h`.
     /// Example: `60s`.
@@ -520,6 +530,33 @@ pub struct Limits {
     pub concurrency: Option<i32>,
 }
 
+/// What happens to consents that no grant names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum UndeclaredConsents {
+    /// Status counts them.
+    #[default]
+    Report,
+    /// Nothing.
+    Ignore,
+    /// They end, within the budget.
+    Revoke,
+}
+
+/// How much of what nobody declares any more may be removed within an hour: the larger of the two.
+/// Beyond it nothing is removed until a person releases it. What a person or a date ended does not count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// Removals per hour, 0 to 10000. Absent: 10. Example: `20`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub max_removals: Option<i32>,
+    /// Removals per hour in percent of the managed clients, 0 to 100. Absent: 1. Example: `2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: Option<i32>,
+}
+
 /// What the operator found out about a provider. Only the operator writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -549,6 +586,22 @@ pub struct IdentityProviderStatus {
     /// How many grants name the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<GrantCounts>,
+    /// Consents for managed clients that no grant names; only while there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undeclared: Option<Undeclared>,
+}
+
+/// Consents for managed clients that no grant names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Undeclared {
+    /// How many pairs of client and subject. Example: `3`.
+    #[schemars(range(min = 0))]
+    pub count: i64,
+    /// Some of them, client first. Example: `["finance-reporting User/7f0c1a52"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::status_list")]
+    pub sample: Vec<String>,
 }
 
 /// What can be relied on at the provider, and how that was proved.

@@ -125,9 +125,21 @@ async fn lead(context: Arc<Context>) {
 /// object, from the newest there is, tells them apart.
 async fn listen_to_the_api_server(context: Arc<Context>) {
     let api: Api<ClientGrant> = Api::all(context.kube.clone());
+    let mut newest = 0;
     loop {
         match tokio::time::timeout(Duration::from_secs(10), api.list_metadata(&ListParams::default().limit(1))).await {
-            Ok(Ok(_)) => context.world.heard(),
+            Ok(Ok(list)) => {
+                context.world.heard();
+                // Of the whole cluster, and it never goes back while the cluster lives on.
+                let version = list.metadata.resource_version.and_then(|v| v.parse::<u64>().ok()).unwrap_or(newest);
+                if version < newest {
+                    tracing::error!(
+                        "the cluster was restored from an older copy: nothing is collected until a person releases it"
+                    );
+                    context.world.set_rewound();
+                }
+                newest = version;
+            }
             Ok(Err(error)) => tracing::warn!(%error, "the API server refuses a list"),
             Err(_) => tracing::warn!("the API server does not answer"),
         }

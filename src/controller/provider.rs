@@ -5,8 +5,9 @@
 
 mod connect;
 mod report;
+mod sweep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,18 +25,21 @@ use crate::api::condition::Reason;
 use crate::api::{Connection, IdentityProviderSpec, IdentityProviderStatus, duration};
 use crate::clock;
 use crate::grant::backoff;
-use crate::grant::desired;
 use crate::grant::fault::Fault;
 use crate::grant::parse;
 use crate::grant::{Capabilities, HookProof, ProviderKey, ProviderState, ProviderView, UnmanagedClients};
 use crate::idp::hydra::probe::Probed;
 use crate::idp::{Idp, memory::Memory};
 use crate::lease::{self, Leave};
-use crate::world::{Due, Lane, Source};
+use crate::world::{Lane, Source};
 use connect::{Connected, Taken, admin_url, connect, is_taken, note_url};
 use report::{hold, publish_status, release};
+use sweep::Sweeping;
 
 pub use report::FINALIZER;
+
+/// The annotation that releases removals which the sweep holds back: it names the hold.
+pub const RELEASE_HOLD: &str = "clientgrant.dev/release-hold";
 
 /// Secrets are read again this often.
 const SECRETS_AGAIN: Duration = Duration::from_secs(60);
@@ -60,6 +64,8 @@ struct Object {
     created: Timestamp,
     deleting: bool,
     finalizers: Vec<String>,
+    /// Of the annotation [`RELEASE_HOLD`].
+    release_hold: Option<String>,
     status: Option<IdentityProviderStatus>,
 }
 
@@ -80,6 +86,9 @@ struct Kept {
     hook: Mutex<Probing>,
     /// Anybody may register clients there.
     open: AtomicBool,
+    /// The hold that a person released, by annotation.
+    release_hold: Mutex<Option<String>>,
+    sweeping: Mutex<Sweeping>,
 }
 
 impl Kept {
@@ -94,6 +103,20 @@ impl Kept {
 
     fn said(&self) -> MutexGuard<'_, Option<IdentityProviderStatus>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sweeping(&self) -> MutexGuard<'_, Sweeping> {
+        self.sweeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release_hold(&self) -> Option<String> {
+        self.release_hold.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is read of the stored object although its spec did not change.
+    fn note(&self, object: &Object) {
+        self.said().clone_from(&object.status);
+        self.release_hold.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&object.release_hold);
     }
 
     fn hook(&self) -> HookProof {
@@ -170,7 +193,7 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
             && task.object.deleting == object.deleting
         {
             // Our own status or finalizer.
-            task.kept.said().clone_from(&object.status);
+            task.kept.note(&object);
             let key = object.key.clone();
             tasks.extend(old.map(|task| (key, task)));
             continue;
@@ -190,10 +213,17 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
         }
         let kept = kept.unwrap_or_else(|| {
             let model = Arc::new(Idp::Memory(seeded(&object.spec)));
-            let (current, said, hook) = (Mutex::default(), Mutex::default(), Mutex::default());
-            Arc::new(Kept { model, current, said, hook, open: AtomicBool::new(false) })
+            Arc::new(Kept {
+                model,
+                current: Mutex::default(),
+                said: Mutex::default(),
+                hook: Mutex::default(),
+                open: AtomicBool::new(false),
+                release_hold: Mutex::default(),
+                sweeping: Mutex::default(),
+            })
         });
-        kept.said().clone_from(&object.status);
+        kept.note(&object);
         note_url(&taken, &object.key, admin_url(&object.spec));
         // What an edit allows and forbids acts at once, whether the IdP answers or not; and who speaks for
         // an issuer does not depend on who was faster.
@@ -235,6 +265,7 @@ fn object_of<K: Resource>(object: &K, spec: &IdentityProviderSpec, status: Optio
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
         deleting: meta.deletion_timestamp.is_some(),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
+        release_hold: meta.annotations.as_ref().and_then(|a| a.get(RELEASE_HOLD).cloned()),
         status,
     }
 }
@@ -409,7 +440,7 @@ async fn look(
     }
     let soon = prove(context, object, kept, idp).await;
     if context.world.leadership().leads() {
-        drift(context, &object.key, idp).await.map_err(|fault| faulty(&fault))?;
+        sweep::sweep(context, object, kept, idp).await.map_err(|fault| faulty(&fault))?;
     }
     Ok(Looked { version: probe.version, soon })
 }
@@ -516,31 +547,6 @@ fn set(context: &Context, object: &Object, kept: &Kept, idp: Option<Arc<Idp>>) {
         // Rules may have changed, and another object may now speak for the issuer.
         context.queue.push_all(context.world.everything(None, Lane::Narrow));
     }
-}
-
-/// Registrations in bulk, from a complete list; what differs is looked at singly before anything is done.
-async fn drift(context: &Context, provider: &ProviderKey, idp: &Idp) -> Result<(), Fault> {
-    let known = context.world.clients_of(provider);
-    let named: HashSet<&str> = known.iter().map(|key| &*key.client).collect();
-    let found = idp.observe_clients(&|id| named.contains(id)).await?;
-    let now = clock::now();
-    for key in known {
-        let view = context.world.view(&key);
-        if view.managed.is_none() {
-            continue;
-        }
-        let ceiling = desired::ceiling(&view, now);
-        let lane = match found.get(&*key.client) {
-            Some(client) if client.is_exactly(&ceiling, &context.cluster) => continue,
-            Some(client) if client.exceeds(&ceiling) => Lane::Narrow,
-            Some(_) => Lane::Drift,
-            None if ceiling.scopes.is_empty() => continue,
-            None => Lane::Drift,
-        };
-        tracing::info!(client = %key.client, %provider, "the registration is not as its grants ask");
-        context.queue.push(Due::look(key, [].into(), lane));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::Context;
@@ -63,21 +63,52 @@ async fn sent(
     }
 }
 
-/// Writes a status, if it says something new.
+/// Writes a status, if it says something new, or if somebody else wrote the stored one.
 pub async fn status(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Written {
     // An object that cannot be read is told so by the watch: a status cannot be applied to it.
-    if entry.unreadable || entry.status.as_deref() == Some(status) {
+    if entry.unreadable || (!entry.forged && entry.status.as_deref() == Some(status)) {
         return Written::Stored;
     }
-    let body = json!({
-        "apiVersion": "clientgrant.dev/v1alpha1",
-        "kind": "ClientGrant",
-        "metadata": {"name": entry.grant.name.name, "resourceVersion": entry.version},
-        "status": status,
-    });
+    let (name, uid) = (&entry.grant.name, &entry.grant.uid);
+    context.world.sending(name, uid, status);
+    if !entry.forged {
+        let body = json!({
+            "apiVersion": "clientgrant.dev/v1alpha1",
+            "kind": "ClientGrant",
+            "metadata": {"name": name.name, "resourceVersion": entry.version},
+            "status": status,
+        });
+        let api = api(context, entry);
+        let params = PatchParams::apply(MANAGER).force();
+        let written = sent(context, entry, api.patch_status(&name.name, &params, &Patch::Apply(body))).await;
+        // What others have written into it is not ours to take away by an apply.
+        let stored = context.world.entry(name).filter(|e| e.grant.uid == *uid);
+        match stored {
+            Some(stored) if written == Written::Stored && stored.status.as_deref() != Some(status) => {
+                return replace(context, &stored, status).await;
+            }
+            _ => return written,
+        }
+    }
+    tracing::warn!(grant = %name, "somebody else wrote the status; it is replaced");
+    replace(context, entry, status).await
+}
+
+/// Replaces the stored status as a whole.
+async fn replace(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Written {
+    let name = &entry.grant.name;
+    context.world.sending(name, &entry.grant.uid, status);
     let api = api(context, entry);
-    let params = PatchParams::apply(MANAGER).force();
-    sent(context, entry, api.patch_status(&entry.grant.name.name, &params, &Patch::Apply(body))).await
+    let work = async {
+        // The spec of a status write is not read, but it has to be there.
+        let mut object = api.get(&name.name).await?;
+        object.metadata.resource_version = Some(entry.version.clone());
+        object.metadata.managed_fields = None;
+        object.status = Some(status.clone());
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        api.replace_status(&name.name, &params, &object).await
+    };
+    sent(context, entry, work).await
 }
 
 /// Puts our finalizer on, or takes it off; others' stay.

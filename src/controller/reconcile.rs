@@ -214,7 +214,7 @@ async fn act(
         }
         let again = plan.steps.iter().filter_map(|step| match step {
             Step::RevokePair { subject, .. } => Some(subject.clone()),
-            Step::RevokeClientTokens { .. } | Step::SetRegistration => None,
+            Step::RevokeClientTokens { .. } | Step::SetRegistration | Step::Release { .. } => None,
         });
         let again = again.collect();
         view = context.world.view(key);
@@ -290,7 +290,7 @@ async fn work(
     let ends = |step: &&Step| match step {
         Step::RevokePair { .. } => true,
         Step::RevokeClientTokens { warrant } => matches!(warrant, Warrant::Asked(_)),
-        Step::SetRegistration => false,
+        Step::SetRegistration | Step::Release { .. } => false,
     };
     let first: Vec<Step> = plan.steps.iter().filter(ends).cloned().collect();
     carry_out(context, key, idp, plan, &first, seen, memory, faults, urgency).await?;
@@ -350,7 +350,7 @@ async fn intents(context: &Context, view: &ClientView, plan: &mut Plan, faults: 
             Step::RevokePair { warrant, .. } | Step::RevokeClientTokens { warrant } => {
                 *warrant != Warrant::Asked(uid.clone())
             }
-            Step::SetRegistration => true,
+            Step::SetRegistration | Step::Release { .. } => true,
         });
         faults.push((uid, Fault::retry("the intent to revoke could not be written")));
     }
@@ -428,6 +428,7 @@ async fn carry_out(
 fn audit(key: &ClientKey, step: &Step, answer: &Result<(), Fault>) {
     let (what, why) = match step {
         Step::SetRegistration => ("SetRegistration", String::new()),
+        Step::Release { .. } => ("Release", String::new()),
         Step::RevokePair { warrant, .. } => ("RevokePair", because(warrant)),
         Step::RevokeClientTokens { warrant } => ("RevokeClientTokens", because(warrant)),
     };
@@ -446,6 +447,7 @@ fn because(warrant: &Warrant) -> String {
         Warrant::Asked(uid) => format!("grant {uid}"),
         Warrant::Adoption => "adoption".into(),
         Warrant::Excess => "excess".into(),
+        Warrant::Garbage(proof) => format!("nobody declares it: {proof}"),
     }
 }
 

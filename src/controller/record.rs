@@ -87,6 +87,8 @@ pub fn seen(context: &Arc<Context>, name: &str, version: Option<&str>, data: &BT
     for line in told {
         let managed = line.released.is_none().then_some(Managed { complete: line.complete });
         context.world.set_managed(&line.issuer, &line.client_id, managed);
+        let due = context.world.set_released(&line.issuer, &line.client_id, line.given_back());
+        context.queue.push_all(due);
     }
     let damaged: BTreeSet<String> = context.book.pages().values().flat_map(|page| page.damaged.clone()).collect();
     if !damaged.is_empty() {
@@ -126,7 +128,14 @@ pub async fn adopt(context: &Context, issuer: &str, client: &str, before: &Obser
     if let Some(known) = context.book.line(issuer, client).filter(|l| l.released.is_none()) {
         previous = known.previous;
     }
-    let line = Line { issuer: issuer.into(), client_id: client.into(), complete: false, previous, released: None };
+    let line = Line {
+        issuer: issuer.into(),
+        client_id: client.into(),
+        complete: false,
+        previous,
+        released: None,
+        put_back: false,
+    };
     write(context, &line).await
 }
 
@@ -136,7 +145,14 @@ pub async fn adopt(context: &Context, issuer: &str, client: &str, before: &Obser
 /// It is not written; the tokens are ended once more after a restart.
 pub async fn complete(context: &Context, issuer: &str, client: &str) -> Result<(), kube::Error> {
     let previous = context.book.line(issuer, client).map(|l| l.previous).unwrap_or_default();
-    let line = Line { issuer: issuer.into(), client_id: client.into(), complete: true, previous, released: None };
+    let line = Line {
+        issuer: issuer.into(),
+        client_id: client.into(),
+        complete: true,
+        previous,
+        released: None,
+        put_back: false,
+    };
     write(context, &line).await
 }
 
@@ -149,6 +165,7 @@ async fn write(context: &Context, line: &Line) -> Result<(), kube::Error> {
         stored.map_err(|_| kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut))))??;
     context.book.wrote(line, stored.metadata.resource_version.as_deref());
     context.world.set_managed(&line.issuer, &line.client_id, Some(Managed { complete: line.complete }));
+    context.world.set_released(&line.issuer, &line.client_id, None);
     Ok(())
 }
 

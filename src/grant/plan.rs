@@ -10,9 +10,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::collect::SweepProof;
 use super::consent;
 use super::observed::{Found, Observation, ObservedClient};
-use super::standing::{self, Held, Standing};
+use super::standing::{self, Held, Refusal, Standing};
 use super::{
     Adoption, Authority, Basis, ClientView, Grant, HookProof, PASS_GAP, RevocationCause, Subject, Timestamp, desired,
 };
@@ -34,6 +35,11 @@ pub enum Step {
     },
     /// Make the registration exactly the ceiling, and mark it ours.
     SetRegistration,
+    /// Take our mark off: the client is not managed any more.
+    Release {
+        /// What it had before it was adopted, if that is to come back.
+        put_back: Option<Authority>,
+    },
 }
 
 /// Nothing is removed at an IdP without one.
@@ -45,6 +51,8 @@ pub enum Warrant {
     Adoption,
     /// The registration was found to hold more than the ceiling.
     Excess,
+    /// Nobody declares it any more.
+    Garbage(SweepProof),
 }
 
 /// Why the client as a whole cannot be brought to its ceiling.
@@ -125,7 +133,7 @@ impl Track {
     /// Notes that a step was carried out.
     pub fn carried_out(&mut self, step: &Step, duties: &[Duty], now: Timestamp) {
         let (warrant, served): (&Warrant, Vec<&Duty>) = match step {
-            Step::SetRegistration => return,
+            Step::SetRegistration | Step::Release { .. } => return,
             Step::RevokePair { subject, warrant } => {
                 (warrant, duties.iter().filter(|d| d.what == What::Pair(subject.clone())).collect())
             }
@@ -143,7 +151,7 @@ impl Track {
                     }
                 }
                 None => {
-                    self.excess |= *warrant == Warrant::Excess;
+                    self.excess |= matches!(warrant, Warrant::Excess | Warrant::Garbage(_));
                     if self.client.due(now) {
                         self.client.done(now);
                     }
@@ -250,9 +258,18 @@ pub fn duty(view: &ClientView, grant: &Grant, standing: &Standing, seen: &Observ
             return None;
         }
         Standing::Held(held) => cause_of(*held),
-        // An edit by mistake must not destroy consents for good: decisions and ceiling act at once,
-        // the consents of a grant that is merely refused stay until a person or a date ends it.
-        Standing::Refused(_) if matches!(what, What::Pair(_)) => return open.map(|r| Duty::of(grant, what, r.cause)),
+        // An edit by mistake must not destroy consents for good: decisions and ceiling act at once, the
+        // consents of a grant that is merely refused stay until a person or a date ends it, or the sweep
+        // says that it was not allowed for long enough.
+        Standing::Refused(refusal) if matches!(what, What::Pair(_)) => match (open, &grant.subject) {
+            (Some(open), _) => open.cause,
+            (None, Subject::User(id))
+                if matches!(refusal, Refusal::NotAllowed(_)) && view.collect.subjects.contains_key(id) =>
+            {
+                RevocationCause::Refused
+            }
+            (None, _) => return None,
+        },
         Standing::Refused(_) => RevocationCause::Refused,
     };
     Some(Duty::of(grant, what, cause))
@@ -325,6 +342,7 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
     let live = standings.iter().any(|(_, s)| *s == Standing::Live);
     let held = standings.iter().any(|(g, s)| *s == Standing::Live && g.held);
 
+    let garbage = view.grants.is_empty() && view.collect.client.is_some();
     let hook = view.provider.as_ref().map_or(HookProof::Untried, |p| p.hook);
     if !hook.suffices()
         && let Found::Present(client) = &seen.client
@@ -339,13 +357,19 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
         Found::Present(client) => match (&client.mark, &view.managed) {
             (Some(other), _) if !view.ours(other, cluster) => plan.refusal = Some(ClientRefusal::Foreign),
             // The record was lost, or the cluster was built anew: what bears our mark is ours.
-            (Some(_), None) if standings.iter().any(|(g, _)| g.held) => {
+            (Some(_), None) if view.grants.is_empty() && view.released.is_some() => {
+                let put_back = view.released.clone().flatten();
+                plan.steps.push(Step::Release { put_back });
+            }
+            (Some(_), None) if standings.iter().any(|(g, _)| g.held) || garbage => {
                 plan.adopt = Some(client.clone());
                 plan.steps.push(Step::SetRegistration);
             }
             (_, None) if !live || !hook.suffices() => {}
             (_, None) => adopt(view, client, &desired::declared(view, now), held, &mut plan),
             (_, Some(_)) if client.is_exactly(&plan.ceiling, cluster) => {}
+            // Its grants are gone without having ended: that waits for the sweep.
+            (_, Some(_)) if view.grants.is_empty() && !garbage => {}
             (_, Some(_)) => plan.steps.push(Step::SetRegistration),
         },
     }
@@ -431,21 +455,29 @@ fn revocations(
     }
 
     under_any(standings, seen, plan);
+    undeclared(view, seen, plan);
 
     let adopting = plan.adopt.is_some() || view.managed.as_ref().is_some_and(|m| !m.complete);
+    let garbage = view.collect.client.as_ref().filter(|_| view.grants.is_empty());
+    let refused = !matches!(plan.refusal, None | Some(ClientRefusal::HookNotProved(_)));
     let excess = match &seen.client {
-        _ if adopting || plan.refusal.is_some() => false,
+        _ if adopting || refused => false,
         Found::Absent => false,
         Found::Present(client) => {
             let ours = track.ceiling.as_ref().is_some_and(|last| !client.exceeds(last));
-            track.excess || (client.exceeds(&plan.ceiling) && !ours)
+            let waits = view.grants.is_empty() && garbage.is_none();
+            track.excess || (client.exceeds(&plan.ceiling) && !waits && (!ours || garbage.is_some()))
         }
     };
     if adopting || excess {
         // An excess found again after both passes starts over.
         let passes = if excess && !track.excess { Passes::default() } else { track.client };
         if passes.due(now) {
-            let warrant = if adopting { Warrant::Adoption } else { Warrant::Excess };
+            let warrant = match garbage {
+                Some(proof) => Warrant::Garbage(proof.clone()),
+                None if adopting => Warrant::Adoption,
+                None => Warrant::Excess,
+            };
             plan.steps.push(Step::RevokeClientTokens { warrant });
         }
         soonest(&mut plan.next, passes.next());
@@ -455,7 +487,7 @@ fn revocations(
     // One call serves every duty on the same tokens or the same pair.
     let mut met = BTreeSet::new();
     plan.steps.retain(|step| match step {
-        Step::SetRegistration => true,
+        Step::SetRegistration | Step::Release { .. } => true,
         Step::RevokePair { subject, .. } => met.insert(Some(subject.clone())),
         Step::RevokeClientTokens { .. } => met.insert(None),
     });
@@ -477,6 +509,18 @@ fn under_any(standings: &[(Arc<Grant>, Standing)], seen: &Observation, plan: &mu
         let named = standings.iter().any(|(g, _)| matches!(&g.subject, Subject::User(id) if id == subject));
         if !named && listed.iter().any(|c| c.taints(any, terms)) {
             let warrant = Warrant::Asked(any.uid.clone());
+            plan.steps.push(Step::RevokePair { subject: subject.clone(), warrant });
+        }
+    }
+}
+
+/// Consents that no grant names, of which the sweep says that they may go. They were read just now.
+fn undeclared(view: &ClientView, seen: &Observation, plan: &mut Plan) {
+    for (subject, proof) in &view.collect.subjects {
+        let named =
+            view.grants.contains_key(&Subject::User(subject.clone())) || view.grants.contains_key(&Subject::Any);
+        if !named && seen.consents.get(subject).is_some_and(|listed| !listed.is_empty()) {
+            let warrant = Warrant::Garbage(proof.clone());
             plan.steps.push(Step::RevokePair { subject: subject.clone(), warrant });
         }
     }

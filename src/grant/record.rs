@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::observed::ObservedClient;
+use super::{Authority, GrantType};
 
 /// How many ConfigMaps share the record: each may hold 1 MiB.
 const SHARDS: u8 = 64;
@@ -28,6 +29,9 @@ pub struct Line {
     /// merely missing was lost, and is written again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<String>,
+    /// What it held before comes back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub put_back: bool,
 }
 
 /// What a client held before it was adopted, so that it can be given back.
@@ -56,6 +60,19 @@ impl From<&ObservedClient> for Previous {
 }
 
 impl Line {
+    /// What is to be put back, if it was released.
+    #[must_use]
+    pub fn given_back(&self) -> Option<Option<Authority>> {
+        self.released.as_ref()?;
+        let Previous { scopes, audiences, grant_types, other: _ } = &self.previous;
+        let before = || Authority {
+            scopes: scopes.iter().cloned().collect(),
+            audiences: audiences.iter().cloned().collect(),
+            grant_types: grant_types.iter().filter_map(|g| GrantType::parse(g)).collect(),
+        };
+        Some(self.put_back.then(before))
+    }
+
     /// Its key.
     #[must_use]
     pub fn key(&self) -> String {
@@ -123,6 +140,7 @@ mod tests {
             complete: true,
             previous: Previous { scopes: vec!["admin".into()], ..Previous::default() },
             released: None,
+            put_back: false,
         }
     }
 

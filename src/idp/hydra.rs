@@ -196,7 +196,7 @@ impl Hydra {
                 let (id, observed) = dialect::client(entry, self.access_token_lifetime)
                     .ok_or_else(|| Fault::retry("a listed client cannot be understood"))?;
                 met.insert(hasher.hash_one(&id));
-                if wanted(&id) {
+                if wanted(&id, &observed) {
                     found.insert(id, observed);
                 }
             }
@@ -230,13 +230,33 @@ impl Hydra {
         session: Option<&str>,
         urgency: Urgency,
     ) -> Result<Vec<Consent>, Fault> {
+        let listed = self.listed(subject, session, &|of| of == client, urgency).await?;
+        Ok(listed.into_values().flatten().collect())
+    }
+
+    pub(super) async fn observe_subject(
+        &self,
+        subject: &str,
+        wanted: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<BTreeMap<String, Vec<Consent>>, Fault> {
+        self.listed(subject, None, wanted, Urgency::Ordinary).await
+    }
+
+    async fn listed(
+        &self,
+        subject: &str,
+        session: Option<&str>,
+        wanted: &(dyn Fn(&str) -> bool + Sync),
+        urgency: Urgency,
+    ) -> Result<BTreeMap<String, Vec<Consent>>, Fault> {
         // Hydra reads an empty value as "any": never send one.
         if subject.is_empty() {
             return Err(Fault::NeedsPerson { why: "an empty subject cannot be looked up".into() });
         }
         let path = ["admin", "oauth2", "auth", "sessions", "consent"];
         let size = CONSENT_PAGE.to_string();
-        let mut consents = Vec::new();
+        let mut consents: BTreeMap<String, Vec<Consent>> = BTreeMap::new();
+        let mut kept = 0;
         let mut total = None;
         for page in 0..MOST_PAGES {
             let token = page_token(page * CONSENT_PAGE);
@@ -252,11 +272,12 @@ impl Hydra {
             for entry in &entries {
                 let (of, consent) = dialect::consent(entry, &self.keys)
                     .ok_or_else(|| Fault::retry("a listed consent cannot be understood"))?;
-                if of.client == client && of.subject == subject {
-                    consents.push(consent);
+                if of.subject == subject && wanted(&of.client) {
+                    consents.entry(of.client).or_default().push(consent);
+                    kept += 1;
                 }
             }
-            if consents.len() > MOST_CONSENTS {
+            if kept > MOST_CONSENTS {
                 return Err(Fault::retry("the subject has more consents for this client than can be read"));
             }
             // Absent where there is nothing.
@@ -291,6 +312,9 @@ impl Hydra {
         let (method, path, query, body): (_, Vec<&str>, Vec<(&str, &str)>, _) = match step {
             Step::SetRegistration => {
                 (Method::PATCH, vec!["admin", "clients", client], vec![], Some(self.patch(ceiling, cluster)))
+            }
+            Step::Release { put_back } => {
+                (Method::PATCH, vec!["admin", "clients", client], vec![], Some(release(put_back.as_ref())))
             }
             Step::RevokePair { subject, .. } if subject.is_empty() || client.is_empty() => {
                 return Err(Fault::NeedsPerson { why: "an empty subject or client cannot be revoked".into() });
@@ -328,6 +352,18 @@ impl Hydra {
         }
         Value::Array(operations)
     }
+}
+
+/// Takes our mark off; what the client had before comes back only where somebody asked for it.
+fn release(put_back: Option<&Authority>) -> Value {
+    let mut operations = vec![json!({"op": "remove", "path": format!("/metadata/{}", MARK.replace('/', "~1"))})];
+    if let Some(Authority { scopes, audiences, grant_types }) = put_back.filter(|p| !p.scopes.is_empty()) {
+        let grant_types: Vec<&str> = grant_types.iter().map(|g| g.as_str()).collect();
+        operations.push(json!({"op": "replace", "path": "/scope", "value": scopes.to_string()}));
+        operations.push(json!({"op": "replace", "path": "/audience", "value": audiences.to_vec()}));
+        operations.push(json!({"op": "replace", "path": "/grant_types", "value": grant_types}));
+    }
+    Value::Array(operations)
 }
 
 /// Hydra's own "no such client", not some proxy's.

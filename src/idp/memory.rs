@@ -88,7 +88,7 @@ impl Memory {
 
     pub(super) async fn observe_clients(&self, wanted: Wanted<'_>) -> Result<BTreeMap<String, ObservedClient>, Fault> {
         let mut clients = self.state().clients.clone();
-        clients.retain(|id, _| wanted(id));
+        clients.retain(|id, client| wanted(id, client));
         Ok(clients)
     }
 
@@ -100,6 +100,16 @@ impl Memory {
     ) -> Result<Vec<Consent>, Fault> {
         let pair = (client.to_owned(), subject.to_owned());
         Ok(self.state().consents.get(&pair).cloned().unwrap_or_default())
+    }
+
+    pub(super) async fn observe_subject(
+        &self,
+        subject: &str,
+        wanted: &(dyn Fn(&str) -> bool + Sync),
+    ) -> Result<BTreeMap<String, Vec<Consent>>, Fault> {
+        let state = self.state();
+        let of = state.consents.iter().filter(|((client, s), _)| s == subject && wanted(client));
+        Ok(of.map(|((client, _), listed)| (client.clone(), listed.clone())).collect())
     }
 
     pub(super) async fn execute(&self, write: Write<'_>) -> Result<(), Fault> {
@@ -125,6 +135,14 @@ impl State {
                         settings: Vec::new(),
                         mark: Some(cluster.to_owned()),
                     };
+                }
+            }
+            Step::Release { put_back } => {
+                if let Some(registered) = self.clients.get_mut(client) {
+                    registered.mark = None;
+                    if let Some(before) = put_back.as_ref().filter(|p| !p.scopes.is_empty()) {
+                        registered.authority = before.clone();
+                    }
                 }
             }
             Step::RevokePair { subject, .. } => {

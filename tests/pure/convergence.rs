@@ -141,8 +141,13 @@ impl Story {
         self.serial += 1;
         let version = self.serial.to_string();
         let Some(object) = self.objects.get_mut(&n) else { return };
+        let before = object.status.clone();
         change(object);
         object.metadata.resource_version = Some(version);
+        if let Some(status) = object.status.as_ref().filter(|s| before.as_ref() != Some(s)) {
+            let uid = object.metadata.uid.as_deref().unwrap_or_default();
+            self.world.sending(&clientgrant::grant::parse::name(&object.metadata), uid, status);
+        }
         self.world.upsert_grant(object, self.now);
     }
 
@@ -427,7 +432,7 @@ impl Story {
         match step {
             Step::RevokePair { subject, .. } => self.end_pair(subject),
             Step::RevokeClientTokens { .. } => self.tokens.clear(),
-            Step::SetRegistration => {}
+            Step::SetRegistration | Step::Release { .. } => {}
         }
         if fails {
             return Err(());

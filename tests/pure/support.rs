@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clientgrant::api::{self, ClientGrant, ClientGrantSpec};
+use clientgrant::grant::collect::Collect;
 use clientgrant::grant::consent::{Consent, Context};
 use clientgrant::grant::observed::{Found, Observation, ObservedClient};
 use clientgrant::grant::rules::{Pattern, Rule};
@@ -175,6 +176,8 @@ pub fn view(grants: impl IntoIterator<Item = Grant>) -> ClientView {
         adopt: false,
         managed: Some(Managed { complete: true }),
         collisions: BTreeSet::new(),
+        collect: Collect::default(),
+        released: None,
     }
 }
 

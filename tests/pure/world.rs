@@ -65,13 +65,26 @@ fn our_own_status_write_is_no_news() {
         bump(o);
         o.status = Some(ClientGrantStatus { observed_generation: Some(1), ..ClientGrantStatus::default() });
     });
+    let name = parse::name(&first.metadata);
+    world.sending(&name, "1", written.status.as_ref().unwrap());
     assert_eq!(world.upsert_grant(&written, at(0)), None);
-    assert_eq!(world.entry(&parse::name(&first.metadata)).unwrap().version, "2", "but it is known");
+    assert_eq!(world.entry(&name).unwrap().version, "2", "but it is known");
     let labelled = with(written, |o| {
         bump(o);
         o.metadata.labels = Some([("team".to_owned(), "x".to_owned())].into());
     });
     assert_eq!(world.upsert_grant(&labelled, at(0)), None);
+    // What somebody else writes there is not read: it is to be replaced, whatever it says.
+    let forged = with(labelled.clone(), |o| {
+        bump(o);
+        o.status.as_mut().unwrap().observed_generation = Some(7);
+    });
+    let due = world.upsert_grant(&forged, at(0)).expect("it is looked at");
+    assert_eq!((due.changed, uids(&due)), (false, vec!["1"]));
+    let entry = world.entry(&name).unwrap();
+    assert!(entry.forged && entry.grant.observed_generation == Some(1));
+    assert_eq!(entry.status.as_deref(), labelled.status.as_ref());
+    assert_eq!(world.upsert_grant(&forged, at(0)), None, "once");
     let changed = edited(&labelled, |o| o.spec.suspend = true);
     assert!(world.upsert_grant(&changed, at(0)).is_some());
     let held = with(changed, |o| {

@@ -5,6 +5,7 @@
 
 mod adversaries;
 mod any;
+mod collect;
 mod ends;
 mod exactness;
 mod fail_closed;

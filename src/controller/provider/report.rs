@@ -9,11 +9,12 @@ use kube::api::{Patch, PatchParams};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{Context, Kept, Object, Trouble};
+use super::{Context, Kept, Object, RELEASE_HOLD, Trouble};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, remove_condition, set_condition};
 use crate::api::{ClusterIdentityProvider, GrantCounts, Guarantee, IdentityProvider, IdentityProviderStatus};
 use crate::clock;
 use crate::controller::publish;
+use crate::grant::collect::Hold;
 use crate::grant::{Capabilities, HookProof, Timestamp, UnmanagedClients};
 
 /// Keeps a provider until its grants are gone.
@@ -50,6 +51,8 @@ pub(super) async fn publish_status(
             set_condition(list, ConditionType::Verified, verified.0, verified.1, verified.2, generation, now);
             status.version = version.map(str::to_owned);
             note_hook(&mut status, kept.hook(), generation, now);
+            note_hold(&mut status, kept.sweeping().hold.as_ref(), generation, now);
+            status.undeclared = kept.sweeping().told();
             note_registration(&mut status, object, kept.open.load(Ordering::Relaxed), generation, now);
         }
         Err(trouble) => {
@@ -129,6 +132,23 @@ fn note_hook(status: &mut IdentityProviderStatus, hook: HookProof, generation: O
         HookProof::Proved => vec![Guarantee { name: "TokenHook".into(), proof: "refused a probe".into() }],
         _ => Vec::new(),
     };
+}
+
+/// Removals that wait for a person.
+fn note_hold(status: &mut IdentityProviderStatus, hold: Option<&Hold>, generation: Option<i64>, now: Timestamp) {
+    let list = &mut status.conditions;
+    let Some(Hold { id, count, rewound }) = hold else {
+        remove_condition(list, ConditionType::SweepHeld);
+        return;
+    };
+    let (reason, why) = match rewound {
+        true => (Reason::ClusterRewound, "the cluster's history went back"),
+        false => (Reason::BudgetExceeded, "they exceed the budget of an hour"),
+    };
+    let message = format!(
+        "{count} removals wait, because {why}. To allow exactly these, set the annotation {RELEASE_HOLD}: {id}"
+    );
+    set_condition(list, ConditionType::SweepHeld, ConditionStatus::True, reason, &message, generation, now);
 }
 
 /// Where anybody may register clients, somebody should know.

@@ -49,7 +49,10 @@ async fn a_second_cluster_with_grants_of_the_same_names() {
     let plane = ControlPlane::start_with(&tools, ControlPlaneOptions::default()).await.unwrap();
     install(&plane).await.unwrap();
     let proxy = Iproxy::start(bed.hydra.admin_url()).unwrap();
-    let over = json!({"adoption": "Automatic", "unmanagedClients": "Deny", "driftCheckInterval": "1s"});
+    // Hydra has one token hook, and it is the first cluster's.
+    let over = json!({
+        "adoption": "Automatic", "unmanagedClients": "Deny", "driftCheckInterval": "1s", "hydra": {"tokenHook": null},
+    });
     plane.apply_yaml(&provider(&bed.hydra, &proxy, &over).to_string()).await.unwrap();
     let operator = Operator::start(OperatorOptions {
         binary: env!("CARGO_BIN_EXE_clientgrant").into(),

@@ -46,6 +46,14 @@ async fn somebody_who_writes_that_a_grant_is_in_force() {
         assert_eq!(condition(&forged, "Ready")["reason"], "Granted", "positive control: it was taken");
     }
     nothing_written(&bed, "a status that says otherwise").await;
+    for (name, reason) in honest {
+        let corrected = bed.reason("finance", name, reason).await.unwrap();
+        let status = &corrected["status"];
+        assert!(
+            status["effective"].is_null() && status["revocation"]["confirmedAt"] != "2026-11-24T09:00:00Z",
+            "{status:#}"
+        );
+    }
 
     // While it says so, too.
     for (client, subject) in [(&payroll, "ann"), (&client, "ann"), (&client, "bob")] {
