@@ -3,6 +3,7 @@
 pub mod crds;
 pub mod release;
 pub mod run;
+pub mod sweep;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,8 @@ struct Cli {
 enum Command {
     /// Run the operator.
     Run(Config),
+    /// End what has passed its end date, whether the operator runs or not.
+    Sweep(sweep::Args),
     /// Give a client back: the operator does not manage it any more.
     Release(release::Args),
     /// Print the custom resource definitions.
@@ -37,6 +40,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(config) => run::main(config),
+        Command::Sweep(args) => sweep::main(args),
         Command::Release(args) => release::main(args),
         Command::Crds { directory: None } => {
             print!("{}", crds::crds());

@@ -79,7 +79,8 @@ impl Default for Timing {
 pub enum Leave {
     /// Everything: it leads.
     Everything,
-    /// It led when it last reached the API server, and cannot reach it: only what the date ends.
+    /// Only what the date ends: it led when it last reached the API server and cannot reach it, or it is
+    /// there for nothing else.
     EndsByDate,
 }
 
@@ -120,6 +121,8 @@ pub fn next(seen: Option<&Seen>, me: &str, timing: Timing, now: Instant) -> Next
 enum State {
     /// There is no election.
     Alone,
+    /// Nor here, and only what the date ends may be ended.
+    Ending,
     Following,
     Leading {
         /// On both clocks: one of them may have stood still with the machine.
@@ -152,6 +155,13 @@ impl Leadership {
         }
     }
 
+    /// Beside whoever leads: ends what has passed its end date, and writes nothing else.
+    #[must_use]
+    pub fn ending() -> Self {
+        let state = Mutex::new((State::Ending, Arc::new(0)));
+        Self { timing: Timing::default(), state, news: watch::Sender::new(false) }
+    }
+
     /// Follows until it is elected; see [`run`].
     #[must_use]
     pub fn elected(timing: Timing) -> Self {
@@ -168,6 +178,7 @@ impl Leadership {
         let state = self.state();
         let leave = match &state.0 {
             State::Alone => Leave::Everything,
+            State::Ending => Leave::EndsByDate,
             State::Following => return None,
             State::Leading { renewed, .. } if within(*renewed, self.timing.good()) => Leave::Everything,
             // Recently: a process that stood still meanwhile has no such evidence.

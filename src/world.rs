@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::api::{ClientGrant, ClientGrantStatus, Mode};
 use crate::grant::collect::Collect;
 use crate::grant::parse::FINALIZER;
-use crate::grant::standing::{self, Standing};
+use crate::grant::standing::{self, Held, Standing};
 use crate::grant::{
     Authority, ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject,
     Timestamp, backoff, parse, record, verdict,
@@ -305,6 +305,20 @@ impl World {
             inner.clients.keys().filter(|k| provider.is_none_or(|p| k.provider == *p)).cloned().collect()
         };
         keys.into_iter().filter_map(|key| self.due_of(&key, now)).collect()
+    }
+
+    /// Grants that are past their end date and whose end is not confirmed.
+    #[must_use]
+    pub fn overdue(&self, now: Timestamp) -> Vec<Due> {
+        let keys: Vec<ClientKey> = self.read().clients.keys().cloned().collect();
+        let due = keys.into_iter().map(|key| {
+            let standings = standing::all(&self.view(&key), now);
+            let over = standings.into_iter().filter(|(grant, standing)| {
+                *standing == Standing::Held(Held::Expired) && grant.held && !grant.confirmed()
+            });
+            Due::look(key, over.map(|(grant, _)| grant.uid.clone()).collect(), Lane::End)
+        });
+        due.filter(|due| !due.grants.is_empty()).collect()
     }
 
     fn due_of(&self, key: &ClientKey, now: Timestamp) -> Option<Due> {

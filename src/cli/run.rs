@@ -36,7 +36,7 @@ pub fn main(config: Config) -> Result<(), String> {
     runtime.block_on(run(config))
 }
 
-fn telemetry(format: LogFormat) {
+pub(super) fn telemetry(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
@@ -45,7 +45,8 @@ fn telemetry(format: LogFormat) {
     }
 }
 
-async fn run(config: Config) -> Result<(), String> {
+/// The client of the Kubernetes API.
+pub(super) async fn kubernetes() -> Result<Client, String> {
     let mut settings = kube::Config::infer()
         .await
         .map_err(|error| format!("no Kubernetes configuration ({error}); set KUBECONFIG or run in a cluster"))?;
@@ -53,8 +54,11 @@ async fn run(config: Config) -> Result<(), String> {
     settings.read_timeout = Some(Duration::from_secs(u64::from(watch::WATCH_TIMEOUT) + 5));
     settings.connect_timeout = Some(Duration::from_secs(5));
     settings.default_retry = false;
-    let kube = Client::try_from(settings).map_err(|error| format!("the Kubernetes client cannot be made: {error}"))?;
+    Client::try_from(settings).map_err(|error| format!("the Kubernetes client cannot be made: {error}"))
+}
 
+async fn run(config: Config) -> Result<(), String> {
+    let kube = kubernetes().await?;
     let cluster = cluster_id(&kube, &config).await;
     let leadership = Arc::new(match config.leader_election {
         true => Leadership::elected(Timing::new(config.lease_duration)),
@@ -156,7 +160,7 @@ fn random_name() -> Result<String, String> {
 
 /// This cluster's mark: `--cluster-id`, or the UID of `kube-system`. Waits until it is known: without
 /// it nothing may be written anywhere.
-async fn cluster_id(kube: &Client, config: &Config) -> String {
+pub(super) async fn cluster_id(kube: &Client, config: &Config) -> String {
     if let Some(id) = &config.cluster_id {
         return id.clone();
     }

@@ -18,7 +18,7 @@ use crate::grant::observed::{Found, Observation};
 use crate::grant::plan::{self, ClientRefusal, Plan, Step, Track, Warrant};
 use crate::grant::standing::{self, Standing};
 use crate::grant::verdict::{self, Facts, Finding};
-use crate::grant::{ClientKey, ClientView, Grant, ProviderState, RevocationCause, Subject, backoff};
+use crate::grant::{ClientKey, ClientView, Grant, PASS_GAP, ProviderState, RevocationCause, Subject, backoff};
 use crate::idp::{Idp, Urgency, Write};
 use crate::lease::Leave;
 use crate::world::{Due, Entry, Lane};
@@ -50,6 +50,18 @@ pub async fn worker(context: Arc<Context>) {
         }
         context.queue.done(&key);
     }
+}
+
+/// Two looks at one client, a pass of its revocations apart. Returns the grants among `due` of which both
+/// passes were done.
+pub async fn twice(context: &Context, due: Due) -> BTreeSet<Arc<str>> {
+    let mut memory = Memory::default();
+    let grants = due.grants.clone();
+    client(context, due.clone(), &mut memory).await;
+    tokio::time::sleep(PASS_GAP + Duration::from_millis(100)).await;
+    client(context, Due { changed: false, ..due }, &mut memory).await;
+    let over = |uid: &&Arc<str>| memory.track.grants.get(*uid).is_some_and(|(_, passes)| passes.second.is_some());
+    grants.iter().filter(over).cloned().collect()
 }
 
 /// Runs calls at once, at most so many.
@@ -417,11 +429,7 @@ async fn carry_out(
         answer?;
         memory.track.carried_out(step, &plan.duties, clock::now());
     }
-    if whole {
-        Ok(())
-    } else {
-        Err(Fault::retry("the API server does not answer, so only what passed its end is ended"))
-    }
+    if whole { Ok(()) } else { Err(Fault::retry("only what has passed its end may be ended here")) }
 }
 
 /// One line per write at an IdP: who, what, why, and whether it was taken.

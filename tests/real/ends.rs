@@ -285,3 +285,56 @@ async fn killed_around_the_revoke_calls_everything_overdue_is_ended_first() {
         .await;
     }
 }
+
+/// The operator is dead; a sweep under another account's hands ends what is past its end, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_ends_what_is_past_its_end_while_the_operator_is_dead() {
+    let mut bed = bed().await;
+    let client = bed.client("finance-reporting", json!({"scope": SCOPE})).await.unwrap();
+    let batch =
+        bed.client("batch", json!({"grant_types": ["client_credentials"], "scope": "ledger:read"})).await.unwrap();
+    let end = ahead(14);
+    bed.grant("finance", "over", json!({"expiresAt": end})).await.unwrap();
+    bed.grant("finance", "stays", json!({"subject": {"id": "bob"}})).await.unwrap();
+    let own = json!({"clientID": "batch", "subject": null, "basis": "ClientOwn", "scopes": ["ledger:read"]});
+    bed.grant("finance", "own", crate::support::merged(own, json!({"expiresAt": end}))).await.unwrap();
+    bed.reason("finance", "over", "AwaitingConsent").await.unwrap();
+    bed.reason("finance", "stays", "AwaitingConsent").await.unwrap();
+    bed.reason("finance", "own", "Granted").await.unwrap();
+    let ann = chain(&bed, &client, "ann", SCOPE).await;
+    let bob = chain(&bed, &client, "bob", SCOPE).await;
+    bed.reason("finance", "stays", "Granted").await.unwrap();
+    let token = batch.client_credentials("ledger:read", "").await.unwrap();
+    let token = token.access_token().unwrap().to_owned();
+    bed.operator.kill();
+    // Suspended by hand meanwhile: that waits for the operator.
+    bed.patch("namespaces/finance/clientgrants/stays", json!({"spec": {"suspend": true}})).await.unwrap();
+    until(&end).await;
+    for token in [&ann.access, &bob.access, &token] {
+        assert!(active(&bed, token).await, "positive control");
+    }
+    bed.proxy.clear();
+    let before = bed.get("namespaces/finance/clientgrants/over").await.unwrap();
+    let sweep = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_clientgrant"));
+        command.args(["sweep", "--once"]).env("KUBECONFIG", bed.operator.options().kubeconfig.clone().unwrap());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = tokio::task::block_in_place(sweep);
+    assert_eq!((code, text.trim()), (Some(0), "2 of 2 grants that were past their end and not confirmed are ended"));
+    assert!(!active(&bed, &ann.access).await && !active(&bed, &token).await);
+    assert!(active(&bed, &bob.access).await, "what a person ended is the operator's");
+    assert!(bed.written().iter().all(|r| r.method == "DELETE"), "{}", bed.proxy.summary());
+    assert_eq!(
+        bed.get("namespaces/finance/clientgrants/over").await.unwrap(),
+        before,
+        "nothing is written to the cluster"
+    );
+    bed.operator.restart().unwrap();
+    bed.ready().await.unwrap();
+    bed.reason("finance", "over", "Expired").await.unwrap();
+    bed.reason("finance", "own", "Expired").await.unwrap();
+    bed.reason("finance", "stays", "Suspended").await.unwrap();
+    assert!(!active(&bed, &bob.access).await);
+}

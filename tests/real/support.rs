@@ -49,6 +49,12 @@ pub fn ahead(seconds: i64) -> String {
     clientgrant::api::instant::format(at)
 }
 
+/// `base` with `over` merged into it.
+pub fn merged(mut base: Value, over: Value) -> Value {
+    clientgrant_testbed::bed::merge(&mut base, &over);
+    base
+}
+
 /// Sleeps.
 pub async fn pause(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
