@@ -35,7 +35,8 @@ struct Pending {
 #[derive(Debug, Default)]
 struct State {
     pending: HashMap<ClientKey, Pending>,
-    ready: BTreeSet<(Lane, u64, ClientKey)>,
+    /// By provider: a look for the next one must not pass thousands whose provider is busy.
+    ready: BTreeMap<ProviderKey, BTreeSet<(Lane, u64, ClientKey)>>,
     busy: HashSet<ClientKey>,
     timers: BTreeMap<(Timestamp, ClientKey, Arc<str>), Lane>,
     timer_of: HashMap<(ClientKey, Arc<str>), Timestamp>,
@@ -141,12 +142,13 @@ impl State {
         let place = self.next;
         let fresh = || Pending { lane, place, grants: BTreeSet::new(), subjects: BTreeSet::new(), changed: false };
         let pending = self.pending.entry(key.clone()).or_insert_with(fresh);
-        self.ready.remove(&(pending.lane, pending.place, key.clone()));
+        let ready = self.ready.entry(key.provider.clone()).or_default();
+        ready.remove(&(pending.lane, pending.place, key.clone()));
         pending.grants.extend(grants);
         pending.subjects.extend(subjects);
         pending.changed |= changed;
         pending.lane = pending.lane.min(lane);
-        self.ready.insert((pending.lane, pending.place, key));
+        ready.insert((pending.lane, pending.place, key));
     }
 
     fn fire(&mut self, now: Timestamp) {
@@ -168,14 +170,21 @@ impl State {
         let mut busy: HashMap<&ProviderKey, usize> = HashMap::new();
         self.busy.iter().for_each(|key| *busy.entry(&key.provider).or_default() += 1);
         let late: HashSet<&ProviderKey> = self.first.iter().map(|key| &key.provider).collect();
-        let fits = |(lane, _, key): &&(Lane, u64, ClientKey)| {
-            let most = if *lane == Lane::End { EACH + ENDING } else { EACH };
-            busy.get(&key.provider).is_none_or(|n| *n < most)
-                && !self.busy.contains(key)
-                && (!late.contains(&key.provider) || *lane == Lane::End)
+        // The most urgent lane comes first: where the first one that is free does not fit, none does.
+        let first = |(provider, ready): (&ProviderKey, &BTreeSet<(Lane, u64, ClientKey)>)| {
+            let next = ready.iter().find(|(_, _, key)| !self.busy.contains(key))?;
+            let ends = next.0 == Lane::End;
+            let most = if ends { EACH + ENDING } else { EACH };
+            let fits = busy.get(provider).is_none_or(|n| *n < most) && (!late.contains(provider) || ends);
+            fits.then(|| next.clone())
         };
-        let next = self.ready.iter().find(fits)?.clone();
-        self.ready.remove(&next);
+        let next = self.ready.iter().filter_map(first).min()?;
+        if let Some(ready) = self.ready.get_mut(&next.2.provider) {
+            ready.remove(&next);
+            if ready.is_empty() {
+                self.ready.remove(&next.2.provider);
+            }
+        }
         let (lane, _, key) = next;
         let Pending { grants, subjects, changed, .. } = self.pending.remove(&key)?;
         self.busy.insert(key.clone());

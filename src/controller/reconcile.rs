@@ -483,6 +483,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             unread.insert(grant.uid.clone());
             continue;
         }
+        let known = memory.grants.contains_key(&grant.uid);
         let part = memory.grants.entry(grant.uid.clone()).or_default();
         let reading = reading(grant, &seen, now);
         let drift = drifted(&view, grant, standing, (&finding, &seen), now);
@@ -498,12 +499,16 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             confirmed: !failing && duty.is_some_and(|d| plan::confirmed(d, &memory.track, &seen, &plan)),
             fault: faults.iter().find(|(uid, _)| *uid == grant.uid).map(|(_, f)| f),
             old: None,
-            looks: part.looks,
+            looks: 0,
         };
         // A newer object is on its way to a look of its own: what was found does not speak of it.
         let same = |e: &Entry| e.grant.uid == grant.uid && e.grant.generation == grant.generation;
         let Some(entry) = context.world.entry(&grant.name).filter(same) else { continue };
-        let facts = Facts { old: entry.status.as_deref(), ..facts };
+        if !known {
+            // After a restart the pace goes on: else every waiting grant would be looked at as if it were new.
+            part.looks = entry.status.as_deref().map_or(0, |status| verdict::looks_so_far(status, now));
+        }
+        let facts = Facts { old: entry.status.as_deref(), looks: part.looks, ..facts };
         let said = verdict::compose(&facts, now);
         let failed = facts.fault.is_some() || failing;
         let confirmed = facts.confirmed;

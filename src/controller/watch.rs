@@ -175,10 +175,14 @@ fn grants(context: &Arc<Context>, seen: Seen<ClientGrant>) {
                     return;
                 }
                 schedule(context, &object);
-                if object.spec.subject.is_none() {
-                    context.queue.push_all(context.world.namesakes(&due.key));
+                // Of the first list only what was changed while nobody looked: what else needs a look is
+                // found when all has been read.
+                if context.world.has(Source::Grants) || !is_spoken_of(&object) {
+                    if object.spec.subject.is_none() {
+                        context.queue.push_all(context.world.namesakes(&due.key));
+                    }
+                    context.queue.push(due);
                 }
-                context.queue.push(due);
             }
         }
         Seen::Gone(name) => {
@@ -196,6 +200,13 @@ fn grants(context: &Arc<Context>, seen: Seen<ClientGrant>) {
         }
         Seen::Listed => context.world.synced(Source::Grants),
     }
+}
+
+/// Whether the status of a grant speaks of the object as it is.
+fn is_spoken_of(object: &ClientGrant) -> bool {
+    let meta = &object.metadata;
+    let observed = object.status.as_ref().and_then(|status| status.observed_generation);
+    meta.deletion_timestamp.is_none() && meta.generation.is_some() && observed == meta.generation
 }
 
 /// A look at the next instant at which the clock alone changes how the grant stands.

@@ -24,6 +24,12 @@ pub fn waiting(looks: u32, name: &str) -> Duration {
     spread(doubled.min(Duration::from_secs(300)), name)
 }
 
+/// How many looks a grant has had that has waited for so long; the inverse of [`waiting`].
+#[must_use]
+pub fn looks_in(waited: Duration) -> u32 {
+    (waited.as_secs() / 5 + 1).ilog2()
+}
+
 /// `base` moved by up to a quarter either way, the same for the same name.
 #[must_use]
 pub fn spread(base: Duration, name: &str) -> Duration {
@@ -56,5 +62,8 @@ mod tests {
             assert!(waiting(0, name) >= Duration::from_secs_f64(3.75));
             assert!(waiting(u32::MAX, name) <= Duration::from_secs(375));
         }
+        let looks = [0, 4, 5, 14, 15, 35, 3600].map(|seconds| looks_in(Duration::from_secs(seconds)));
+        assert_eq!(looks, [0, 0, 1, 1, 2, 3, 9], "after 5 s, 15 s, 35 s …");
+        assert_eq!(looks_in(Duration::MAX), 61);
     }
 }

@@ -17,6 +17,9 @@ use std::time::Duration;
 /// fast on Stalled while the objects of one commit are on their way.
 const ARRIVING: Duration = Duration::from_secs(120);
 
+/// A grant of which this is said is looked at again and again: its subject may have answered.
+const WAITS: [Reason; 3] = [Reason::AwaitingConsent, Reason::ConsentRemoved, Reason::Observed];
+
 /// What was found about the client as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
@@ -607,8 +610,21 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
     }
     status.observed_generation = generation;
     let progress = said.reason == Reason::Progressing;
-    let waiting = matches!(said.reason, Reason::AwaitingConsent | Reason::ConsentRemoved | Reason::Observed);
+    let waiting = WAITS.contains(&said.reason);
     Verdict { status: Some(status), release: false, progress, waiting, look }
+}
+
+/// How often a grant has been looked at while it waited for its subject, by how long its status says that
+/// it has.
+#[must_use]
+pub fn looks_so_far(status: &ClientGrantStatus, now: Timestamp) -> u32 {
+    let ready = find_condition(&status.conditions, ConditionType::Ready);
+    if !ready.is_some_and(|c| WAITS.iter().any(|reason| c.reason == reason.as_str())) {
+        return 0;
+    }
+    let active = find_condition(&status.conditions, ConditionType::Active).filter(|c| c.status == "False");
+    let waited = active.map(|c| now.duration_since(c.last_transition_time.0));
+    waited.and_then(|w| Duration::try_from(w).ok()).map_or(0, backoff::looks_in)
 }
 
 /// Whether a grant needs a look of its own although nothing about it changed: its status does not

@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::net::http;
 use crate::{
     ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy, Kproxy, OAuthClient, Operator,
     OperatorOptions, Recorded, Storage, TokenHook, Tools, UserAgent, free_port,
@@ -76,7 +75,6 @@ pub struct Bed {
     pub hydra: Hydra,
     /// The Kubernetes API.
     pub plane: ControlPlane,
-    api: reqwest::Client,
 }
 
 impl Bed {
@@ -95,9 +93,6 @@ impl Bed {
         let plane = ControlPlaneOptions { audit: options.audit, ..ControlPlaneOptions::default() };
         let (plane, hydra) = tokio::try_join!(ControlPlane::start_with(&tools, plane), Hydra::start(&tools, hydra))?;
         let proxy = Iproxy::start(hydra.admin_url())?;
-        let identity = reqwest::Identity::from_pem(plane.admin_identity().as_bytes())?;
-        let ca = reqwest::Certificate::from_pem(plane.ca_pem().as_bytes())?;
-        let api = http().identity(identity).tls_certs_only([ca]).build().context("cannot build an HTTP client")?;
 
         install(&plane).await?;
         let provider = provider(&hydra, &proxy, &options.provider);
@@ -113,7 +108,7 @@ impl Bed {
             kubeconfig: Some(kubeconfig),
             decision_port: Some(decision_port),
         })?;
-        let bed = Self { operator, proxy, hooks, kproxy, hydra, plane, api };
+        let bed = Self { operator, proxy, hooks, kproxy, hydra, plane };
         if options.operator {
             bed.ready().await?;
         } else {
@@ -161,20 +156,9 @@ impl Bed {
         UserAgent::new(&self.hydra)
     }
 
-    /// Registers a client at Hydra, as an IdP owner would; `registration` is merged over the rest.
-    pub async fn client(&self, id: &str, registration: Value) -> Result<OAuthClient> {
-        let mut client = json!({
-            "client_id": id,
-            "client_name": id,
-            "client_secret": CLIENT_SECRET,
-            "scope": "openid offline_access",
-            "grant_types": ["authorization_code", "refresh_token"],
-            "response_types": ["code"],
-            "redirect_uris": [CALLBACK],
-            "token_endpoint_auth_method": "client_secret_post",
-        });
-        merge(&mut client, &registration);
-        self.hydra.admin().create_client(&client).await?;
+    /// Registers a client at Hydra, as an IdP owner would; `over` is merged over a usual registration.
+    pub async fn client(&self, id: &str, over: Value) -> Result<OAuthClient> {
+        self.hydra.admin().create_client(&registration(id, &over)).await?;
         self.oauth(id)
     }
 
@@ -225,16 +209,9 @@ impl Bed {
         }
     }
 
-    /// Any call to the API server, as its administrator: status and JSON answer.
+    /// [`ControlPlane::call`].
     pub async fn raw(&self, method: Method, path: &str, body: Option<(Value, &str)>) -> Result<(u16, Value)> {
-        let mut request = self.api.request(method, format!("{}/{path}", self.plane.url()));
-        if let Some((body, kind)) = body {
-            request = request.header("content-type", kind).body(body.to_string());
-        }
-        let answer = request.send().await.context("the API server is silent")?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await?;
-        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        self.plane.call(method, path, body).await
     }
 
     /// What was written at Hydra through the proxy, the operator's own probe client aside.
@@ -306,6 +283,22 @@ impl Bed {
     pub async fn gone(&self, path: &str) -> Result<()> {
         self.wait(path, "gone", Duration::from_secs(20), Value::is_null).await.map(drop)
     }
+}
+
+/// How a client is registered at Hydra: `over` is merged over a usual registration.
+pub fn registration(id: &str, over: &Value) -> Value {
+    let mut client = json!({
+        "client_id": id,
+        "client_name": id,
+        "client_secret": CLIENT_SECRET,
+        "scope": "openid offline_access",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "redirect_uris": [CALLBACK],
+        "token_endpoint_auth_method": "client_secret_post",
+    });
+    merge(&mut client, over);
+    client
 }
 
 /// The newest lines of a log.

@@ -6,7 +6,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use reqwest::Method;
+use serde_json::Value;
 
 use crate::certs::{Authority, Pair, signing_key};
 use crate::kubeconfig::{Credential, kubeconfig};
@@ -234,6 +236,57 @@ impl ControlPlane {
         wait_http(&self.client, &url, &process, START).await?;
         self.controller_manager = Some(process);
         Ok(())
+    }
+
+    /// Any call to the API server, as its administrator: status and JSON answer. The body comes with its
+    /// content type.
+    pub async fn call(&self, method: Method, path: &str, body: Option<(Value, &str)>) -> Result<(u16, Value)> {
+        let mut request = self.client.request(method, format!("{}/{path}", self.url()));
+        if let Some((body, kind)) = body {
+            request = request.header("content-type", kind).body(body.to_string());
+        }
+        let answer = request.send().await.context("the API server is silent")?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// Follows the objects at a path of the API, those first that are there, until `enough` says so: it is
+    /// handed the kind of each event (`ADDED`, `MODIFIED`, `DELETED`) and the object.
+    pub async fn follow(
+        &self,
+        path: &str,
+        timeout: Duration,
+        mut enough: impl FnMut(&str, &Value) -> bool,
+    ) -> Result<()> {
+        let follow = async {
+            let mut version = String::new();
+            // The server ends a watch after some minutes, or where nobody reads fast enough.
+            loop {
+                let url = format!("{}/{path}?watch=true&resourceVersion={version}", self.url());
+                let answer = self.client.get(url).timeout(timeout).send().await.context("the API server is silent")?;
+                let mut answer = answer.error_for_status().context("the API server refuses a watch")?;
+                let mut read = Vec::new();
+                while let Ok(Some(part)) = answer.chunk().await {
+                    read.extend_from_slice(&part);
+                    let Some(end) = read.iter().rposition(|byte| *byte == b'\n') else { continue };
+                    let rest = read.split_off(end + 1);
+                    for line in std::mem::replace(&mut read, rest).split(|byte| *byte == b'\n') {
+                        if line.is_empty() {
+                            continue;
+                        }
+                        let event: Value = serde_json::from_slice(line).context("an event is not JSON")?;
+                        let (kind, object) = (event["type"].as_str().unwrap_or_default(), &event["object"]);
+                        ensure!(kind != "ERROR", "the watch of {path} failed: {object}");
+                        version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+                        if enough(kind, object) {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(timeout, follow).await.with_context(|| format!("{path}: not enough after {timeout:?}"))?
     }
 
     /// The processes that run now.

@@ -32,6 +32,7 @@
 //! | killing a process at an exact request | [`kill_at`] |
 //! | the operator under test | [`Operator`] |
 //! | all of it, wired together | [`bed::Bed`] |
+//! | a thousand clients, and what they cost | [`scale::Fleet`] |
 //!
 //! Everything listens on loopback only, on ports that it found free, and ends with the value that
 //! stands for it. A value in a `static` is never dropped: its processes and files go when the
@@ -56,6 +57,7 @@ mod operator;
 mod process;
 mod proxy;
 mod run_dir;
+pub mod scale;
 mod tools;
 mod user_agent;
 

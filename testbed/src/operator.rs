@@ -129,6 +129,11 @@ impl Operator {
         self.process.rss_kib()
     }
 
+    /// The most that it has been since the last start.
+    pub fn peak_rss_kib(&self) -> Result<u64> {
+        self.process.peak_rss_kib()
+    }
+
     /// The whole log.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.process.log()).unwrap_or_default();

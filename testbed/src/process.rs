@@ -142,14 +142,23 @@ impl Process {
 
     /// Resident memory in KiB, from `/proc`.
     pub fn rss_kib(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that [`Process::rss_kib`] has been since the start.
+    pub fn peak_rss_kib(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, line: &str) -> Result<u64> {
         let path = format!("/proc/{}/status", self.id());
         let status =
             fs::read_to_string(&path).with_context(|| format!("cannot read {path}: has {} ended?", self.name))?;
         status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|l| l.strip_prefix(line))
             .and_then(|value| value.trim().trim_end_matches("kB").trim().parse().ok())
-            .with_context(|| format!("{path} has no VmRSS line"))
+            .with_context(|| format!("{path} has no line {line}"))
     }
 
     /// The log file.

@@ -358,6 +358,11 @@ fn looks_again_when_the_clock_changes_something() {
     assert!(waiting.waiting);
     let look = waiting.look.unwrap();
     assert!(look > at(NOW + 3) && look < at(NOW + 7), "a waiting grant is polled: {look}");
+    let status = waiting.status.unwrap();
+    let looks = [0, 20, 86_400].map(|seconds| verdict::looks_so_far(&status, at(NOW + seconds)));
+    assert_eq!(looks, [0, 2, 14], "the pace outlives a restart");
+    assert_eq!(verdict::looks_so_far(&status, at(NOW - 20)), 0, "a clock that was set back");
+    assert_eq!(verdict::looks_so_far(&active(), at(NOW + 86_400)), 0);
 }
 
 #[test]

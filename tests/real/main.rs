@@ -17,6 +17,7 @@ mod outage;
 mod record;
 mod removed;
 mod replicas;
+mod scale;
 mod status;
 mod support;
 mod tenancy;

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::controller::publish;
 use crate::grant::collect::Hold;
 use crate::grant::{Capabilities, HookProof, Timestamp, UnmanagedClients};
+use crate::world::Source;
 
 /// Keeps a provider until its grants are gone.
 pub const FINALIZER: &str = "clientgrant.dev/grants";
@@ -71,11 +72,14 @@ pub(super) async fn publish_status(
     if let Some(capabilities) = capabilities {
         status.capabilities = capabilities.points.iter().map(|p| (*p).to_owned()).collect();
     }
-    let (total, active) = context.world.counts(&object.key);
-    status.grants = Some(GrantCounts {
-        total: i64::try_from(total).unwrap_or(i64::MAX),
-        active: i64::try_from(active).unwrap_or(i64::MAX),
-    });
+    // Before all grants have been read their number is not known.
+    if context.world.has(Source::Grants) {
+        let (total, active) = context.world.counts(&object.key);
+        status.grants = Some(GrantCounts {
+            total: i64::try_from(total).unwrap_or(i64::MAX),
+            active: i64::try_from(active).unwrap_or(i64::MAX),
+        });
+    }
     if said.as_ref() == Some(&status) {
         return;
     }
