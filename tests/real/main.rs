@@ -5,6 +5,7 @@
 
 mod adversaries;
 mod any;
+mod chaos;
 mod ends;
 mod exactness;
 mod fail_closed;
