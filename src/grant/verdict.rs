@@ -68,7 +68,7 @@ pub struct Facts<'a> {
     pub fault: Option<&'a Fault>,
     /// What was said before.
     pub old: Option<&'a ClientGrantStatus>,
-    /// How often it was looked at while waiting for its subject.
+    /// How often it was looked at while waiting for its subject or its client.
     pub looks: u32,
 }
 
@@ -81,7 +81,7 @@ pub struct Verdict {
     pub release: bool,
     /// Only work in progress: not worth a write during its first two seconds.
     pub progress: bool,
-    /// It waits for its subject.
+    /// It waits for its subject, or for its client.
     pub waiting: bool,
     /// When to look again at the latest.
     pub look: Option<Timestamp>,
@@ -318,7 +318,14 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
     };
     let fault = match facts.finding {
         Finding::Fault(fault) => Some(fault),
-        Finding::Refused(refusal) => return client_refused(refusal, status),
+        Finding::Refused(refusal) => {
+            let mut said = client_refused(refusal, status);
+            if matches!(refusal, ClientRefusal::Unknown | ClientRefusal::Foreign) {
+                // Nothing tells us when the client is there or free, or that it always was.
+                said.look = Some(now + backoff::waiting(facts.looks, &facts.grant.uid));
+            }
+            return said;
+        }
         Finding::Exact | Finding::Converging | Finding::Observed => facts.fault,
     };
     match fault {
@@ -607,7 +614,14 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
     }
     status.observed_generation = generation;
     let progress = said.reason == Reason::Progressing;
-    let waiting = matches!(said.reason, Reason::AwaitingConsent | Reason::ConsentRemoved | Reason::Observed);
+    let waiting = matches!(
+        said.reason,
+        Reason::AwaitingConsent
+            | Reason::ConsentRemoved
+            | Reason::Observed
+            | Reason::UnknownClient
+            | Reason::ForeignClient
+    );
     Verdict { status: Some(status), release: false, progress, waiting, look }
 }
 
