@@ -5,7 +5,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 FUZZ_CASES = $(or $(CLIENTGRANT_FUZZ_CASES),1000000)
 
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo test fuzz bench generate lint
+.PHONY: help build tools demo test fuzz chaos bench generate lint
 export ONCE
 
 help: ## Show this list
@@ -25,6 +25,9 @@ test: tools ## Run every test, those on real servers included
 
 fuzz: ## Run the generated cases of the pure core, a million of each (CLIENTGRANT_FUZZ_CASES)
 	CLIENTGRANT_FUZZ_CASES=$(FUZZ_CASES) $(CARGO) test --release --package clientgrant --test pure fuzz
+
+chaos: tools ## Break every call of every workload in every way, one at a time, and print what came of it
+	CLIENTGRANT_CHAOS=full $(CARGO) test --package clientgrant --test real chaos -- --nocapture
 
 bench: tools ## Measure latencies, memory and size of a release build, and print them
 	$(CARGO) build --release --package clientgrant

@@ -554,6 +554,10 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             Written::Gone => {
                 memory.grants.remove(&uid);
                 memory.track.start_over(&uid);
+                // The watch will say so too; if it does not, something in between lied.
+                if context.world.entry(&entry.grant.name).is_some_and(|e| e.grant.uid == uid) {
+                    context.queue.at(key, uid, soon + Duration::from_secs(1), Lane::Apply);
+                }
             }
             // The watch brings the newer object; if it already has, look at that one.
             Written::Changed => context.queue.at(key, uid, soon, Lane::Apply),

@@ -17,8 +17,10 @@ use std::time::Duration;
 /// fast on Stalled while the objects of one commit are on their way.
 const ARRIVING: Duration = Duration::from_secs(120);
 
-/// A grant of which this is said is looked at again and again: its subject may have answered.
-const WAITS: [Reason; 3] = [Reason::AwaitingConsent, Reason::ConsentRemoved, Reason::Observed];
+/// A grant of which this is said is looked at again and again: its subject may have answered, its client
+/// may be there.
+const WAITS: [Reason; 5] =
+    [Reason::AwaitingConsent, Reason::ConsentRemoved, Reason::Observed, Reason::UnknownClient, Reason::ForeignClient];
 
 /// What was found about the client as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub struct Facts<'a> {
     pub fault: Option<&'a Fault>,
     /// What was said before.
     pub old: Option<&'a ClientGrantStatus>,
-    /// How often it was looked at while waiting for its subject.
+    /// How often it was looked at while waiting for its subject or its client.
     pub looks: u32,
 }
 
@@ -84,7 +86,7 @@ pub struct Verdict {
     pub release: bool,
     /// Only work in progress: not worth a write during its first two seconds.
     pub progress: bool,
-    /// It waits for its subject.
+    /// It waits for its subject, or for its client.
     pub waiting: bool,
     /// When to look again at the latest.
     pub look: Option<Timestamp>,
@@ -321,7 +323,14 @@ fn live(facts: &Facts<'_>, status: &mut ClientGrantStatus, owed: bool, now: Time
     };
     let fault = match facts.finding {
         Finding::Fault(fault) => Some(fault),
-        Finding::Refused(refusal) => return client_refused(refusal, status),
+        Finding::Refused(refusal) => {
+            let mut said = client_refused(refusal, status);
+            if matches!(refusal, ClientRefusal::Unknown | ClientRefusal::Foreign) {
+                // Nothing tells us when the client is there or free, or that it always was.
+                said.look = Some(now + backoff::waiting(facts.looks, &facts.grant.uid));
+            }
+            return said;
+        }
         Finding::Exact | Finding::Converging | Finding::Observed => facts.fault,
     };
     match fault {

@@ -29,7 +29,7 @@
 //! | consent apps, honest and not | [`ConsentApp`] |
 //! | a client at the token endpoint | [`OAuthClient`] |
 //! | counting, holding and breaking requests | [`Proxy`]: [`Iproxy`], [`Kproxy`] |
-//! | killing a process at an exact request | [`kill_at`] |
+//! | killing a process at an exact request | [`kill_at`], [`kill_when`] |
 //! | the operator under test | [`Operator`] |
 //! | all of it, wired together | [`bed::Bed`] |
 //! | a thousand clients, and what they cost | [`scale::Fleet`] |
@@ -72,7 +72,7 @@ pub use net::free_port;
 pub use oauth_client::{ClientAuth, OAuthClient, TokenOutcome};
 pub use operator::{Operator, OperatorOptions};
 pub use process::Process;
-pub use proxy::{Action, Hold, Proxy, Recorded, Side, kill_at};
+pub use proxy::{Action, Hold, Proxy, Recorded, Side, kill_at, kill_when};
 pub use run_dir::RunDir;
 pub use tools::Tools;
 pub use user_agent::{AuthOutcome, AuthRequest, UserAgent};

@@ -226,12 +226,22 @@ impl Proxy {
 /// upstream than the one before. Where a request that was on its way shall still arrive, kill it by
 /// [`Proxy::before`]. If it has ended by then, nothing is lost: the request is another process's.
 pub fn kill_at(proxy: &Proxy, k: u64, side: Side, process: Arc<Process>) {
+    kill_when(proxy, move |r| r.n == k, side, process);
+}
+
+/// As [`kill_at`], at the first request that `matches`; it is asked once for each.
+pub fn kill_when(
+    proxy: &Proxy,
+    matches: impl Fn(&Recorded) -> bool + Send + Sync + 'static,
+    side: Side,
+    process: Arc<Process>,
+) {
     let kill = move |_: &Recorded| {
         let its_own = process.is_alive();
         process.kill();
         if its_own { Verdict::Discard } else { Verdict::Go }
     };
-    proxy.add_callback(side, Box::new(move |r| r.n == k), Box::new(kill));
+    proxy.add_callback(side, Box::new(matches), Box::new(kill));
 }
 
 fn going_on(callback: impl FnOnce(&Recorded) + Send + 'static) -> Callback {

@@ -182,6 +182,16 @@ fn every_situation_looks_as_it_should() {
     }
 }
 
+/// No event tells that a client is there after all: it is looked for again, soon at first.
+#[test]
+fn a_client_that_is_not_there_is_looked_for_again() {
+    for refusal in [ClientRefusal::Unknown, ClientRefusal::Foreign] {
+        let verdict = with(found(), |f| f.finding = Finding::Refused(refusal)).compose(at(NOW));
+        assert!(verdict.waiting);
+        assert!(verdict.look.is_some_and(|look| look <= at(NOW + 7)), "{:?}", verdict.look);
+    }
+}
+
 /// An end is not overdue before its five seconds, and says nothing meanwhile.
 #[test]
 fn an_end_has_its_five_seconds() {
