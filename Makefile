@@ -26,9 +26,9 @@ test: tools ## Run every test, those on real servers included
 fuzz: ## Run the generated cases of the pure core, a million of each (CLIENTGRANT_FUZZ_CASES)
 	CLIENTGRANT_FUZZ_CASES=$(FUZZ_CASES) $(CARGO) test --release --package clientgrant --test pure fuzz
 
-bench: tools ## Measure latencies, memory and size of a release build, and print them
+bench: tools ## Measure a release build (PART=latency, scale or maester: that alone; maester compares)
 	$(CARGO) build --release --package clientgrant
-	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant
+	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
 
 generate: ## Write the custom resource definitions in crds/ anew
 	$(CARGO) run -- crds --directory crds
