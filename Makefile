@@ -29,9 +29,9 @@ fuzz: ## Run the generated cases of the pure core, a million of each (CLIENTGRAN
 chaos: tools ## Break every call of every workload in every way, one at a time, and print what came of it
 	CLIENTGRANT_CHAOS=full $(CARGO) test --package clientgrant --test real chaos -- --nocapture
 
-bench: tools ## Measure latencies, memory and size of a release build, and print them
+bench: tools ## Measure a release build (PART=latency, scale or maester: that alone; maester compares)
 	$(CARGO) build --release --package clientgrant
-	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant
+	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
 
 generate: ## Write the custom resource definitions in crds/ anew
 	$(CARGO) run -- crds --directory crds

@@ -83,6 +83,9 @@ struct Look {
     finding: Finding,
     seen: Observation,
     plan: Plan,
+    /// When the plan was made: what is said speaks of that instant, or a grant that ends in between would
+    /// be called ended although nothing was done for it.
+    now: Timestamp,
     /// Grants whose own part failed.
     faults: Vec<(Arc<str>, Fault)>,
 }
@@ -135,16 +138,17 @@ fn connection(context: &Context, view: &ClientView) -> Result<Arc<Idp>, Finding>
 }
 
 fn unreadable(view: Arc<ClientView>, finding: Finding) -> Look {
+    let now = clock::now();
     let seen = Observation { client: Found::Absent, consents: [].into() };
     // Nothing was read: what is owed stays owed.
     let mut plan = Plan::default();
     // Without the provider object nobody knows whether the client is managed.
     let perhaps = view.managed.is_some() || view.provider.is_none();
-    let standings = perhaps.then(|| standing::all(&view, clock::now()));
+    let standings = perhaps.then(|| standing::all(&view, now));
     for (grant, standing) in standings.into_iter().flatten() {
-        plan.duties.extend(plan::duty(&view, &grant, &standing, &seen, clock::now()));
+        plan.duties.extend(plan::duty(&view, &grant, &standing, &seen, now));
     }
-    Look { view, finding, seen, plan, faults: Vec::new() }
+    Look { view, finding, seen, plan, now, faults: Vec::new() }
 }
 
 fn too_long() -> Finding {
@@ -153,7 +157,7 @@ fn too_long() -> Finding {
 
 /// A look at a client of a provider that is only observed: nothing is planned.
 async fn compare(context: &Context, key: &ClientKey, idp: &Idp, wanted: Wanted<'_>, urgency: Urgency) -> Look {
-    let view = context.world.view(key);
+    let (view, now) = (context.world.view(key), clock::now());
     let mut seen = Observation { client: Found::Absent, consents: [].into() };
     match idp.observe_client(&key.client, urgency).await {
         Ok(found) => seen.client = found,
@@ -169,7 +173,7 @@ async fn compare(context: &Context, key: &ClientKey, idp: &Idp, wanted: Wanted<'
         Found::Absent => Finding::Refused(ClientRefusal::Unknown),
         Found::Present(_) => Finding::Observed,
     };
-    Look { view, finding, seen, plan: Plan::default(), faults }
+    Look { view, finding, seen, plan: Plan::default(), now, faults }
 }
 
 fn urgency(lane: Lane) -> Urgency {
@@ -206,7 +210,7 @@ async fn act(
         }
         let worked = work(context, idp, &view, &mut plan, &seen, memory, &mut faults, urgency).await;
         if let Err(fault) = worked {
-            return Look { view, finding: Finding::Fault(fault), seen, plan, faults };
+            return Look { view, finding: Finding::Fault(fault), seen, plan, now, faults };
         }
         if plan.complete {
             let issuer = view.provider.as_ref().map(|p| p.issuer.clone()).unwrap_or_default();
@@ -216,13 +220,13 @@ async fn act(
                 memory.track.excess = false;
             } else {
                 let fault = Fault::retry("the record of managed clients could not be written");
-                return Look { view, finding: Finding::Fault(fault), seen, plan, faults };
+                return Look { view, finding: Finding::Fault(fault), seen, plan, now, faults };
             }
         }
         // Read again: the IdP's word is not what holds.
         match idp.observe_client(&key.client, urgency).await {
             Ok(found) => seen.client = found,
-            Err(fault) => return Look { view, finding: Finding::Fault(fault), seen, plan, faults },
+            Err(fault) => return Look { view, finding: Finding::Fault(fault), seen, plan, now, faults },
         }
         let again = plan.steps.iter().filter_map(|step| match step {
             Step::RevokePair { subject, .. } => Some(subject.clone()),
@@ -241,7 +245,7 @@ async fn act(
     if finding == Finding::Exact {
         memory.track.ceiling = Some(plan.ceiling.clone());
     }
-    Look { view, finding, seen, plan, faults }
+    Look { view, finding, seen, plan, now, faults }
 }
 
 /// Subjects whose consents say something about the grants that are looked at.
@@ -461,8 +465,7 @@ fn because(warrant: &Warrant) -> String {
 
 /// Composes and publishes the status of every grant that this look concerns.
 async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, look: Look, memory: &mut Memory) {
-    let now = clock::now();
-    let Look { view, finding, seen, plan, faults } = look;
+    let Look { view, finding, seen, plan, now, faults } = look;
     let changed = memory.finding.as_ref().is_some_and(|old| *old != finding)
         || (memory.finding.is_none() && matches!(finding, Finding::Refused(_)));
     let owing: BTreeSet<Arc<str>> = plan.duties.iter().filter_map(|d| d.grant.clone()).collect();

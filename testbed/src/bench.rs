@@ -1,6 +1,11 @@
-//! Figures, measured on the real servers: `make bench`. Nothing here passes or fails.
+//! Figures, measured on the real servers: `make bench`. Only what must never be is a failure: a client
+//! that may have something after all grants are gone.
 
-use std::path::PathBuf;
+mod maester;
+mod scale;
+
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,10 +17,53 @@ use serde_json::{Value, json};
 const SCOPE: &str = "openid offline_access transactions:read";
 const MANY: usize = 2_000;
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Part {
+    /// Latencies of grants and of the token hook, and the memory of 2,000 grants of one client.
+    Latency,
+    /// 3,000 grants of 1,200 clients: what they cost, a restart, and an end of all of them.
+    Scale,
+    /// The same number of clients with this operator and with hydra-maester.
+    Maester,
+}
+
 /// Measures and prints.
-pub async fn run(operator: PathBuf) -> Result<()> {
-    let size = std::fs::metadata(&operator).context("cannot find the operator's program")?.len();
-    println!("program: {:.1} MiB ({})", size as f64 / 1048576.0, operator.display());
+pub async fn run(operator: &Path, parts: &[Part]) -> Result<()> {
+    let size = std::fs::metadata(operator).context("cannot find the operator's program")?.len();
+    let command: Vec<String> = std::env::args().collect();
+    println!("command: {}", command.join(" "));
+    println!("commit checked out: {}; operator: {}; test bed: {}", commit(), profile(operator), OWN_PROFILE);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("{cores} cores, servers, proxies and operator together; no warm-up, one repetition");
+    println!("program: {:.1} MiB", size as f64 / 1048576.0);
+    for part in parts {
+        println!();
+        match part {
+            Part::Latency => latencies(operator).await?,
+            Part::Scale => scale::run(operator).await?,
+            Part::Maester => maester::run(operator).await?,
+        }
+    }
+    Ok(())
+}
+
+const OWN_PROFILE: &str = if cfg!(debug_assertions) { "debug build" } else { "release build" };
+
+/// Cargo puts every profile into a folder of its own.
+fn profile(program: &Path) -> String {
+    let folder = program.parent().and_then(Path::file_name).unwrap_or_default();
+    format!("{} build", folder.display())
+}
+
+fn commit() -> String {
+    let mut git = Command::new("git");
+    git.current_dir(env!("CARGO_MANIFEST_DIR")).args(["describe", "--always", "--dirty", "--exclude=*"]);
+    let output = git.output().ok().filter(|output| output.status.success());
+    output.map_or_else(|| "unknown".to_owned(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+}
+
+async fn latencies(operator: &Path) -> Result<()> {
     let mut options = BedOptions::new(operator);
     options.provider["driftCheckInterval"] = json!("1h");
     let bed = Bed::start(options).await?;

@@ -251,16 +251,18 @@ impl ControlPlane {
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
-    /// Follows the objects at a path of the API, those first that are there, until `enough` says so: it is
-    /// handed the kind of each event (`ADDED`, `MODIFIED`, `DELETED`) and the object.
+    /// Follows the objects at a path of the API until `enough` says so: it is handed the kind of each event
+    /// (`ADDED`, `MODIFIED`, `DELETED`) and the object. It begins after a resource version, or where that is
+    /// empty with the objects that are there.
     pub async fn follow(
         &self,
         path: &str,
+        since: &str,
         timeout: Duration,
         mut enough: impl FnMut(&str, &Value) -> bool,
     ) -> Result<()> {
         let follow = async {
-            let mut version = String::new();
+            let mut version = since.to_owned();
             // The server ends a watch after some minutes, or where nobody reads fast enough.
             loop {
                 let url = format!("{}/{path}?watch=true&resourceVersion={version}", self.url());

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -89,11 +89,18 @@ impl HydraAdmin {
         self.list("/admin/clients", &[]).await
     }
 
+    /// How many clients there are.
+    pub async fn count_clients(&self) -> Result<usize> {
+        let answer = self.request(Method::GET, "/admin/clients").query(&[("page_size", "1")]).send().await?;
+        let total = answer.headers().get("x-total-count").and_then(|total| total.to_str().ok()?.parse().ok());
+        total.context("Hydra does not say how many clients it has")
+    }
+
     async fn list(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>> {
         const PAGE: usize = 1000;
         let mut all = Vec::new();
         loop {
-            let token = URL_SAFE.encode(json!({ "offset": all.len().to_string(), "v": 2 }).to_string());
+            let token = URL_SAFE_NO_PAD.encode(json!({ "offset": all.len().to_string(), "v": 2 }).to_string());
             let size = PAGE.to_string();
             let paging = [("page_size", size.as_str()), ("page_token", token.as_str())];
             let page = json_of(self.request(Method::GET, path).query(query).query(&paging)).await?;

@@ -74,5 +74,5 @@ pub use operator::{Operator, OperatorOptions};
 pub use process::Process;
 pub use proxy::{Action, Hold, Proxy, Recorded, Side, kill_at, kill_when};
 pub use run_dir::RunDir;
-pub use tools::Tools;
+pub use tools::{Maester, Tools};
 pub use user_agent::{AuthOutcome, AuthRequest, UserAgent};

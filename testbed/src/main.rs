@@ -36,6 +36,9 @@ enum Verb {
         /// The operator's program; a release build.
         #[arg(long)]
         operator: PathBuf,
+        /// What to measure, again for more; by default everything that concerns this operator alone.
+        #[arg(long, value_enum, default_values = ["latency", "scale"])]
+        part: Vec<bench::Part>,
     },
     /// Start a process that sleeps, print its id and wait: for the test that kills this one.
     #[command(hide = true)]
@@ -49,9 +52,9 @@ fn main() -> Result<()> {
             Tools::ensure()?;
             tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(demo::run(operator, once))
         }
-        Verb::Bench { operator } => {
+        Verb::Bench { operator, part } => {
             Tools::ensure()?;
-            tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(bench::run(operator))
+            tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(bench::run(&operator, &part))
         }
         Verb::Hold => hold(),
     }

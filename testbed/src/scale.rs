@@ -10,10 +10,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, condition, registration};
-use crate::{HydraAdmin, Proxy, Recorded};
+use crate::{ControlPlane, HydraAdmin, Proxy, Recorded};
 
 /// Calls to the API server at once.
-const AT_ONCE: usize = 64;
+pub const AT_ONCE: usize = 64;
 /// Where the grants are.
 const GRANTS: &str = "apis/clientgrant.dev/v1alpha1/namespaces/finance/clientgrants";
 /// What a client holds that may have nothing: Hydra reads empty fields as its defaults.
@@ -84,7 +84,7 @@ impl Fleet {
         let grants = self.grants();
         let mut settled = BTreeSet::new();
         let many = grants.len();
-        let settling = bed.plane.follow(GRANTS, timeout, |_, grant| {
+        let settling = bed.plane.follow(GRANTS, "", timeout, |_, grant| {
             let name = grant["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             if is_settled(grant) {
                 settled.insert(name)
@@ -114,7 +114,7 @@ impl Fleet {
     /// Deletes every grant, and waits until Kubernetes has none.
     pub async fn delete(&self, bed: &Bed, timeout: Duration) -> Result<Took> {
         let names = self.grants().into_iter().map(|(name, _)| name).collect();
-        delete_all(bed, GRANTS, names, timeout).await
+        delete_all(&bed.plane, GRANTS, names, timeout).await
     }
 
     /// The clients that may have something, by id, and what they hold. Anything that is not the fleet's, or
@@ -145,27 +145,27 @@ fn is_settled(grant: &Value) -> bool {
 }
 
 /// Deletes the objects of a collection, one call each, and waits until all are gone.
-pub async fn delete_all(bed: &Bed, collection: &str, names: Vec<String>, timeout: Duration) -> Result<Took> {
-    let mut left: BTreeSet<String> = names.iter().cloned().collect();
-    let ending = bed.plane.follow(collection, timeout, |kind, object| {
+pub async fn delete_all(plane: &ControlPlane, collection: &str, names: Vec<String>, timeout: Duration) -> Result<Took> {
+    let (_, list) = plane.call(Method::GET, &format!("{collection}?limit=1"), None).await?;
+    let since = list["metadata"]["resourceVersion"].as_str().context("a list without version")?;
+    let begin = Instant::now();
+    let mut left: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let ending = plane.follow(collection, since, timeout, |kind, object| {
         if kind == "DELETED" {
             left.remove(object["metadata"]["name"].as_str().unwrap_or_default());
         }
         left.is_empty()
     });
     let calls = names.iter().map(|name| async move {
-        let (status, answer) = bed.raw(Method::DELETE, &format!("{collection}/{name}"), None).await?;
+        let (status, answer) = plane.call(Method::DELETE, &format!("{collection}/{name}"), None).await?;
         ensure!((200..300).contains(&status), "{name} cannot be deleted ({status}): {}", answer["message"]);
         Ok(())
     });
     let deleting = async {
-        // The watch must know of every object before it can tell that one is gone.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let begin = Instant::now();
         stream::iter(calls).buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await?;
-        Ok::<_, anyhow::Error>((begin, begin.elapsed()))
+        Ok::<_, anyhow::Error>(begin.elapsed())
     };
-    let ((begin, asked), ()) = tokio::try_join!(deleting, ending)?;
+    let (asked, ()) = tokio::try_join!(deleting, ending)?;
     Ok(Took { asked, done: begin.elapsed() })
 }
 

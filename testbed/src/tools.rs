@@ -63,8 +63,44 @@ const HYDRA: Recipe = Recipe {
     estimate: "1 minute",
 };
 
+/// Only the benchmark compares with it.
+const MAESTER: Recipe = Recipe {
+    module: "maester",
+    binary: "hydra-maester",
+    version: "0.0.42",
+    package: MAESTER_MODULE,
+    tags: "",
+    ldflags: "-s -w",
+    cgo: false,
+    estimate: "1 minute",
+};
+const MAESTER_MODULE: &str = "github.com/ory/hydra-maester";
+
 const fn kube(binary: &'static str, package: &'static str, estimate: &'static str) -> Recipe {
     Recipe { module: "kube", binary, version: "1.36.3", package, tags: "", ldflags: KUBE_LDFLAGS, cgo: false, estimate }
+}
+
+/// hydra-maester, which the benchmark compares with; no part of [`Tools`].
+#[derive(Clone, Debug)]
+pub struct Maester {
+    /// The program.
+    pub binary: PathBuf,
+    /// Its module's `config` folder, with `crd/bases` and `rbac/role.yaml`.
+    pub config: PathBuf,
+}
+
+impl Maester {
+    /// Finds it, or builds it.
+    pub fn ensure() -> Result<Self> {
+        let binary = MAESTER.path()?;
+        if !binary.is_file() {
+            MAESTER.build(&binary)?;
+        }
+        // The binary may be cached where the module's sources are not any more.
+        MAESTER.go(&["mod", "download", MAESTER_MODULE])?;
+        let module = MAESTER.go(&["list", "-m", "-f", "{{.Dir}}", MAESTER_MODULE])?;
+        Ok(Self { binary, config: Path::new(module.trim()).join("config") })
+    }
 }
 
 impl Tools {
@@ -173,6 +209,16 @@ impl Recipe {
         fs::rename(&partial, path).with_context(|| format!("cannot move the built {title} to {}", path.display()))?;
         eprintln!("done in {} s", start.elapsed().as_secs());
         Ok(())
+    }
+
+    /// What `go` prints in the folder of the module.
+    fn go(&self, args: &[&str]) -> Result<String> {
+        let output = Command::new("go").current_dir(self.folder()).env("GOWORK", "off").args(args).output();
+        let output = output.context("cannot run `go`")?;
+        if !output.status.success() {
+            bail!("`go {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim_end());
+        }
+        String::from_utf8(output.stdout).context("what `go` prints is not text")
     }
 
     fn go_build(&self, output: &Path) -> Command {

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clientgrant_testbed::bed::{Bed, BedOptions};
+use clientgrant_testbed::scale::Fleet;
 use clientgrant_testbed::{
     AuthRequest, ClientAuth, ConsentApp, ControlPlane, Hydra, HydraOptions, Operator, OperatorOptions, Process, RunDir,
     TokenHook, UserAgent, free_port,
@@ -282,4 +283,13 @@ async fn until(limit: Duration, what: &str, done: impl Fn() -> bool) {
         assert!(Instant::now() < end, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_list_of_clients_that_is_longer_than_a_page_is_read_to_its_end() {
+    let hydra = Hydra::start(&tools(), HydraOptions::default()).await.unwrap();
+    let fleet = Fleet { clients: 1_001, most: 1 };
+    fleet.register(hydra.admin()).await.unwrap();
+    assert_eq!(hydra.admin().count_clients().await.unwrap(), 1_001);
+    assert_eq!(fleet.alive(hydra.admin()).await.unwrap().len(), 1_001, "each of them once");
 }

@@ -30,6 +30,7 @@ pub(super) struct Sweeping {
     undeclared: BTreeMap<String, BTreeSet<Arc<str>>>,
     /// The subject that was read last.
     cursor: Option<String>,
+    begun: bool,
     /// How many subjects are to be read by now.
     owed: f64,
     /// Registrations as they were, where the provider is only observed.
@@ -172,6 +173,10 @@ async fn consents(context: &Context, object: &Object, kept: &Kept, idp: &Idp) {
     let share = (tick.as_secs_f64() / every.as_secs_f64()).min(1.0);
     let (due, start) = {
         let mut state = kept.sweeping();
+        if !std::mem::replace(&mut state.begun, true) {
+            // A start is not a reason to read more.
+            return;
+        }
         state.owed = (state.owed + subjects.len() as f64 * share).min(subjects.len() as f64);
         let due = state.owed.floor();
         state.owed -= due;
