@@ -23,6 +23,9 @@ const MOST_CONTAINERS: usize = 40_000;
 /// Commas in an answer.
 const MOST_VALUES: usize = 200_000;
 
+/// What Hydra says of two writes that met.
+const SERIALIZE: &[u8] = b"Unable to serialize access due to a concurrent update";
+
 /// One IdP's admin API.
 #[derive(Debug)]
 pub struct Http {
@@ -56,7 +59,9 @@ impl Answer {
     #[must_use]
     pub fn unexpected(&self) -> Fault {
         let why = format!("the identity provider answered with status {}", self.status.as_u16());
-        if self.status.is_client_error() { Fault::NeedsPerson { why } } else { Fault::retry(why) }
+        // Hydra v2.3.0 calls two writes that met in its database a bad request.
+        let met = self.body.windows(SERIALIZE.len()).any(|part| part == SERIALIZE);
+        if self.status.is_client_error() && !met { Fault::NeedsPerson { why } } else { Fault::retry(why) }
     }
 }
 
@@ -234,6 +239,18 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_that_met_another_is_tried_again_and_other_bad_requests_are_a_persons() {
+        let answer = |body: &str| Answer {
+            status: StatusCode::BAD_REQUEST,
+            headers: HeaderMap::new(),
+            body: body.as_bytes().to_vec(),
+        };
+        let met = r#"{"error":"Unable to serialize access due to a concurrent update in another session"}"#;
+        assert!(matches!(answer(met).unexpected(), Fault::Retry { .. }));
+        assert!(matches!(answer("{}").unexpected(), Fault::NeedsPerson { .. }));
+    }
 
     #[test]
     fn builds_urls_from_segments() {

@@ -224,6 +224,13 @@ impl Bed {
         writes
     }
 
+    /// Hydra's calls of the token hook, the operator's own probes aside.
+    pub fn hook_calls(&self) -> Vec<Recorded> {
+        let mut calls = self.hooks.requests();
+        calls.retain(|call| !is_probe(call));
+        calls
+    }
+
     /// What the operator's account has asked of the API server, oldest first, where
     /// [`BedOptions::audit`] is set: `verb resource[/subresource] [namespace/]name`.
     pub fn asked(&self) -> Result<Vec<String>> {
@@ -299,6 +306,11 @@ pub fn registration(id: &str, over: &Value) -> Value {
     });
     merge(&mut client, over);
     client
+}
+
+/// Whether a call of the token hook comes of the operator's own probe.
+pub fn is_probe(call: &Recorded) -> bool {
+    call.body.contains("clientgrant-probe-")
 }
 
 /// The newest lines of a log.

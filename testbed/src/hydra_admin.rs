@@ -1,5 +1,7 @@
 //! The calls of Hydra's admin API that tests make beside the operator.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -181,17 +183,26 @@ fn client_path(id: &str) -> String {
     url.path().to_owned()
 }
 
+/// Hydra in memory refuses a write that met another, and means that it is to be tried again.
 async fn send(request: RequestBuilder) -> Result<String> {
     let (client, request) = request.build_split();
     let request = request.context("cannot build the request")?;
     let what = format!("{} {}", request.method(), request.url());
-    let answer = client.execute(request).await.with_context(|| format!("{what} failed"))?;
-    let status = answer.status();
-    let text = answer.text().await.with_context(|| format!("{what}: no complete answer"))?;
-    if !status.is_success() {
-        bail!("{what} answered {status}: {text}");
+    let mut tries = 0;
+    loop {
+        let again = request.try_clone().context("the request cannot be sent twice")?;
+        let answer = client.execute(again).await.with_context(|| format!("{what} failed"))?;
+        let status = answer.status();
+        let text = answer.text().await.with_context(|| format!("{what}: no complete answer"))?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        tries += 1;
+        if tries > 20 || !text.contains("Unable to serialize access") {
+            bail!("{what} answered {status}: {text}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(text)
 }
 
 async fn json_of(request: RequestBuilder) -> Result<Value> {

@@ -403,3 +403,19 @@ fn a_default_status_speaks_of_nobody() {
     assert_eq!(requested.requested_at, instant::format(at(NOW)));
     assert!(at(NOW) + Duration::from_secs(1) > at(NOW));
 }
+
+/// A plan that still has something to do about the client is not one of a client that is as it should be.
+#[test]
+fn a_plan_with_work_left_is_never_exact() {
+    use clientgrant::grant::plan::{Duty, Plan, Step, What};
+    assert_eq!(Finding::of(&Plan::default()), Finding::Exact);
+    let duty = Duty { grant: None, what: What::Tokens, cause: RevocationCause::Narrowed };
+    for plan in [
+        Plan { steps: vec![Step::SetRegistration], ..Plan::default() },
+        Plan { adopt: Some(Default::default()), ..Plan::default() },
+        Plan { duties: vec![duty], ..Plan::default() },
+        Plan { unproved: true, ..Plan::default() },
+    ] {
+        assert_eq!(Finding::of(&plan), Finding::Converging, "{plan:?}");
+    }
+}

@@ -143,7 +143,7 @@ async fn a_code_or_refresh_that_races_the_end_of_its_pair_issues_nothing() {
         bed.hydra.admin().revoke_pair("ann", "finance-reporting").await.unwrap();
         answer.release();
         let token = request.await.unwrap().unwrap();
-        assert_eq!(bed.hooks.requests().last().unwrap().status, Some(204), "positive control: the hook said yes");
+        assert_eq!(bed.hook_calls().last().unwrap().status, Some(204), "positive control: the hook said yes");
         assert!(token.access_token().is_none(), "{flow}: {}", token.json);
     }
 }

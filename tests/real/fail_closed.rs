@@ -107,7 +107,7 @@ async fn until_every_kind_is_read_completely_the_answer_is_no() {
         assert_eq!(own.error(), Some("access_denied"), "without {kind}: {}", own.json);
         let again = users.refresh(&refresh).await.unwrap();
         assert_eq!(again.error(), Some("access_denied"), "without {kind}: {}", again.json);
-        assert!(bed.hooks.requests().iter().all(|r| r.status == Some(403)));
+        assert!(bed.hook_calls().iter().all(|r| r.status == Some(403)));
         bed.operator.wait_log("reason=\"NotReady\"", Duration::from_secs(1)).await.unwrap();
         assert!(bed.written().is_empty(), "nothing is done either");
 
@@ -123,7 +123,7 @@ async fn until_every_kind_is_read_completely_the_answer_is_no() {
 
 /// The slowest answer of the hook, from Hydra's question to the operator's word.
 fn slowest(bed: &Real) -> Duration {
-    let requests = bed.hooks.requests();
+    let requests = bed.hook_calls();
     assert!(!requests.is_empty());
     requests.iter().map(|r| r.duration.unwrap_or_else(|| panic!("no answer to {}", r.n))).max().unwrap()
 }
@@ -162,7 +162,7 @@ async fn the_hook_answers_within_two_seconds_whoever_is_silent() {
     let token = users.refresh(&refresh).await.unwrap();
     assert_eq!(token.error(), Some("access_denied"), "{}", token.json);
     bed.operator.wait_log("reason=\"LookupFailed\"", Duration::from_secs(1)).await.unwrap();
-    let body = bed.hooks.requests()[0].body.clone();
+    let body = bed.hook_calls()[0].body.clone();
     let token = batch.client_credentials("ledger:read", "").await.unwrap();
     assert!(token.access_token().is_some(), "what needs no look-up is not held up: {}", token.json);
     let http = http().build().unwrap();
@@ -172,7 +172,7 @@ async fn the_hook_answers_within_two_seconds_whoever_is_silent() {
         async { call.send().await.unwrap().status().as_u16() }
     });
     assert!(futures::future::join_all(calls).await.iter().all(|status| *status == 403));
-    println!("list of consents silent: slowest of {} answers {:?}", bed.hooks.requests().len(), slowest(&bed));
+    println!("list of consents silent: slowest of {} answers {:?}", bed.hook_calls().len(), slowest(&bed));
     assert!(slowest(&bed) < Duration::from_secs(2));
     bed.proxy.set_rule(|r| match r.path().contains("/sessions/consent") {
         true => Action::Answer(500, "{}".into()),
@@ -190,7 +190,7 @@ async fn calls_that_are_not_hydras_get_no_yes_and_do_no_harm() {
     let (_, batch, _) = in_force(&bed).await;
     bed.hooks.clear();
     batch.client_credentials("ledger:read", "").await.unwrap();
-    let genuine = bed.hooks.requests()[0].body.clone();
+    let genuine = bed.hook_calls()[0].body.clone();
     let http = http().pool_max_idle_per_host(0).build().unwrap();
     let base = bed.operator.decision_url();
     let call = async |path: &str, key: Option<&str>, body: Vec<u8>| {

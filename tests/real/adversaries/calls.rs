@@ -56,7 +56,7 @@ async fn somebody_who_calls_the_token_hook_and_replays_what_hydra_asked() {
     let tokens = chain(&bed, &users, "ann", SCOPE).await;
     users.refresh(&tokens.refresh).await.unwrap().access_token().expect("a refreshed token");
     batch.client_credentials("ledger:read", "").await.unwrap().access_token().expect("a token");
-    let genuine: Vec<String> = bed.hooks.requests().into_iter().map(|r| r.body).collect();
+    let genuine: Vec<String> = bed.hook_calls().into_iter().map(|r| r.body).collect();
     assert_eq!(genuine.len(), 3, "code, refresh, client_credentials");
     for body in &genuine {
         assert_eq!(call(&bed, HOOK, Some(HOOK_KEY), body.clone()).await.0, 204, "positive control");
