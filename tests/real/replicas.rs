@@ -154,6 +154,8 @@ async fn a_leader_that_stood_still_writes_nothing_when_it_wakes() {
             bed.patch(&format!("namespaces/finance/clientgrants/app-{c}"), suspend).await.unwrap();
         }
         pause((round * 7) % 40).await;
+        // A Service sends Hydra's calls to the replica that answers.
+        bed.hooks.set_upstream(&awake.decision_url());
         frozen.pause().unwrap();
         let stopped = Instant::now();
         let taken = until_leader(&bed, names[1]).await;
