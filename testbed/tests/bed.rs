@@ -220,7 +220,7 @@ async fn operators_reach_the_api_server_through_a_proxy() {
 
     let second = bed.second_operator(&["--flag-of-the-second"]).unwrap();
     let line = second.wait_log("asleep", Duration::from_secs(5)).await.unwrap();
-    assert!(line.ends_with("--flag-of-both --flag-of-the-second"), "{line}");
+    assert!(line.ends_with("--flag-of-both --identity=second --flag-of-the-second"), "{line}");
     assert!(line.contains(&second.decision_url()["http://".len()..]), "{line}");
     assert!(second.decision_url() != bed.operator.decision_url() && second.health_url() != bed.operator.health_url());
     assert_eq!(second.options().kubeconfig, bed.operator.options().kubeconfig);
