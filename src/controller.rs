@@ -11,6 +11,7 @@ pub mod watch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -93,6 +94,13 @@ impl Context {
             book: record::Book::default(),
             writes: Semaphore::new(WRITES),
             memory: Mutex::default(),
+        }
+    }
+
+    /// Waits until every source has been read completely.
+    pub async fn all_read(&self) {
+        while !self.world.complete() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

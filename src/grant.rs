@@ -420,6 +420,18 @@ impl ClientView {
         self.provider.as_ref().is_some_and(|p| p.mode == Mode::Observe)
     }
 
+    /// Whether a grant names a subject here, in whatever state.
+    #[must_use]
+    pub fn names(&self, subject: &str) -> bool {
+        self.grants.contains_key(&Subject::User(subject.to_owned())) || self.grants.contains_key(&Subject::Any)
+    }
+
+    /// Leave to take away everything that the client holds: no grant is left, and the sweep says so.
+    #[must_use]
+    pub fn garbage(&self) -> Option<&collect::SweepProof> {
+        self.collect.client.as_ref().filter(|_| self.grants.is_empty())
+    }
+
     /// Whether a mark at the IdP is that of this cluster, or of one that it has taken over.
     #[must_use]
     pub fn ours(&self, mark: &str, cluster: &str) -> bool {

@@ -39,6 +39,15 @@ impl Permit {
         self.now.load(Ordering::Acquire) == self.generation && self.leadership.still(self.leave, &self.term)
     }
 
+    /// An error once it does not hold any more: then nothing may be sent.
+    ///
+    /// # Errors
+    /// It does not hold.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        let late = || Fault::retry("the operator may not write at the identity provider any more");
+        self.holds().then_some(()).ok_or_else(late)
+    }
+
     /// What it is good for.
     #[must_use]
     pub fn leave(&self) -> Leave {

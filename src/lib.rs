@@ -36,6 +36,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod grant;
+pub mod hex;
 pub mod idp;
 pub mod lease;
 pub mod serve;

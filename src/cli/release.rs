@@ -4,8 +4,9 @@
 //! puts back what the client had where that is asked for. Consents and tokens never come back.
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client};
+use kube::Api;
 
+use super::run::{block_on, kubernetes};
 use crate::api::{ClientGrant, ClusterIdentityProvider, IdentityProvider, instant};
 use crate::clock;
 use crate::controller::record;
@@ -37,17 +38,11 @@ pub struct Args {
 /// It was not released; the message says why and what to do.
 pub fn main(args: Args) -> Result<(), String> {
     crate::install_tls();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime could not be started: {error}"))?;
-    runtime.block_on(release(&args))
+    block_on(release(&args))
 }
 
 async fn release(args: &Args) -> Result<(), String> {
-    let kube = Client::try_default()
-        .await
-        .map_err(|error| format!("no Kubernetes configuration ({error}); set KUBECONFIG or run in a cluster"))?;
+    let kube = kubernetes().await?;
     let asked = |what: &str, error: kube::Error| format!("{what} cannot be read: {error}");
     let (issuer, key) = match &args.namespace {
         None => {

@@ -14,6 +14,7 @@ use crate::api::ClientGrant;
 use crate::clock;
 use crate::config::{Config, LogFormat};
 use crate::controller::{Context, provider, reconcile, record, watch};
+use crate::hex;
 use crate::lease::{self, Leadership, Timing};
 use crate::serve;
 
@@ -29,11 +30,16 @@ const LISTEN_SOON: Duration = Duration::from_secs(2);
 pub fn main(config: Config) -> Result<(), String> {
     crate::install_tls();
     telemetry(config.log_format);
+    block_on(run(config))
+}
+
+/// Runs a subcommand to its end.
+pub(super) fn block_on(work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime could not be started: {error}"))?;
-    runtime.block_on(run(config))
+    runtime.block_on(work)
 }
 
 pub(super) fn telemetry(format: LogFormat) {
@@ -100,9 +106,7 @@ async fn run(config: Config) -> Result<(), String> {
 /// Everything has been read: while this replica leads, clients are looked at, and what is overdue is
 /// ended first.
 async fn lead(context: Arc<Context>) {
-    while !context.world.complete() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    context.all_read().await;
     tracing::info!("everything has been read");
     for (key, part, at, lane) in context.world.looks(clock::now()) {
         context.queue.at(&key, part, at, lane);
@@ -153,9 +157,7 @@ async fn listen_to_the_api_server(context: Arc<Context>) {
 
 /// A name that no other replica has.
 fn random_name() -> Result<String, String> {
-    let bytes: ring::rand::Random<[u8; 8]> = ring::rand::generate(&ring::rand::SystemRandom::new())
-        .map_err(|_| "the system gives no random numbers; set --identity".to_owned())?;
-    Ok(bytes.expose().iter().map(|b| format!("{b:02x}")).collect())
+    hex::random::<8>().ok_or_else(|| "the system gives no random numbers; set --identity".to_owned())
 }
 
 /// This cluster's mark: `--cluster-id`, or the UID of `kube-system`. Waits until it is known: without

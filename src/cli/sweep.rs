@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::run::{cluster_id, kubernetes, telemetry};
+use super::run::{block_on, cluster_id, kubernetes, telemetry};
 use crate::clock;
 use crate::config::Config;
 use crate::controller::{Context, provider, reconcile, watch};
@@ -35,11 +35,7 @@ pub struct Args {
 pub fn main(args: Args) -> Result<(), String> {
     crate::install_tls();
     telemetry(args.config.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime could not be started: {error}"))?;
-    runtime.block_on(sweep(args.config))
+    block_on(sweep(args.config))
 }
 
 async fn sweep(config: Config) -> Result<(), String> {
@@ -50,12 +46,7 @@ async fn sweep(config: Config) -> Result<(), String> {
     let (send, changes) = mpsc::unbounded_channel();
     tokio::spawn(provider::run(context.clone(), changes));
     watch::start(&context, &send);
-    let listed = async {
-        while !context.world.complete() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, listed).await.map_err(late)?;
+    tokio::time::timeout(PATIENCE, context.all_read()).await.map_err(late)?;
     let dues = context.world.overdue(clock::now());
     let all: usize = dues.iter().map(|due| due.grants.len()).sum();
     let looks = dues.into_iter().map(|due| reconcile::twice(&context, due));

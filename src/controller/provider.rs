@@ -123,10 +123,10 @@ impl Kept {
         self.hook.lock().unwrap_or_else(PoisonError::into_inner).proof
     }
 
-    /// Takes in what a probe showed. Returns whether another one should follow soon.
-    fn probed(&self, probe: Result<HookProof, Fault>) -> bool {
+    /// Takes in what a probe showed (`None`: none could be made). Returns whether another one should follow soon.
+    fn probed(&self, shown: Option<HookProof>) -> bool {
         let mut hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
-        hook.take_in(probe.ok(), Instant::now());
+        hook.take_in(shown, Instant::now());
         !hook.proof.suffices() || hook.doubt.is_some()
     }
 }
@@ -440,9 +440,7 @@ async fn look(
     }
     let soon = prove(context, object, kept, idp).await;
     // While grants are still being read every registration seems to differ from what they ask.
-    while !context.world.complete() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    context.all_read().await;
     if context.world.leadership().leads() {
         sweep::sweep(context, object, kept, idp).await.map_err(|fault| faulty(&fault))?;
     }
@@ -467,7 +465,7 @@ fn faulty(fault: &Fault) -> Trouble {
 async fn prove(context: &Context, object: &Object, kept: &Kept, idp: &Arc<Idp>) -> bool {
     let before = (kept.hook(), kept.open.load(Ordering::Relaxed));
     let Idp::Hydra(hydra) = &**idp else {
-        kept.probed(Ok(HookProof::NotDeclared));
+        kept.probed(Some(HookProof::NotDeclared));
         set_if_new(context, object, kept, idp, before);
         return false;
     };
@@ -476,16 +474,16 @@ async fn prove(context: &Context, object: &Object, kept: &Kept, idp: &Arc<Idp>) 
         kept.open.store(open, Ordering::Relaxed);
     }
     if hydra.keys().hook.is_none() {
-        kept.probed(Ok(HookProof::NotDeclared));
+        kept.probed(Some(HookProof::NotDeclared));
     } else if let Some(permit) = context.world.permit(&object.key).filter(|p| p.leave() == Leave::Everything) {
         let leases = Api::<Lease>::namespaced(context.kube.clone(), &context.config.operator_namespace);
         let shown = match hydra.prove_hook(&permit, &context.cluster).await {
-            Ok(Probed::Answered(proof)) => Ok(proof),
-            Ok(Probed::Elsewhere(nonce)) if lease::passed_on(&leases, &nonce).await => Ok(HookProof::Proved),
-            Ok(Probed::Elsewhere(_)) => Ok(HookProof::Elsewhere),
+            Ok(Probed::Answered(proof)) => Some(proof),
+            Ok(Probed::Elsewhere(nonce)) if lease::passed_on(&leases, &nonce).await => Some(HookProof::Proved),
+            Ok(Probed::Elsewhere(_)) => Some(HookProof::Elsewhere),
             Err(fault) => {
                 tracing::warn!(provider = %object.key, %fault, "the token hook could not be probed");
-                Err(fault)
+                None
             }
         };
         soon = kept.probed(shown);

@@ -70,28 +70,28 @@ pub async fn status(context: &Context, entry: &Entry, status: &ClientGrantStatus
         return Written::Stored;
     }
     let (name, uid) = (&entry.grant.name, &entry.grant.uid);
-    context.world.sending(name, uid, status);
-    if !entry.forged {
-        let body = json!({
-            "apiVersion": "clientgrant.dev/v1alpha1",
-            "kind": "ClientGrant",
-            "metadata": {"name": name.name, "resourceVersion": entry.version},
-            "status": status,
-        });
-        let api = api(context, entry);
-        let params = PatchParams::apply(MANAGER).force();
-        let written = sent(context, entry, api.patch_status(&name.name, &params, &Patch::Apply(body))).await;
-        // What others have written into it is not ours to take away by an apply.
-        let stored = context.world.entry(name).filter(|e| e.grant.uid == *uid);
-        match stored {
-            Some(stored) if written == Written::Stored && stored.status.as_deref() != Some(status) => {
-                return replace(context, &stored, status).await;
-            }
-            _ => return written,
-        }
+    if entry.forged {
+        tracing::warn!(grant = %name, "somebody else wrote the status; it is replaced");
+        return replace(context, entry, status).await;
     }
-    tracing::warn!(grant = %name, "somebody else wrote the status; it is replaced");
-    replace(context, entry, status).await
+    context.world.sending(name, uid, status);
+    let body = json!({
+        "apiVersion": "clientgrant.dev/v1alpha1",
+        "kind": "ClientGrant",
+        "metadata": {"name": name.name, "resourceVersion": entry.version},
+        "status": status,
+    });
+    let api = api(context, entry);
+    let params = PatchParams::apply(MANAGER).force();
+    let written = sent(context, entry, api.patch_status(&name.name, &params, &Patch::Apply(body))).await;
+    // What others have written into it is not ours to take away by an apply.
+    let stored = context.world.entry(name).filter(|e| e.grant.uid == *uid);
+    match stored {
+        Some(stored) if written == Written::Stored && stored.status.as_deref() != Some(status) => {
+            replace(context, &stored, status).await
+        }
+        _ => written,
+    }
 }
 
 /// Replaces the stored status as a whole.

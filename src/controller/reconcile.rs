@@ -422,9 +422,6 @@ async fn carry_out(
         }
     }
     for step in steps.iter().filter(|s| !matches!(s, Step::RevokePair { .. })) {
-        if !permit.holds() {
-            return Err(gone());
-        }
         if *step == Step::SetRegistration && seen.client == Found::Absent {
             continue;
         }

@@ -72,7 +72,7 @@ fn api(context: &Context) -> Api<ConfigMap> {
 
 /// One ConfigMap of the record is this now; without data: it is gone.
 pub fn seen(context: &Arc<Context>, name: &str, version: Option<&str>, data: &BTreeMap<String, String>) {
-    let told = {
+    let (told, lost) = {
         let mut pages = context.book.pages();
         let page = pages.entry(name.to_owned()).or_default();
         if version.is_some() && number(version) < page.version {
@@ -82,14 +82,9 @@ pub fn seen(context: &Arc<Context>, name: &str, version: Option<&str>, data: &BT
         page.lines.extend(lines.iter().map(|line| (line.key(), line.clone())));
         page.damaged = damaged;
         page.lost = lost;
-        lines
+        (lines, !page.lost.is_empty())
     };
-    for line in told {
-        let managed = line.released.is_none().then_some(Managed { complete: line.complete });
-        context.world.set_managed(&line.issuer, &line.client_id, managed);
-        let due = context.world.set_released(&line.issuer, &line.client_id, line.given_back());
-        context.queue.push_all(due);
-    }
+    told.iter().for_each(|line| tell(context, line));
     let damaged: BTreeSet<String> = context.book.pages().values().flat_map(|page| page.damaged.clone()).collect();
     if !damaged.is_empty() {
         tracing::error!(
@@ -98,7 +93,17 @@ pub fn seen(context: &Arc<Context>, name: &str, version: Option<&str>, data: &BT
         );
     }
     context.world.set_damaged(damaged);
-    tokio::spawn(restore(context.clone()));
+    if lost {
+        tokio::spawn(restore(context.clone()));
+    }
+}
+
+/// Tells the World what a line says.
+fn tell(context: &Context, line: &Line) {
+    let managed = line.released.is_none().then_some(Managed { complete: line.complete });
+    context.world.set_managed(&line.issuer, &line.client_id, managed);
+    let due = context.world.set_released(&line.issuer, &line.client_id, line.given_back());
+    context.queue.push_all(due);
 }
 
 /// Writes lines again that somebody took away or scribbled over.
@@ -128,15 +133,7 @@ pub async fn adopt(context: &Context, issuer: &str, client: &str, before: &Obser
     if let Some(known) = context.book.line(issuer, client).filter(|l| l.released.is_none()) {
         previous = known.previous;
     }
-    let line = Line {
-        issuer: issuer.into(),
-        client_id: client.into(),
-        complete: false,
-        previous,
-        released: None,
-        put_back: false,
-    };
-    write(context, &line).await
+    write(context, &Line::managed(issuer, client, false, previous)).await
 }
 
 /// Notes that tokens from before the adoption are ended.
@@ -145,15 +142,7 @@ pub async fn adopt(context: &Context, issuer: &str, client: &str, before: &Obser
 /// It is not written; the tokens are ended once more after a restart.
 pub async fn complete(context: &Context, issuer: &str, client: &str) -> Result<(), kube::Error> {
     let previous = context.book.line(issuer, client).map(|l| l.previous).unwrap_or_default();
-    let line = Line {
-        issuer: issuer.into(),
-        client_id: client.into(),
-        complete: true,
-        previous,
-        released: None,
-        put_back: false,
-    };
-    write(context, &line).await
+    write(context, &Line::managed(issuer, client, true, previous)).await
 }
 
 async fn write(context: &Context, line: &Line) -> Result<(), kube::Error> {
@@ -164,8 +153,7 @@ async fn write(context: &Context, line: &Line) -> Result<(), kube::Error> {
     let stored =
         stored.map_err(|_| kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut))))??;
     context.book.wrote(line, stored.metadata.resource_version.as_deref());
-    context.world.set_managed(&line.issuer, &line.client_id, Some(Managed { complete: line.complete }));
-    context.world.set_released(&line.issuer, &line.client_id, None);
+    tell(context, line);
     Ok(())
 }
 

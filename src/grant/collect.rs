@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Timestamp;
+use crate::hex;
 
 /// The budget is per hour.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -179,11 +180,8 @@ impl Sweep {
 
 /// The same for the same removals, however often they are found.
 fn hold_id(candidates: &[Candidate]) -> String {
-    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-    for candidate in candidates {
-        digest.update(format!("{candidate:?}\n").as_bytes());
-    }
-    digest.finish().as_ref().iter().take(5).map(|b| format!("{b:02x}")).collect()
+    let all: String = candidates.iter().map(|candidate| format!("{candidate:?}\n")).collect();
+    hex::digest(&all, 5)
 }
 
 #[cfg(test)]

@@ -342,7 +342,7 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
     let live = standings.iter().any(|(_, s)| *s == Standing::Live);
     let held = standings.iter().any(|(g, s)| *s == Standing::Live && g.held);
 
-    let garbage = view.grants.is_empty() && view.collect.client.is_some();
+    let garbage = view.garbage().is_some();
     let hook = view.provider.as_ref().map_or(HookProof::Untried, |p| p.hook);
     if !hook.suffices()
         && let Found::Present(client) = &seen.client
@@ -458,7 +458,7 @@ fn revocations(
     undeclared(view, seen, plan);
 
     let adopting = plan.adopt.is_some() || view.managed.as_ref().is_some_and(|m| !m.complete);
-    let garbage = view.collect.client.as_ref().filter(|_| view.grants.is_empty());
+    let garbage = view.garbage();
     let refused = !matches!(plan.refusal, None | Some(ClientRefusal::HookNotProved(_)));
     let excess = match &seen.client {
         _ if adopting || refused => false,
@@ -517,9 +517,7 @@ fn under_any(standings: &[(Arc<Grant>, Standing)], seen: &Observation, plan: &mu
 /// Consents that no grant names, of which the sweep says that they may go. They were read just now.
 fn undeclared(view: &ClientView, seen: &Observation, plan: &mut Plan) {
     for (subject, proof) in &view.collect.subjects {
-        let named =
-            view.grants.contains_key(&Subject::User(subject.clone())) || view.grants.contains_key(&Subject::Any);
-        if !named && seen.consents.get(subject).is_some_and(|listed| !listed.is_empty()) {
+        if !view.names(subject) && seen.consents.get(subject).is_some_and(|listed| !listed.is_empty()) {
             let warrant = Warrant::Garbage(proof.clone());
             plan.steps.push(Step::RevokePair { subject: subject.clone(), warrant });
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::ObservedClient;
 use super::{Authority, GrantType};
+use crate::hex;
 
 /// How many ConfigMaps share the record: each may hold 1 MiB.
 const SHARDS: u8 = 64;
@@ -60,6 +61,13 @@ impl From<&ObservedClient> for Previous {
 }
 
 impl Line {
+    /// Of a client that is managed.
+    #[must_use]
+    pub fn managed(issuer: &str, client: &str, complete: bool, previous: Previous) -> Self {
+        let (issuer, client_id) = (issuer.to_owned(), client.to_owned());
+        Self { issuer, client_id, complete, previous, released: None, put_back: false }
+    }
+
     /// What is to be put back, if it was released.
     #[must_use]
     pub fn given_back(&self) -> Option<Option<Authority>> {
@@ -80,21 +88,22 @@ impl Line {
     }
 }
 
-fn digest(issuer: &str, client: &str) -> ring::digest::Digest {
-    ring::digest::digest(&ring::digest::SHA256, format!("{issuer}\n{client}").as_bytes())
+fn named(issuer: &str, client: &str) -> String {
+    format!("{issuer}\n{client}")
 }
 
 /// The name of the ConfigMap that holds a client's line.
 #[must_use]
 pub fn shard(issuer: &str, client: &str) -> String {
-    let first = digest(issuer, client).as_ref().first().copied().unwrap_or_default();
+    let digest = ring::digest::digest(&ring::digest::SHA256, named(issuer, client).as_bytes());
+    let first = digest.as_ref().first().copied().unwrap_or_default();
     format!("clientgrant-managed-{:02}", first % SHARDS)
 }
 
 /// A ConfigMap key is short and of few letters: a digest of the names, which stand in the value.
 #[must_use]
 pub fn key(issuer: &str, client: &str) -> String {
-    digest(issuer, client).as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect()
+    hex::digest(&named(issuer, client), 16)
 }
 
 /// What one stored line says. `None`: it cannot be read, or speaks of another client than its key.
@@ -134,14 +143,8 @@ mod tests {
     use super::*;
 
     fn line(client: &str) -> Line {
-        Line {
-            issuer: "https://login.example.com/".into(),
-            client_id: client.into(),
-            complete: true,
-            previous: Previous { scopes: vec!["admin".into()], ..Previous::default() },
-            released: None,
-            put_back: false,
-        }
+        let previous = Previous { scopes: vec!["admin".into()], ..Previous::default() };
+        Line::managed("https://login.example.com/", client, true, previous)
     }
 
     fn stored(lines: &[Line]) -> BTreeMap<String, String> {

@@ -149,9 +149,7 @@ impl Http {
         if let Some(body) = body {
             request = request.json(body);
         }
-        if permit.is_some_and(|p| !p.holds()) {
-            return Err(Fault::retry("the operator may not write at the identity provider any more"));
-        }
+        permit.map_or(Ok(()), Permit::check)?;
         let answer = request.send().await.map_err(|e| transport(&e))?;
         let status = answer.status();
         let headers = answer.headers().clone();

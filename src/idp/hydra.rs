@@ -147,10 +147,16 @@ impl Hydra {
         Ok(Probe { version, issuer: self.discovery().await })
     }
 
+    /// A place below the issuer. `None`: nothing there may be read.
+    fn public_url(&self, segments: &[&str]) -> Option<Url> {
+        let mut url = self.issuer.clone()?;
+        url.path_segments_mut().ok()?.pop_if_empty().extend(segments);
+        Some(url)
+    }
+
     /// The issuer that the public side names, if it can be reached from here.
     async fn discovery(&self) -> Option<String> {
-        let mut url = self.issuer.clone()?;
-        url.path_segments_mut().ok()?.pop_if_empty().extend([".well-known", "openid-configuration"]);
+        let url = self.public_url(&[".well-known", "openid-configuration"])?;
         let answer = self.public.get(url).send().await.ok()?;
         let document: Value = super::http::json(&super::http::read(answer).await.ok()?).ok()?;
         document.get("issuer")?.as_str().map(str::to_owned)

@@ -113,9 +113,7 @@ impl Memory {
     }
 
     pub(super) async fn execute(&self, write: Write<'_>) -> Result<(), Fault> {
-        if !write.permit.holds() {
-            return Err(Fault::retry("the operator may not write at the identity provider any more"));
-        }
+        write.permit.check()?;
         let mut state = self.state();
         state.apply(write.client, write.step, write.ceiling, write.cluster);
         Ok(())

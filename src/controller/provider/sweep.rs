@@ -14,7 +14,7 @@ use crate::grant::collect::{Candidate, Care, Hold, Picture, Sweep};
 use crate::grant::fault::Fault;
 use crate::grant::observed::ObservedClient;
 use crate::grant::standing::{self, Refusal, Standing};
-use crate::grant::{Authority, ClientKey, ClientView, ProviderKey, Subject, desired};
+use crate::grant::{Authority, ClientKey, ClientView, Subject, desired};
 use crate::idp::Idp;
 use crate::idp::hydra::probe::PROBE;
 use crate::world::{Due, Lane};
@@ -40,11 +40,15 @@ pub(super) struct Sweeping {
 }
 
 impl Sweeping {
+    /// Client and subject of each of them.
+    fn pairs(&self) -> impl Iterator<Item = (&Arc<str>, &String)> {
+        self.undeclared.iter().flat_map(|(subject, clients)| clients.iter().map(move |client| (client, subject)))
+    }
+
     /// Consents that no grant names, for the provider's status.
     pub(super) fn told(&self) -> Option<Undeclared> {
-        let pairs = self.undeclared.iter().flat_map(|(s, clients)| clients.iter().map(move |c| (c, s)));
-        let count = pairs.clone().count();
-        let sample = pairs.take(SAMPLE).map(|(client, subject)| format!("{client} User/{subject}")).collect();
+        let count = self.pairs().count();
+        let sample = self.pairs().take(SAMPLE).map(|(client, subject)| format!("{client} User/{subject}")).collect();
         (count > 0).then(|| Undeclared { count: i64::try_from(count).unwrap_or(i64::MAX), sample })
     }
 }
@@ -77,10 +81,11 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
     }
     let mut state = kept.sweeping();
     if undeclared == UndeclaredConsents::Revoke {
-        let pairs = state.undeclared.iter().flat_map(|(s, clients)| clients.iter().map(move |c| (c, s)));
-        let pairs =
-            pairs.map(|(client, subject)| Candidate::Consent { client: client.clone(), subject: subject.clone() });
-        picture.candidates.extend(pairs);
+        let consent = |(client, subject): (&Arc<str>, &String)| Candidate::Consent {
+            client: client.clone(),
+            subject: subject.clone(),
+        };
+        picture.candidates.extend(state.pairs().map(consent));
     }
     let budget = object.spec.budget.clone().unwrap_or_default();
     let care = Care {
@@ -167,6 +172,7 @@ fn unadmitted(view: &ClientView, picture: &mut Picture) {
 /// Reads the consents of the next known subjects, so that all of them are read once per interval.
 async fn consents(context: &Context, object: &Object, kept: &Kept, idp: &Idp) {
     let provider = &object.key;
+    let view = |client: &str| context.world.view(&ClientKey { provider: provider.clone(), client: Arc::from(client) });
     let subjects: Vec<String> = context.world.subjects_of(provider).into_iter().collect();
     let every = duration::parse(&object.spec.consent_sweep_interval).unwrap_or(Duration::from_secs(86_400));
     let tick = duration::parse(&object.spec.drift_check_interval).unwrap_or(Duration::from_secs(60));
@@ -185,13 +191,9 @@ async fn consents(context: &Context, object: &Object, kept: &Kept, idp: &Idp) {
         (due as usize, state.cursor.as_ref().map_or(0, after))
     };
     for subject in subjects.iter().cycle().skip(start).take(due) {
-        let managed = |client: &str| {
-            let key = ClientKey { provider: provider.clone(), client: Arc::from(client) };
-            context.world.view(&key).managed.is_some()
-        };
-        match idp.observe_subject(subject, &managed).await {
+        match idp.observe_subject(subject, &|client| view(client).managed.is_some()).await {
             Ok(listed) => {
-                let undeclared = listed.into_keys().filter(|client| !is_declared(context, provider, client, subject));
+                let undeclared = listed.into_keys().filter(|client| !view(client).names(subject));
                 let undeclared: BTreeSet<Arc<str>> = undeclared.map(Arc::from).collect();
                 let mut state = kept.sweeping();
                 if undeclared.is_empty() {
@@ -207,10 +209,4 @@ async fn consents(context: &Context, object: &Object, kept: &Kept, idp: &Idp) {
             }
         }
     }
-}
-
-/// Whether a grant names the two, in whatever state.
-fn is_declared(context: &Context, provider: &ProviderKey, client: &str, subject: &str) -> bool {
-    let view = context.world.view(&ClientKey { provider: provider.clone(), client: Arc::from(client) });
-    view.grants.contains_key(&Subject::User(subject.to_owned())) || view.grants.contains_key(&Subject::Any)
 }

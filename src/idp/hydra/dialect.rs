@@ -13,6 +13,7 @@ use crate::api::instant;
 use crate::grant::consent::{Consent, Context};
 use crate::grant::observed::ObservedClient;
 use crate::grant::{Audiences, Authority, Grant, GrantType, Scopes, Terms, Timestamp};
+use crate::hex;
 
 /// Access-token lifespans by flow, as the client's fields are called.
 pub const LIFESPANS: &[&str] = &[
@@ -170,7 +171,7 @@ fn context(value: &Value, flow: &Flow<'_>, scopes: &Scopes, audiences: &Audience
     let purpose = text("purpose").unwrap_or_default().to_owned();
     let end = text("expiresAt").unwrap_or_default();
     let message = proof_message(flow, &grant, &purpose, end, scopes, audiences);
-    let proof = text("proof").and_then(unhex);
+    let proof = text("proof").and_then(hex::decode);
     let genuine = !flow.login.is_empty()
         && proof.is_some_and(|proof| {
             keys.consent.iter().any(|key| hmac::verify(&proof_key(key), &message, &proof).is_ok())
@@ -198,7 +199,7 @@ pub fn make_context(
         "generation": grant.generation,
         "purpose": terms.purpose,
         "expiresAt": end,
-        "proof": hex(proof.as_ref()),
+        "proof": hex::encode(proof.as_ref()),
     }))
 }
 
@@ -229,17 +230,6 @@ fn proof_message(
     scopes.iter().for_each(&mut put);
     audiences.iter().for_each(&mut put);
     message
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok()).collect()
 }
 
 /// A consent request that waits for its app.

@@ -10,13 +10,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use reqwest::Method;
-use ring::rand::SecureRandom;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{Hydra, MARK};
 use crate::grant::HookProof;
 use crate::grant::fault::Fault;
+use crate::hex;
 use crate::idp::{Permit, Urgency};
 
 /// What the id of a probe client begins with, in every cluster.
@@ -45,9 +45,7 @@ impl Probes {
     /// Of a cluster: clusters that share a Hydra have probe clients of their own.
     #[must_use]
     pub fn new(cluster: &str) -> Self {
-        let digest = ring::digest::digest(&ring::digest::SHA256, cluster.as_bytes());
-        let short: String = digest.as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        Self { client: format!("{PROBE}{short}"), state: Mutex::default() }
+        Self { client: format!("{PROBE}{}", hex::digest(cluster, 8)), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,9 +72,7 @@ impl Probes {
 const SCOPE: &str = "clientgrant.dev/probe-";
 
 fn random() -> Result<String, Fault> {
-    let mut bytes = [0; 24];
-    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| Fault::retry("the system gives no random numbers"))?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    hex::random::<24>().ok_or_else(|| Fault::retry("the system gives no random numbers"))
 }
 
 /// What one probe brought, before it is known whether another replica saw the call.
@@ -139,13 +135,8 @@ impl Hydra {
         let (Some(secret), Some(nonce)) = (secret, nonce) else {
             return Err(Fault::retry("the probe of the token hook was interrupted"));
         };
-        let issuer = self.issuer.clone();
-        let mut url =
-            issuer.ok_or_else(|| Fault::retry("the operator's --allow-provider-url does not name the issuer"))?;
-        url.path_segments_mut()
-            .map_err(|()| Fault::retry("the issuer cannot be a base"))?
-            .pop_if_empty()
-            .extend(["oauth2", "token"]);
+        let url = self.public_url(&["oauth2", "token"]);
+        let url = url.ok_or_else(|| Fault::retry("the operator's --allow-provider-url does not name the issuer"))?;
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", self.probes.client.as_str()),
@@ -185,8 +176,7 @@ impl Hydra {
     /// Whether anybody may register clients: reading a registration that does not exist is then refused
     /// for want of a token, and unknown as a route otherwise.
     pub(crate) async fn registration_open(&self) -> Option<bool> {
-        let mut url = self.issuer.clone()?;
-        url.path_segments_mut().ok()?.pop_if_empty().extend(["oauth2", "register", &self.probes.client]);
+        let url = self.public_url(&["oauth2", "register", &self.probes.client])?;
         match self.public.get(url).send().await.ok()?.status().as_u16() {
             401 | 403 => Some(true),
             404 => Some(false),
