@@ -193,6 +193,10 @@ pub fn compose(facts: &Facts<'_>, now: Timestamp) -> Verdict {
             if *refusal == Refusal::Conflict {
                 // The holder of the key ends the pair: what is gone afterwards was not removed by others.
                 status.observed = None;
+            } else if facts.grant.held && facts.grant.gave {
+                // That it may have given something outlives this process: else a later end would find nothing
+                // to end, once the rules do not let its namespace speak for the client any more.
+                status.observed.get_or_insert_default();
             }
             refused(facts, refusal)
         }

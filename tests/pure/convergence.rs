@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clientgrant::api::condition::{ConditionType, find_condition};
 use clientgrant::api::{ClientGrant, instant};
+use clientgrant::grant::collect::{Candidate, Care, Picture, Sweep};
 use clientgrant::grant::consent::{self, Consent, Context};
 use clientgrant::grant::decide::{self, Asked, ConsentAsked, ConsentDecision, Decision, Lookup};
 use clientgrant::grant::fault::Fault;
@@ -19,7 +20,7 @@ use clientgrant::grant::parse::{self, FINALIZER};
 use clientgrant::grant::plan::{self, Plan, Step, Track, Warrant, What};
 use clientgrant::grant::standing::{self, Standing};
 use clientgrant::grant::verdict::{self, Facts, Finding};
-use clientgrant::grant::{Adoption, GrantType, Managed, Subject, Timestamp, UnmanagedClients};
+use clientgrant::grant::{Adoption, Authority, GrantType, Managed, Subject, Timestamp, UnmanagedClients};
 use clientgrant::idp::Idp;
 use clientgrant::idp::memory::{Memory, State};
 use clientgrant::world::{Quarantine, World};
@@ -515,10 +516,28 @@ impl Story {
         }
     }
 
+    /// What no grant declares any more waits for the sweep, which here needs no second picture.
+    fn sweep(&mut self) {
+        let view = self.world.view(&client_key());
+        let mut picture = Picture::default();
+        if view.managed.is_some() && view.grants.is_empty() {
+            let client: Arc<str> = Arc::from(CLIENT);
+            match self.idp.clients[CLIENT].is_exactly(&Authority::default(), CLUSTER) {
+                true => _ = picture.at_rest.insert(client),
+                false => _ = picture.candidates.insert(Candidate::Client(client)),
+            }
+        }
+        let care = Care { agree: Duration::ZERO, grace: Duration::ZERO, most: 1, percent: 0 };
+        let (collect, hold) = Sweep::default().take_in(&picture, care, None, self.now);
+        assert_eq!(hold, None);
+        self.world.set_collect(&provider_key(), collect);
+    }
+
     /// Nothing happens any more but the clock. Gives the number of looks it took.
     fn settle(&mut self) -> usize {
         for looks in 1..=40 {
             self.freed = false;
+            self.sweep();
             let (plan, failed) = self.look(&mut Faults { bits: 0, late: false });
             assert!(!failed);
             let view = self.world.view(&client_key());
