@@ -272,6 +272,8 @@ pub struct Grant {
     /// That finalizer is our own writing, or status says that something was in force. Only that makes an end
     /// due for a client of which the grant's namespace may not speak: tenants can write finalizers, too.
     pub gave: bool,
+    /// Status says that it is in force, or waits only for its subject: the client had been adopted then.
+    pub told: bool,
     /// For whom.
     pub subject: Subject,
     /// What it says, or why that cannot be read.

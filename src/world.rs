@@ -355,6 +355,7 @@ impl World {
                 status = old.status.clone();
                 grant.carried = old.grant.carried.clone();
                 grant.observed_generation = old.grant.observed_generation;
+                grant.told = old.grant.told;
             }
         }
         // On the first list a finalizer without a verdict is what a crash leaves behind.

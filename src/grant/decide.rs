@@ -252,7 +252,9 @@ fn speaking<'v>(
         let standings = standing::of_group(view, group, now);
         for (grant, standing) in group.iter().zip(&standings) {
             if let (Standing::Live, Ok(terms)) = (standing, &grant.terms) {
-                return if grant.held || view.observing() { Ok((grant, terms)) } else { Err(Deny::NotHeld) };
+                // Nothing is given before it is written down: in the record, or, if that was lost, in status.
+                let written = grant.held && (view.managed.is_some() || grant.told);
+                return if written || view.observing() { Ok((grant, terms)) } else { Err(Deny::NotHeld) };
             }
         }
         // The youngest tells most: an expired grant often has a successor that says why.

@@ -51,6 +51,7 @@ pub fn grant(object: &ClientGrant) -> Option<Grant> {
         deleting: meta.deletion_timestamp.is_some(),
         held: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
         gave: status.is_some_and(gave),
+        told: status.is_some_and(in_force),
         subject: subject(&object.spec),
         terms: terms(&object.spec),
         carried,
@@ -74,6 +75,14 @@ fn gave(status: &ClientGrantStatus) -> bool {
         )
     );
     live || status.effective.is_some() || status.observed.is_some() || status.revocation.is_some()
+}
+
+/// Whether a status says that the grant is in force, or waits only for its subject: then its client had been
+/// adopted.
+fn in_force(status: &ClientGrantStatus) -> bool {
+    let ready = find_condition(&status.conditions, ConditionType::Ready).and_then(|c| Reason::parse(&c.reason));
+    let waits = matches!(ready, Some(Reason::Granted | Reason::AwaitingConsent | Reason::ConsentRemoved));
+    waits || status.effective.is_some()
 }
 
 /// The object's name.

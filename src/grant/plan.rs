@@ -380,10 +380,8 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
         let bare = standings.iter().filter(|(g, s)| wants_finalizer(g, s));
         plan.finalizers = bare.map(|(g, _)| g.uid.clone()).collect();
     }
-    // Nothing of ours can be at a client that we never adopted, but what decision points gave under a grant
-    // that was about to be in force: its rules may have gone before the client was adopted.
-    let refused = |(g, s): &(Arc<Grant>, Standing)| g.held && g.gave && matches!(s, Standing::Refused(_));
-    if view.managed.is_some() || plan.adopt.is_some() || standings.iter().any(refused) {
+    // Nothing of ours can be at a client that we never adopted.
+    if view.managed.is_some() || plan.adopt.is_some() {
         revocations(view, &standings, seen, track, now, &mut plan);
     }
     plan.steps.sort();

@@ -102,6 +102,7 @@ pub fn grant(uid: &str, subject: Subject) -> Grant {
         observed_generation: Some(1),
         narrowed: false,
         gave: true,
+        told: true,
         reopened: false,
     }
 }
