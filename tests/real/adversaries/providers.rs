@@ -149,6 +149,16 @@ fn corp(path: &str) -> bool {
     ["/version", "/admin/clients"].contains(&path)
 }
 
+/// Below the permitted prefix a tenant's provider connects; it is taken away again.
+async fn connects_below(bed: &Real, own: &Iproxy, issuer: &str, inside: &str) {
+    own.set_rule(|r| honest(r.path().trim_start_matches("/team/x")));
+    bed.put(&provider_path("own"), tenant_provider("own", issuer, &format!("{inside}x"))).await.unwrap();
+    provider_says(bed, "own", "Connected").await;
+    assert!(!own.requests().is_empty(), "positive control: below the prefix it connects");
+    bed.delete(&provider_path("own")).await.unwrap();
+    bed.gone(&provider_path("own")).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_who_points_at_a_metadata_service() {
     let own = own_hydra();
@@ -157,12 +167,7 @@ async fn a_tenant_who_points_at_a_metadata_service() {
     let bed = bed_with(|options| options.args = args).await;
     let_finance_connect(&bed).await;
     let issuer = "http://127.0.0.1:1/own";
-    own.set_rule(|r| honest(r.path().trim_start_matches("/team/x")));
-    bed.put(&provider_path("own"), tenant_provider("own", issuer, &format!("{inside}x"))).await.unwrap();
-    provider_says(&bed, "own", "Connected").await;
-    assert!(!own.requests().is_empty(), "positive control: below the prefix it connects");
-    bed.delete(&provider_path("own")).await.unwrap();
-    bed.gone(&provider_path("own")).await.unwrap();
+    connects_below(&bed, &own, issuer, &inside).await;
 
     for host in [
         "169.254.169.254",
@@ -213,12 +218,7 @@ async fn a_tenant_who_climbs_out_of_the_permitted_path() {
     let bed = bed_with(|options| options.args = args).await;
     let_finance_connect(&bed).await;
     let issuer = "http://127.0.0.1:1/own";
-    own.set_rule(|r| honest(r.path().trim_start_matches("/team/x")));
-    bed.put(&provider_path("own"), tenant_provider("own", issuer, &format!("{inside}x"))).await.unwrap();
-    provider_says(&bed, "own", "Connected").await;
-    assert!(!own.requests().is_empty(), "positive control: below the prefix it connects");
-    bed.delete(&provider_path("own")).await.unwrap();
-    bed.gone(&provider_path("own")).await.unwrap();
+    connects_below(&bed, &own, issuer, &inside).await;
 
     for rest in [
         "..",
