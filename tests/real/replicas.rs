@@ -189,54 +189,92 @@ async fn a_leader_that_stood_still_writes_nothing_when_it_wakes() {
 }
 
 /// The API server is gone, and with it the lease: what passes its end date ends all the same, and nothing
-/// else is written. After --max-staleness nobody decides any more.
+/// else is written. After --max-staleness nobody decides any more. It is gone for a minute, or for
+/// `CLIENTGRANT_OUTAGE_SECONDS` (from 400) with the flags as they are by default.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_api_server_ends_go_on_and_decisions_until_they_are_stale() {
-    let mut bed = bed_with(|options| options.args = vec!["--max-staleness=40s".into()]).await;
+    let long: Option<u64> = std::env::var("CLIENTGRANT_OUTAGE_SECONDS").ok().map(|n| n.parse().unwrap());
+    let outage = Duration::from_secs(long.unwrap_or(60));
+    // One ends while decisions are still given, one when they are not any more.
+    let (sooner, later) = if long.is_some() { (200, 360) } else { (32, 58) };
+    let bed = bed_with(|options| {
+        if long.is_none() {
+            options.args = vec!["--max-staleness=40s".into()];
+        }
+    });
+    let mut bed = bed.await;
     let client = bed.client("finance-reporting", json!({"scope": SCOPE})).await.unwrap();
-    let end = crate::support::ahead(32);
+    let (end, last) = (crate::support::ahead(sooner), crate::support::ahead(later));
     bed.grant("finance", "short", json!({"expiresAt": end})).await.unwrap();
+    bed.grant("finance", "stale", json!({"subject": {"id": "carol"}, "expiresAt": last})).await.unwrap();
     bed.grant("finance", "long", json!({"subject": {"id": "bob"}})).await.unwrap();
     own(&bed, "batch").await;
-    bed.reason("finance", "short", "AwaitingConsent").await.unwrap();
-    bed.reason("finance", "long", "AwaitingConsent").await.unwrap();
+    for name in ["short", "stale", "long"] {
+        bed.reason("finance", name, "AwaitingConsent").await.unwrap();
+    }
     let short = chain(&bed, &client, "ann", SCOPE).await;
+    let stale = chain(&bed, &client, "carol", SCOPE).await;
     let long = chain(&bed, &client, "bob", SCOPE).await;
-    bed.reason("finance", "long", "Granted").await.unwrap();
-    bed.reason("finance", "batch", "Granted").await.unwrap();
+    for name in ["short", "stale", "long", "batch"] {
+        bed.reason("finance", name, "Granted").await.unwrap();
+    }
 
     bed.plane.stop_apiserver();
     let down = Instant::now();
     bed.proxy.clear();
     assert!(active(&bed, &short.access).await, "positive control");
-    crate::support::until(&end).await;
-    let wait = async {
-        while active(&bed, &short.access).await {
-            pause(20).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(4), wait).await.expect("it ends without the API server");
-    let (since, ended) = (down.elapsed().as_secs_f64(), clientgrant::clock::now());
-    let late = ended.duration_since(clientgrant::api::instant::parse(&end).unwrap()).as_secs_f64();
-    println!("API server down for {since:.0} s: the token ended {late:.2} s after its date");
+    let since = ends(&bed, &short.access, &end, down).await;
     assert!(since > 12.0, "the lease had run out long before: {since}");
     assert!(active(&bed, &long.access).await);
     let again = client.refresh(&long.refresh).await.unwrap();
     let again = again.refresh_token().unwrap_or_else(|| panic!("decisions go on: {}", again.json)).to_owned();
     pause(3_000).await;
-    let other: Vec<_> = bed.written().into_iter().filter(|r| !r.path_and_query.contains("subject=ann")).collect();
-    assert!(other.is_empty(), "nothing else is written: {other:?}");
+    let other = |whose: &[&str]| {
+        let mut writes = bed.written();
+        writes.retain(|r| !whose.iter().any(|name| r.path_and_query.contains(&format!("subject={name}"))));
+        writes
+    };
+    assert!(other(&["ann"]).is_empty(), "nothing else is written: {:?}", other(&["ann"]));
 
-    while down.elapsed() < Duration::from_secs(60) {
+    assert!(active(&bed, &stale.access).await, "positive control");
+    ends(&bed, &stale.access, &last, down).await;
+    while down.elapsed() < outage {
         pause(200).await;
     }
+    assert!(!bed.hydra.admin().list_consents("bob").await.unwrap().is_empty(), "what has no end yet stays");
+    assert!(other(&["ann", "carol"]).is_empty(), "nothing else is written: {:?}", other(&["ann", "carol"]));
     assert_eq!(hook(&bed.operator.decision_url(), "batch").await, 403, "what is known may be old");
     assert!(bed.operator.log().contains("reason=\"Stale\""));
+    println!(
+        "API server down for {:.0} s: {} writes, all of them ends",
+        down.elapsed().as_secs_f64(),
+        bed.written().len()
+    );
     bed.plane.start_apiserver().await.unwrap();
+    let back = Instant::now();
     bed.operator.ready(Duration::from_secs(40)).await.unwrap();
-    bed.reason("finance", "short", "Expired").await.unwrap();
+    println!("ready {:.1} s after it came back", back.elapsed().as_secs_f64());
+    for name in ["short", "stale"] {
+        bed.reason("finance", name, "Expired").await.unwrap();
+    }
+    println!("what ended says so {:.1} s after it came back", back.elapsed().as_secs_f64());
     assert_eq!(hook(&bed.operator.decision_url(), "batch").await, 204);
     assert!(client.refresh(&again).await.unwrap().access_token().is_some(), "and it all goes on");
     let ready = bed.get("namespaces/finance/clientgrants/long").await.unwrap().unwrap();
     assert_eq!(condition(&ready, "Active")["status"], Value::from("True"));
+}
+
+/// Waits until a token has ended by its date; in seconds since the API server went.
+async fn ends(bed: &Real, token: &str, end: &str, down: Instant) -> f64 {
+    crate::support::until(end).await;
+    let wait = async {
+        while active(bed, token).await {
+            pause(20).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), wait).await.expect("it ends without the API server");
+    let (since, ended) = (down.elapsed().as_secs_f64(), clientgrant::clock::now());
+    let late = ended.duration_since(clientgrant::api::instant::parse(end).unwrap()).as_secs_f64();
+    println!("API server down for {since:.0} s: the token ended {late:.2} s after its date");
+    since
 }
