@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch as watch_channel};
 
 use crate::config::Config;
 use crate::grant::ClientKey;
@@ -39,6 +39,8 @@ pub struct Context {
     pub replica: String,
     /// What is counted.
     pub metrics: Metrics,
+    /// Every watch begins anew with a list when this changes.
+    anew: watch_channel::Sender<()>,
     /// The record of managed clients as it was last read.
     book: record::Book,
     /// Writes to the API server at once.
@@ -91,6 +93,7 @@ impl Context {
             cluster,
             replica,
             metrics: Metrics::default(),
+            anew: watch_channel::Sender::new(()),
             book: record::Book::default(),
             writes: Semaphore::new(WRITES),
             memory: Mutex::default(),
@@ -115,6 +118,14 @@ impl Context {
 
     fn keep_memory(&self, key: ClientKey, memory: Memory) {
         self.memories().insert(key, memory);
+    }
+
+    /// The history of the cluster went back. Watches would wait until it is as long as it was, and versions
+    /// that were seen are of objects that do not exist any more: everything is read anew.
+    pub fn rewind(&self) {
+        self.world.set_rewound();
+        self.book.rewind();
+        self.anew.send_replace(());
     }
 
     /// Another replica may have worked since: what is remembered about clients says nothing any more.

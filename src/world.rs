@@ -652,7 +652,10 @@ impl World {
 
     /// The history of the cluster went back: it was restored from an older copy.
     pub fn set_rewound(&self) {
-        self.write().rewound = true;
+        let mut inner = self.write();
+        inner.rewound = true;
+        // No object has such a version: nothing is older than it, and no write is taken with it.
+        inner.grants.values_mut().for_each(|entry| entry.version = "rewound".to_owned());
     }
 
     /// Whether it did, in the life of this process.

@@ -137,14 +137,16 @@ async fn listen_to_the_api_server(context: Arc<Context>) {
     loop {
         match tokio::time::timeout(Duration::from_secs(10), api.list_metadata(&ListParams::default().limit(1))).await {
             Ok(Ok(list)) => {
-                context.world.heard();
                 // Of the whole cluster, and it never goes back while the cluster lives on.
                 let version = list.metadata.resource_version.and_then(|v| v.parse::<u64>().ok()).unwrap_or(newest);
                 if version < newest {
                     tracing::error!(
                         "the cluster was restored from an older copy: nothing is collected until a person releases it"
                     );
-                    context.world.set_rewound();
+                    // What is known is as old as it was until everything was read anew.
+                    context.rewind();
+                } else {
+                    context.world.heard();
                 }
                 newest = version;
             }

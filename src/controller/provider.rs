@@ -190,6 +190,7 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
         if let Some(task) = &old
             && task.object.uid == object.uid
             && task.object.generation == object.generation
+            && task.object.spec == object.spec
             && task.object.deleting == object.deleting
         {
             // Our own status or finalizer.

@@ -57,6 +57,12 @@ impl Book {
         page.version = page.version.max(number(version));
     }
 
+    /// The history of the cluster went back: the versions of before say nothing. What was written down since
+    /// the copy is still known, and is written again.
+    pub(super) fn rewind(&self) {
+        self.pages().values_mut().for_each(|page| page.version = 0);
+    }
+
     fn lost(&self) -> Vec<Line> {
         self.pages().values().flat_map(|page| page.lost.clone()).collect()
     }

@@ -109,10 +109,22 @@ async fn run<K, F>(
 {
     // In pages, from etcd: what is concluded from a list must be the newest there is.
     let config = config.timeout(WATCH_TIMEOUT).page_size(500);
-    let mut stream = watcher(api, config).default_backoff().boxed();
+    let mut anew = context.anew.subscribe();
+    let watched = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let mut stream = watched();
+    let mut rewound = false;
     let mut known: BTreeSet<GrantName> = BTreeSet::new();
     let mut listing: Vec<Seen<K>> = Vec::new();
-    while let Some(event) = stream.next().await {
+    loop {
+        let event = tokio::select! {
+            biased;
+            Ok(()) = anew.changed() => {
+                (stream, rewound) = (watched(), true);
+                continue;
+            }
+            event = stream.next() => event,
+        };
+        let Some(event) = event else { return };
         match event {
             Ok(Event::Init) => listing.clear(),
             Ok(Event::InitApply(object)) => listing.push(read(object)),
@@ -125,6 +137,10 @@ async fn run<K, F>(
                 listed.into_iter().for_each(|seen| handle(&context, seen));
                 known = names;
                 handle(&context, Seen::Listed);
+                if std::mem::take(&mut rewound) && source == Source::Grants {
+                    // What status says is of another history, and so is what was done at the IdP.
+                    context.queue.push_all(context.world.everything(None, Lane::Drift));
+                }
             }
             Ok(Event::Apply(object)) => {
                 let seen = read(object);

@@ -1,6 +1,7 @@
 //! A Kubernetes control plane on loopback: etcd, kube-apiserver and, where a test wants it,
 //! kube-controller-manager. There is no kubelet: pods stay Pending.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,18 +28,23 @@ pub struct ControlPlaneOptions {
     pub apiserver_args: Vec<String>,
 }
 
+/// A copy of etcd's data; see [`ControlPlane::copy_data`].
+#[derive(Debug)]
+pub struct DataCopy(PathBuf);
+
 /// A running control plane; everything ends when it is dropped.
 pub struct ControlPlane {
     // The order matters: fields are dropped from the top, the directory last.
     controller_manager: Option<Process>,
     apiserver: Option<Process>,
-    etcd: Process,
+    etcd: Option<Process>,
     tools: Tools,
     authority: Authority,
     admin: Pair,
     client: reqwest::Client,
     port: u16,
     etcd_url: String,
+    etcd_peer: String,
     options: ControlPlaneOptions,
     kubeconfig: PathBuf,
     minted: AtomicU32,
@@ -68,22 +74,23 @@ impl ControlPlane {
         let url = format!("https://127.0.0.1:{port}");
         let config = kubeconfig(&url, &authority.pem(), "admin", Credential::Certificate(&admin));
         let path = dir.write("admin.kubeconfig", config)?;
-        let (etcd, etcd_url) = start_etcd(tools, &dir).await?;
         let mut plane = Self {
             controller_manager: None,
             apiserver: None,
-            etcd,
+            etcd: None,
             tools: tools.clone(),
             client: client(&authority, &admin)?,
             authority,
             admin,
             port,
-            etcd_url,
+            etcd_url: format!("http://127.0.0.1:{}", free_port()?),
+            etcd_peer: format!("http://127.0.0.1:{}", free_port()?),
             options,
             kubeconfig: path,
             minted: AtomicU32::new(1),
             dir,
         };
+        plane.start_etcd().await?;
         plane.start_apiserver().await?;
         Ok(plane)
     }
@@ -173,6 +180,48 @@ impl ControlPlane {
         let default = format!("{}/api/v1/namespaces/default", self.url());
         wait_http(&self.client, &default, &process, START).await?;
         self.apiserver = Some(process);
+        Ok(())
+    }
+
+    /// Copies etcd's data as they are now, as a snapshot of its disk would: etcd stands still meanwhile.
+    pub fn copy_data(&self) -> Result<DataCopy> {
+        let etcd = self.etcd.as_ref().context("etcd is stopped")?;
+        etcd.stop()?;
+        let to = self.dir.data(&format!("etcd-copy-{}", self.minted.fetch_add(1, Ordering::Relaxed)))?;
+        let copied = copy(&self.dir.data("etcd")?, &to);
+        etcd.cont()?;
+        copied.map(|()| DataCopy(to))
+    }
+
+    /// Kills kube-apiserver and etcd, puts a copy in the place of etcd's data, and starts both again on the
+    /// same ports: the history of the cluster goes back.
+    pub async fn put_back(&mut self, older: &DataCopy) -> Result<()> {
+        self.apiserver = None;
+        self.etcd = None;
+        let data = self.dir.data("etcd")?;
+        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+        copy(&older.0, &data)?;
+        self.start_etcd().await?;
+        self.start_apiserver().await
+    }
+
+    /// Starts etcd without fsync: its data are worth nothing after the run.
+    async fn start_etcd(&mut self) -> Result<()> {
+        let (url, peer) = (&self.etcd_url, &self.etcd_peer);
+        let mut command = Command::new(&self.tools.etcd);
+        command.arg("--data-dir").arg(self.dir.data("etcd")?).args([
+            format!("--listen-client-urls={url}"),
+            format!("--advertise-client-urls={url}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=warn".to_owned(),
+        ]);
+        let process = Process::spawn(&self.dir, "etcd", command)?;
+        let client = http().build().context("cannot build an HTTP client")?;
+        wait_http(&client, &format!("{url}/health"), &process, START).await?;
+        self.etcd = Some(process);
         Ok(())
     }
 
@@ -293,7 +342,7 @@ impl ControlPlane {
 
     /// The processes that run now.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
-        [Some(&self.etcd), self.apiserver.as_ref(), self.controller_manager.as_ref()].into_iter().flatten()
+        [self.etcd.as_ref(), self.apiserver.as_ref(), self.controller_manager.as_ref()].into_iter().flatten()
     }
 
     /// The identity of the administrator (certificate, then key) in PEM, for clients of one's own.
@@ -310,24 +359,18 @@ rules:
   - level: Metadata
 ";
 
-/// Starts etcd without fsync: its data is worth nothing after the run.
-async fn start_etcd(tools: &Tools, dir: &RunDir) -> Result<(Process, String)> {
-    let url = format!("http://127.0.0.1:{}", free_port()?);
-    let peer = format!("http://127.0.0.1:{}", free_port()?);
-    let mut command = Command::new(&tools.etcd);
-    command.arg("--data-dir").arg(dir.data("etcd")?).args([
-        format!("--listen-client-urls={url}"),
-        format!("--advertise-client-urls={url}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
-        format!("--initial-cluster=default={peer}"),
-        "--unsafe-no-fsync".to_owned(),
-        "--log-level=warn".to_owned(),
-    ]);
-    let process = Process::spawn(dir, "etcd", command)?;
-    let client = http().build().context("cannot build an HTTP client")?;
-    wait_http(&client, &format!("{url}/health"), &process, START).await?;
-    Ok((process, url))
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn client(authority: &Authority, admin: &Pair) -> Result<reqwest::Client> {

@@ -117,6 +117,39 @@ fn an_older_answer_does_not_undo_newer_news() {
     assert!(world.entry(&name).is_none(), "an answer brings no object back");
 }
 
+/// The cluster was put back to an older copy: what it says of a grant has a lower version and counts all the
+/// same, and no write is taken with a version of before.
+#[test]
+fn after_the_history_went_back_no_version_of_before_counts() {
+    let world = connected();
+    let old = with(object("ann", "1", &user("ann")), |o| o.metadata.resource_version = Some("5".into()));
+    let said = |generation| Some(ClientGrantStatus { observed_generation: Some(generation), ..Default::default() });
+    let newer = edited(&old, |o| {
+        o.metadata.resource_version = Some("10".into());
+        o.status = said(2);
+    });
+    world.upsert_grant(&newer, at(0));
+    let name = parse::name(&old.metadata);
+    let stored = with(newer.clone(), |o| {
+        o.metadata.resource_version = Some("6".into());
+        o.status = said(1);
+    });
+    world.upsert_grant(&stored, at(0));
+    assert!(!world.entry(&name).unwrap().forged, "positive control: late news");
+    world.upsert_grant(&newer, at(0));
+
+    assert!(!world.rewound());
+    world.set_rewound();
+    assert!(world.rewound());
+    assert!(world.entry(&name).unwrap().version.parse::<u64>().is_err());
+    let due = world.upsert_grant(&stored, at(0)).expect("its status is of another history");
+    assert_eq!(uids(&due), ["1"]);
+    let entry = world.entry(&name).unwrap();
+    assert!(entry.forged && entry.version == "6", "it is replaced by what holds");
+    world.fed_back(&with(stored, |o| o.metadata.resource_version = Some("7".into())));
+    assert_eq!(world.entry(&name).unwrap().version, "7", "and lower versions are taken");
+}
+
 #[test]
 fn a_view_speaks_of_one_client_and_follows_its_changes() {
     let world = connected();

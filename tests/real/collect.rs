@@ -13,7 +13,7 @@ const SCOPE: &str = "openid offline_access transactions:read";
 const CORP: &str = "clusteridentityproviders/corp";
 const LONG: Duration = Duration::from_secs(20);
 
-async fn sweeping(agreement: &str, change: impl FnOnce(&mut Value)) -> Real {
+pub async fn sweeping(agreement: &str, change: impl FnOnce(&mut Value)) -> Real {
     bed_with(|options| {
         options.args = vec![format!("--sweep-agreement={agreement}"), "--unadmitted-grace=4s".into()];
         options.provider["driftCheckInterval"] = json!("1s");
@@ -23,7 +23,7 @@ async fn sweeping(agreement: &str, change: impl FnOnce(&mut Value)) -> Real {
     .await
 }
 
-async fn own(bed: &Real, name: &str) -> String {
+pub async fn own(bed: &Real, name: &str) -> String {
     let client =
         bed.client(name, json!({"grant_types": ["client_credentials"], "scope": "ledger:read"})).await.unwrap();
     let spec = json!({"clientID": name, "subject": null, "basis": "ClientOwn", "scopes": ["ledger:read"]});
@@ -44,11 +44,11 @@ async fn forced_off(bed: &Real, name: &str) {
     bed.gone(&path).await.unwrap();
 }
 
-async fn scope(bed: &Real, client: &str) -> String {
+pub async fn scope(bed: &Real, client: &str) -> String {
     bed.hydra.admin().get_client(client).await.unwrap()["scope"].as_str().unwrap().to_owned()
 }
 
-async fn until_scope(bed: &Real, client: &str, wanted: &str) -> f64 {
+pub async fn until_scope(bed: &Real, client: &str, wanted: &str) -> f64 {
     let start = Instant::now();
     while scope(bed, client).await != wanted {
         assert!(start.elapsed() < LONG, "{client} still has {}\n{}", scope(bed, client).await, bed.operator.log());
@@ -57,7 +57,7 @@ async fn until_scope(bed: &Real, client: &str, wanted: &str) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-const NONE: &str = "clientgrant.dev/none";
+pub const NONE: &str = "clientgrant.dev/none";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_grants_vanished_is_emptied_when_all_sweeps_of_a_while_agree() {

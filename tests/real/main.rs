@@ -18,6 +18,7 @@ mod outage;
 mod record;
 mod removed;
 mod replicas;
+mod rewound;
 mod scale;
 mod status;
 mod support;
