@@ -264,6 +264,30 @@ async fn no_broken_answer_is_evidence() {
     assert!(matches!(subject.observe("app").await, Found::Present(_)), "positive control");
 }
 
+/// A list that shrinks, repeats, or does not have as many as it says is not taken for what there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_list_of_clients_that_is_not_whole_is_evidence() {
+    let subject = Subject::hydra().await;
+    subject.register("app").await;
+    let (server, proxy) = subject.real.as_ref().unwrap();
+    let app = server.admin().get_client("app").await.unwrap();
+    for (what, body, total) in [
+        ("empty, and says that there is one", json!([]), "1"),
+        ("half of what it says", json!([app]), "2"),
+        ("twice the same", json!([app, app]), "2"),
+        ("more than it says", json!([app]), "0"),
+        ("without a total", json!([app]), ""),
+    ] {
+        let headers = vec![("X-Total-Count".to_owned(), total.to_owned())];
+        let body = body.to_string();
+        proxy.set_rule(move |_| Action::AnswerWith(200, headers.clone(), body.clone()));
+        let found = subject.idp.observe_clients(&|_, _| true).await;
+        assert!(found.is_err(), "{what}: {found:?}");
+    }
+    proxy.clear_rule();
+    assert_eq!(subject.idp.observe_clients(&|_, _| true).await.unwrap().len(), 1, "positive control");
+}
+
 /// A subject with more consents than a page holds, of which some were remembered and have lapsed: Hydra
 /// drops these after paging, so that a page comes short without being the last.
 #[tokio::test(flavor = "multi_thread")]

@@ -260,4 +260,43 @@ mod tests {
             assert!(http.url(&["admin", bad], &[]).is_err(), "{bad:?}");
         }
     }
+
+    /// Answers every call with `head` and a body of so many bytes; a call below `/elsewhere` with nothing but 200.
+    async fn server(head: &'static str, length: usize) -> Http {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        crate::install_tls();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 1024];
+                let read = stream.read(&mut asked).await.unwrap_or_default();
+                let elsewhere = asked[..read].starts_with(b"GET /elsewhere");
+                let (head, length) = if elsewhere { ("200 OK", 2) } else { (head, length) };
+                let head = format!("HTTP/1.1 {head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+                _ = stream.write_all(&[head.as_bytes(), &vec![b'1'; length]].concat()).await;
+            }
+        });
+        Http::new(base, 100, 1, "a").unwrap()
+    }
+
+    #[tokio::test]
+    async fn no_redirect_is_followed_and_no_answer_is_read_beyond_its_cap() {
+        let ask = async |http: Http| http.get(&["admin"], &[], Urgency::Ordinary).await;
+        let fault = ask(server("302 Found\r\nlocation: /elsewhere", 0).await).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Retry { why, .. } if why.contains("302")), "{fault:?}");
+        assert_eq!(ask(server("200 OK", LARGEST).await).await.unwrap().body.len(), LARGEST);
+        let fault = ask(server("200 OK", LARGEST + 1).await).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Retry { why, .. } if why.contains("4 MiB")), "{fault:?}");
+    }
+
+    #[test]
+    fn an_answer_of_too_many_parts_is_not_taken_apart() {
+        let lists = |n: usize| format!("[{}[]]", "[],".repeat(n - 2));
+        assert!(json(lists(MOST_CONTAINERS).as_bytes()).is_ok());
+        assert!(json(lists(MOST_CONTAINERS + 1).as_bytes()).is_err());
+        let values = |n: usize| format!("[{}1]", "1,".repeat(n));
+        assert!(json(values(MOST_VALUES).as_bytes()).is_ok());
+        assert!(json(values(MOST_VALUES + 1).as_bytes()).is_err());
+    }
 }

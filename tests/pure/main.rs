@@ -6,6 +6,7 @@
 mod consent;
 mod convergence;
 mod decide;
+mod drift;
 mod fuzz;
 mod plan;
 mod queue;

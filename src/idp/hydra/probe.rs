@@ -184,3 +184,22 @@ impl Hydra {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_the_hook_proves_something_only_for_a_scope_that_was_sent() {
+        let probes = Probes::new("cluster");
+        let nonce = |n: &str| vec![format!("{SCOPE}{n}")];
+        assert!(!probes.saw(&nonce("sent")), "nothing was registered");
+        *probes.state() =
+            State { secret: Some("secret".to_owned().into()), unused: nonce("unused").into(), ..State::default() };
+        assert!(probes.saw(&nonce("sent")));
+        assert!(!probes.saw(&nonce("unused")), "not sent yet");
+        assert!(!probes.saw(&["openid".into()]) && !probes.saw(&[]) && !probes.saw(&[nonce("a"), nonce("b")].concat()));
+        assert_eq!(probes.state().seen.len(), 1);
+        assert_ne!(probes.client, Probes::new("another").client);
+    }
+}
