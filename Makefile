@@ -5,7 +5,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 FUZZ_CASES = $(or $(CLIENTGRANT_FUZZ_CASES),1000000)
 
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo test fuzz chaos bench generate lint
+.PHONY: help build tools demo test fuzz chaos endure seeded bench generate lint
 export ONCE
 
 help: ## Show this list
@@ -29,6 +29,13 @@ fuzz: ## Run the generated cases of the pure core, a million of each (CLIENTGRAN
 chaos: tools ## Break every call of every workload in every way, one at a time, and print what came of it
 	CLIENTGRANT_CHAOS=full $(CARGO) test --package clientgrant --test real chaos -- --nocapture
 
+endure: tools ## Take the API server away for ten minutes, and freeze a leader a hundred times
+	CLIENTGRANT_OUTAGE_SECONDS=600 $(CARGO) test --package clientgrant --test real replicas::without_the -- --nocapture
+	CLIENTGRANT_FREEZES=100 $(CARGO) test --package clientgrant --test real replicas::a_leader -- --nocapture
+
+seeded: tools ## Put one deliberate bug after the other into a copy, and tell which tests noticed it
+	tests/seeded/run
+
 bench: tools ## Measure a release build (PART=latency, scale or maester: that alone; maester compares)
 	$(CARGO) build --release --package clientgrant
 	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
@@ -43,5 +50,6 @@ lint: ## Check format, lints, documentation, generated files, licences and sourc
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(CARGO) run -- crds --directory "$$dir" && \
 	{ diff -ru crds "$$dir" || { echo 'crds/ is out of date: run `make generate`' >&2; exit 1; }; }
+	tests/seeded/run --check
 	@command -v cargo-deny >/dev/null || { echo 'missing: cargo install --locked cargo-deny' >&2; exit 1; }
 	$(CARGO) deny check bans licenses sources

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::Context;
 use super::watch::ProviderChange;
-use crate::api::condition::Reason;
+use crate::api::condition::{ConditionType, Reason, find_condition};
 use crate::api::{Connection, IdentityProviderSpec, IdentityProviderStatus, duration};
 use crate::clock;
 use crate::grant::backoff;
@@ -88,6 +88,9 @@ struct Kept {
     open: AtomicBool,
     /// The hold that a person released, by annotation.
     release_hold: Mutex<Option<String>>,
+    /// The history of the cluster went back, in the life of this process or of one before it, and not all of
+    /// what is missing since has found its end.
+    rewound: AtomicBool,
     sweeping: Mutex<Sweeping>,
 }
 
@@ -116,6 +119,10 @@ impl Kept {
     /// What is read of the stored object although its spec did not change.
     fn note(&self, object: &Object) {
         self.said().clone_from(&object.status);
+        let held = object.status.as_ref().and_then(|s| find_condition(&s.conditions, ConditionType::SweepHeld));
+        if held.is_some_and(|c| c.reason == Reason::ClusterRewound.as_str()) {
+            self.rewound.store(true, Ordering::Relaxed);
+        }
         self.release_hold.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&object.release_hold);
     }
 
@@ -221,6 +228,7 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
                 hook: Mutex::default(),
                 open: AtomicBool::new(false),
                 release_hold: Mutex::default(),
+                rewound: AtomicBool::new(false),
                 sweeping: Mutex::default(),
             })
         });

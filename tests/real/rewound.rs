@@ -124,6 +124,17 @@ async fn a_cluster_that_was_put_back_loses_nothing_and_is_believed() {
     assert!(late.iter().all(|name| record.to_string().contains(name)), "{record}");
     println!("{} writes at Hydra, none of a client that the copy does not know", bed.written().len());
 
+    // Another process knows of it by what this one has said.
+    bed.operator.restart().unwrap();
+    bed.ready().await.unwrap();
+    pause(28_000).await;
+    let held = bed.get(CORP).await.unwrap().unwrap();
+    let hold = condition(&held, "SweepHeld");
+    assert_eq!((&hold["status"], &hold["reason"]), (&json!("True"), &json!("ClusterRewound")), "{held:#}");
+    bed.operator.wait_log("holds removals back", Duration::from_secs(10)).await.unwrap();
+    let writes = about(&bed.written(), &late);
+    assert!(writes.is_empty(), "{writes:?}");
+
     // Declared again by Git, one of them goes on; what is left is another hold, and goes when it is released.
     let spec = json!({"clientID": "late-one", "subject": null, "basis": "ClientOwn", "scopes": ["ledger:read"]});
     bed.grant("finance", "late-one", spec).await.unwrap();

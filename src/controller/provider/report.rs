@@ -52,7 +52,10 @@ pub(super) async fn publish_status(
             set_condition(list, ConditionType::Verified, verified.0, verified.1, verified.2, generation, now);
             status.version = version.map(str::to_owned);
             note_hook(&mut status, kept.hook(), generation, now);
-            note_hold(&mut status, kept.sweeping().hold.as_ref(), generation, now);
+            // After a start it takes a while until what waits is known again.
+            if kept.sweeping().hold.is_some() || !kept.rewound.load(Ordering::Relaxed) {
+                note_hold(&mut status, kept.sweeping().hold.as_ref(), generation, now);
+            }
             status.undeclared = kept.sweeping().told();
             note_registration(&mut status, object, kept.open.load(Ordering::Relaxed), generation, now);
         }

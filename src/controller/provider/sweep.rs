@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Context, Kept, Object};
@@ -61,7 +62,8 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
     let cluster = &context.cluster;
     let wanted = |id: &str, client: &ObservedClient| named.contains(id) || client.mark.as_deref() == Some(cluster);
     let found = idp.observe_clients(&wanted).await?;
-    let mut picture = Picture { total: known.len(), rewound: context.world.rewound(), ..Picture::default() };
+    let rewound = context.world.rewound() || kept.rewound.load(Ordering::Relaxed);
+    let mut picture = Picture { total: known.len(), rewound, ..Picture::default() };
     for key in &known {
         let view = context.world.view(key);
         registration(context, kept, &view, found.get(&*key.client), &mut picture);
@@ -96,6 +98,9 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
     };
     let released = kept.release_hold();
     let (collect, hold) = state.sweep.take_in(&picture, care, released.as_deref(), clock::now());
+    if picture.candidates.is_empty() {
+        kept.rewound.store(false, Ordering::Relaxed);
+    }
     if hold != state.hold
         && let Some(hold) = &hold
     {
