@@ -1,7 +1,9 @@
 //! What is planned for a client, by tables: adoption, ceiling, duties, passes, and when an end counts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use clientgrant::grant::collect::{Candidate, Care, Picture, Sweep};
 use clientgrant::grant::observed::{Observation, ObservedClient};
 use clientgrant::grant::plan::{self, ClientRefusal, Plan, Step, Track, Warrant, What};
 use clientgrant::grant::standing::{self, Standing};
@@ -280,6 +282,29 @@ fn consents_of_a_grant_that_is_merely_refused_stay() {
     assert!(plan_now(&refused(begun), &exact()).owes("g").is_some(), "what was begun is finished");
     let own = plan_now(&refused(grant("own", Subject::Own)), &exact());
     assert_eq!(own.owes("own").unwrap().cause, RevocationCause::Refused, "tokens can be had again");
+}
+
+/// Forced off, or unknown to an older copy of the cluster: it waits for the sweep, and then all of it goes.
+#[test]
+fn a_client_whose_grants_vanished_waits_for_the_sweep() {
+    let vanished = view([]);
+    for track in [known(), Track::default()] {
+        let plan = planned(&vanished, &exact(), &track, at(NOW));
+        assert!(plan.is_empty() && plan.duties.is_empty(), "{plan:?}");
+    }
+    let care = Care { agree: Duration::ZERO, grace: Duration::ZERO, most: 1, percent: 0 };
+    let candidate = Candidate::Client(client_key().client);
+    let picture = Picture { candidates: [candidate].into(), total: 1, ..Picture::default() };
+    let (mut collect, hold) = Sweep::default().take_in(&picture, care, None, at(NOW));
+    assert_eq!(hold, None);
+    let collect = collect.remove(&client_key().client).unwrap();
+    let proof = collect.client.clone().unwrap();
+    let plan = plan_now(&with(vanished, |v| v.collect = collect.clone()), &exact());
+    assert_eq!(plan.steps, [tokens(Warrant::Garbage(proof)), Step::SetRegistration]);
+    assert!(plan.ceiling.scopes.is_empty());
+    // A grant that came meanwhile is stronger than what the sweep said.
+    let plan = plan_now(&with(view([ann()]), |v| v.collect = collect), &exact());
+    assert!(plan.is_empty(), "{plan:?}");
 }
 
 #[test]
