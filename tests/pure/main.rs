@@ -8,6 +8,7 @@ mod convergence;
 mod decide;
 mod drift;
 mod fuzz;
+mod parse;
 mod plan;
 mod queue;
 mod rules;
