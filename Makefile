@@ -36,7 +36,7 @@ endure: tools ## Take the API server away for ten minutes, and freeze a leader a
 seeded: tools ## Put one deliberate bug after the other into a copy, and tell which tests noticed it
 	tests/seeded/run
 
-bench: tools ## Measure a release build (PART=latency, scale or maester: that alone; maester compares)
+bench: tools ## Measure a release build (PART=latency, scale, hot or maester: that alone; maester compares)
 	$(CARGO) build --release --package clientgrant
 	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
 

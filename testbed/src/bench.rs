@@ -1,6 +1,7 @@
 //! Figures, measured on the real servers: `make bench`. Only what must never be is a failure: a client
 //! that may have something after all grants are gone.
 
+mod hot;
 mod maester;
 mod scale;
 
@@ -24,6 +25,8 @@ pub enum Part {
     Latency,
     /// 3,000 grants of 1,200 clients: what they cost, a restart, and an end of all of them.
     Scale,
+    /// Revocations beside a tenant who edits 5,000 grants.
+    Hot,
     /// The same number of clients with this operator and with hydra-maester.
     Maester,
 }
@@ -42,6 +45,7 @@ pub async fn run(operator: &Path, parts: &[Part]) -> Result<()> {
         match part {
             Part::Latency => latencies(operator).await?,
             Part::Scale => scale::run(operator).await?,
+            Part::Hot => hot::run(operator).await?,
             Part::Maester => maester::run(operator).await?,
         }
     }

@@ -33,6 +33,7 @@
 //! | the operator under test | [`Operator`] |
 //! | all of it, wired together | [`bed::Bed`] |
 //! | a thousand clients, and what they cost | [`scale::Fleet`] |
+//! | a tenant in a hurry beside another one | [`hot::Tenant`] |
 //!
 //! Everything listens on loopback only, on ports that it found free, and ends with the value that
 //! stands for it. A value in a `static` is never dropped: its processes and files go when the
@@ -45,6 +46,7 @@ pub mod bed;
 mod certs;
 mod consent_app;
 mod control_plane;
+pub mod hot;
 mod hydra;
 mod hydra_admin;
 mod iproxy;

@@ -37,7 +37,7 @@ enum Verb {
         #[arg(long)]
         operator: PathBuf,
         /// What to measure, again for more; by default everything that concerns this operator alone.
-        #[arg(long, value_enum, default_values = ["latency", "scale"])]
+        #[arg(long, value_enum, default_values = ["latency", "scale", "hot"])]
         part: Vec<bench::Part>,
     },
     /// Start a process that sleeps, print its id and wait: for the test that kills this one.

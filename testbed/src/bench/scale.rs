@@ -137,7 +137,7 @@ impl Phase {
     }
 }
 
-fn words(counts: &BTreeMap<String, usize>) -> String {
+pub fn words(counts: &BTreeMap<String, usize>) -> String {
     let all: Vec<String> = counts.iter().map(|(what, n)| format!("{n} × {what}")).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
