@@ -15,6 +15,7 @@ pub mod client_quarantine;
 pub mod condition;
 pub mod duration;
 pub mod instant;
+pub mod pending_revocation;
 pub mod provider;
 pub mod schema;
 
@@ -25,6 +26,7 @@ pub use client_grant::{
 pub use client_identity::{ClientIdentity, ClientIdentitySpec, ClientIdentityStatus};
 pub use client_quarantine::{ClientQuarantine, ClientQuarantineSpec, ClientQuarantineStatus};
 pub use condition::Condition;
+pub use pending_revocation::{Origin, PendingRevocation, PendingRevocationSpec, PendingRevocationStatus};
 pub use provider::{
     Adoption, AllowRule, ClusterIdentityProvider, ClusterIdentityProviderSpec, Connection, ConsentApp, GrantCounts,
     Guarantee, HydraSpec, IdentityProvider, IdentityProviderSpec, IdentityProviderStatus, LabelOperator,

@@ -50,6 +50,10 @@ pub struct Config {
     /// in which this process has seen it so. Example: `24h`.
     #[arg(long, env = "CLIENTGRANT_UNADMITTED_GRACE", default_value = "24h", value_parser = duration)]
     pub unadmitted_grace: Duration,
+    /// A deleted grant whose revocation cannot be done stays for this long; then a PendingRevocation in the
+    /// operator's namespace keeps the duty, and the grant goes. Example: `5m`.
+    #[arg(long, env = "CLIENTGRANT_HANDOVER_AFTER", default_value = "5m", value_parser = duration)]
+    pub handover_after: Duration,
     /// How many clients are worked on at once.
     #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,

@@ -2,6 +2,7 @@
 //!
 //! What is decided is decided in [`crate::grant`]; nothing below has an opinion about the domain.
 
+pub mod pending;
 pub mod provider;
 pub mod publish;
 pub mod queue;

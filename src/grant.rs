@@ -14,6 +14,7 @@ pub mod drift;
 pub mod fault;
 pub mod observed;
 pub mod parse;
+pub mod pending;
 pub mod plan;
 pub mod record;
 pub mod rules;
@@ -267,6 +268,8 @@ pub struct Grant {
     pub generation: i64,
     /// A deletion timestamp is set.
     pub deleting: bool,
+    /// That instant.
+    pub deleted_at: Option<Timestamp>,
     /// Our finalizer is on it: there may be something to revoke.
     pub held: bool,
     /// That finalizer is our own writing, or status says that something was in force. Only that makes an end
@@ -389,10 +392,14 @@ pub struct ClientView {
     pub key: ClientKey,
     /// Absent: no such provider object.
     pub provider: Option<Arc<ProviderView>>,
+    /// The issuer of the provider object, or the one that it had when it was there.
+    pub issuer: Option<Arc<str>>,
     /// All grants that name the client, by subject, oldest first.
     pub grants: BTreeMap<Subject, Vec<Arc<Grant>>>,
     /// Labels of the namespaces that these grants live in.
     pub namespaces: BTreeMap<String, Arc<BTreeMap<String, String>>>,
+    /// Those of them that are being deleted.
+    pub terminating: BTreeSet<String>,
     /// A ClientQuarantine names the client.
     pub quarantined: bool,
     /// An admitted ClientIdentity says `adopt: true`.

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::{ClientGrant, ClientGrantStatus, Mode};
+use crate::api::{ClientGrant, ClientGrantStatus, Mode, PendingRevocation};
 use crate::grant::collect::Collect;
 use crate::grant::parse::FINALIZER;
 use crate::grant::standing::{self, Held, Standing};
 use crate::grant::{
     Authority, ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject,
-    Timestamp, backoff, parse, record, verdict,
+    Timestamp, backoff, parse, pending, record, verdict,
 };
 use crate::idp::{Idp, Permit};
 use crate::lease::Leadership;
@@ -39,11 +39,13 @@ pub enum Source {
     Namespaces,
     /// The record of managed clients.
     Record,
+    /// PendingRevocations.
+    Pending,
 }
 
 impl Source {
     /// Every one must have been read before anything is decided or done.
-    pub const ALL: [Source; 7] = [
+    pub const ALL: [Source; 8] = [
         Source::Grants,
         Source::ClusterProviders,
         Source::Providers,
@@ -51,6 +53,7 @@ impl Source {
         Source::Quarantines,
         Source::Namespaces,
         Source::Record,
+        Source::Pending,
     ];
 }
 
@@ -115,6 +118,8 @@ pub struct Entry {
     pub sent: Option<Arc<ClientGrantStatus>>,
     /// Somebody else wrote the stored status: it has to be replaced as a whole. `status` is what we said.
     pub forged: bool,
+    /// It is no ClientGrant but the duty that one has left.
+    pub pending: Option<Arc<PendingRevocation>>,
 }
 
 #[derive(Debug, Default)]
@@ -155,14 +160,26 @@ pub struct Quarantine {
 
 type Labels = Arc<BTreeMap<String, String>>;
 
+#[derive(Debug)]
+struct Namespace {
+    labels: Labels,
+    terminating: bool,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     grants: HashMap<GrantName, Entry>,
     clients: BTreeMap<ClientKey, Client>,
     providers: BTreeMap<ProviderKey, Provider>,
-    namespaces: BTreeMap<String, Labels>,
+    /// Issuers of provider objects that are gone.
+    former: BTreeMap<ProviderKey, Arc<str>>,
+    namespaces: BTreeMap<String, Namespace>,
     identities: HashMap<GrantName, Identity>,
     quarantines: HashMap<String, Quarantine>,
+    /// Duties that outlived their grants, by the object's name: what is known of each is in `grants`.
+    pending: BTreeMap<String, GrantName>,
+    /// UIDs of grants whose finalizer we are taking off.
+    let_go: BTreeSet<Arc<str>>,
     /// Grants that cannot be read, by UID and generation, of which somebody was told.
     unreadable: HashMap<GrantName, (String, i64)>,
     /// By issuer and client.
@@ -292,9 +309,21 @@ impl World {
     #[must_use]
     pub fn counts(&self, provider: &ProviderKey) -> (usize, usize) {
         let inner = self.read();
-        let of = inner.grants.values().filter(|e| e.key.provider == *provider);
+        let of = inner.grants.values().filter(|e| e.key.provider == *provider && e.pending.is_none());
         let active = |e: &&Entry| e.status.as_ref().is_some_and(|s| s.effective.is_some());
         (of.clone().count(), of.filter(active).count())
+    }
+
+    /// Whether revocations that outlived their grants wait for a provider.
+    #[must_use]
+    pub fn pending(&self, provider: &ProviderKey) -> bool {
+        self.read().grants.values().any(|e| e.key.provider == *provider && e.pending.is_some())
+    }
+
+    /// Whether a namespace is being deleted.
+    #[must_use]
+    pub fn terminating(&self, namespace: &str) -> bool {
+        self.read().namespaces.get(namespace).is_some_and(|n| n.terminating)
     }
 
     /// Everything that needs a look of its own after a start, or after a provider became usable.
@@ -378,7 +407,8 @@ impl World {
         }
         let sent = old.as_ref().and_then(|e| e.sent.clone());
         let grant = Arc::new(grant);
-        let entry = Entry { grant, key: key.clone(), version, finalizers, status, unreadable: false, sent, forged };
+        let (unreadable, pending) = (false, None);
+        let entry = Entry { grant, key: key.clone(), version, finalizers, status, unreadable, sent, forged, pending };
         inner.link(entry.clone());
         if !changed {
             return news.then(|| Due::look(key, [entry.grant.uid.clone()].into(), Lane::Apply));
@@ -412,6 +442,7 @@ impl World {
         grant.terms = Err(why.to_owned());
         grant.generation = meta.generation.unwrap_or_default();
         grant.deleting = meta.deletion_timestamp.is_some();
+        grant.deleted_at = meta.deletion_timestamp.as_ref().map(|t| t.0);
         entry.finalizers = meta.finalizers.clone().unwrap_or_default();
         grant.held = entry.finalizers.iter().any(|f| f == FINALIZER);
         entry.version = meta.resource_version.clone().unwrap_or_default();
@@ -422,11 +453,21 @@ impl World {
         (due, news)
     }
 
+    /// What a grant that was just deleted leaves to be revoked, where it was not us who let it go: somebody
+    /// else took our finalizer off.
+    #[must_use]
+    pub fn left_by(&self, name: &GrantName, now: Timestamp) -> Option<PendingRevocation> {
+        let entry = self.entry(name)?;
+        let let_go = self.read().let_go.contains(&entry.grant.uid);
+        if let_go { None } else { pending::stripped(&self.view(&entry.key), &entry.grant, now) }
+    }
+
     /// A grant is gone.
     pub fn remove_grant(&self, name: &GrantName) -> Option<Due> {
         let mut inner = self.write();
         inner.unreadable.remove(name);
         let entry = inner.grants.remove(name)?;
+        inner.let_go.remove(&entry.grant.uid);
         inner.unlink(&entry.key, name);
         let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
         grants.remove(&entry.grant.uid);
@@ -439,6 +480,55 @@ impl World {
         let Some(mut entry) = inner.grants.get(name).filter(|e| *e.grant.uid == *uid).cloned() else { return };
         Arc::make_mut(&mut entry.grant).gave = true;
         inner.link(entry);
+    }
+
+    /// We are taking our finalizer off a grant (or, `false`, could not).
+    pub fn letting_go(&self, uid: &Arc<str>, letting_go: bool) {
+        let mut inner = self.write();
+        match letting_go {
+            true => _ = inner.let_go.insert(uid.clone()),
+            false => _ = inner.let_go.remove(uid),
+        }
+    }
+
+    /// A duty that outlived its grant was read.
+    pub fn set_pending(&self, object: &PendingRevocation) -> Option<Due> {
+        let grant = Arc::new(pending::grant(object)?);
+        let id = parse::name(&object.metadata).name;
+        let version = object.metadata.resource_version.clone().unwrap_or_default();
+        let mut inner = self.write();
+        let old = inner.pending.get(&id).and_then(|name| inner.grants.get(name)).cloned();
+        if old.as_ref().is_some_and(|e| e.grant.uid == grant.uid && older(&version, &e.version)) {
+            return None;
+        }
+        if let Some(old) = old.as_ref().filter(|e| e.grant.uid != grant.uid) {
+            inner.forget_pending(&id, old);
+        }
+        let key = inner.key_of_pending(object);
+        inner.pending.insert(id, grant.name.clone());
+        let news = old.is_none_or(|e| e.grant != grant);
+        let (uid, finalizers) = (grant.uid.clone(), object.metadata.finalizers.clone().unwrap_or_default());
+        inner.link(Entry {
+            grant,
+            key: key.clone(),
+            version,
+            finalizers,
+            status: None,
+            unreadable: false,
+            sent: None,
+            forged: false,
+            pending: Some(Arc::new(object.clone())),
+        });
+        news.then(|| Due::changed(key, [uid].into(), Lane::End))
+    }
+
+    /// Such a duty is gone.
+    pub fn remove_pending(&self, id: &str) -> Option<Due> {
+        let mut inner = self.write();
+        let entry = inner.pending.get(id).and_then(|name| inner.grants.get(name)).cloned()?;
+        inner.forget_pending(id, &entry);
+        let grants = inner.siblings(&entry.key, &entry.grant.subject);
+        Some(Due::changed(entry.key, grants, Lane::Narrow))
     }
 
     /// What the API server answered to a write of ours.
@@ -455,8 +545,8 @@ impl World {
         since(Some(&old.grant), &mut grant);
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
         let status = object.status.clone().map(Arc::new);
-        let (grant, unreadable, sent, forged) = (Arc::new(grant), false, None, false);
-        inner.link(Entry { grant, key: old.key, version, finalizers, status, unreadable, sent, forged });
+        let (grant, unreadable, sent, forged, pending) = (Arc::new(grant), false, None, false, None);
+        inner.link(Entry { grant, key: old.key, version, finalizers, status, unreadable, sent, forged, pending });
     }
 
     /// A status is on its way: when it comes back by the watch, it is ours.
@@ -507,6 +597,7 @@ impl World {
         let mut inner = self.write();
         if let Some(gone) = inner.providers.remove(key) {
             gone.now.store(-1, Ordering::Release);
+            inner.former.insert(key.clone(), gone.view.issuer.clone());
         }
         inner.settle_issuers();
         inner.forget_views();
@@ -518,14 +609,17 @@ impl World {
         self.read().providers.get(key).is_some_and(|p| p.view.state == ProviderState::IssuerTaken)
     }
 
-    /// Labels of a namespace; `None`: it is gone. Returns true if they changed.
-    pub fn set_namespace(&self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
+    /// Labels of a namespace, and whether it is being deleted; `None`: it is gone. Returns true if that changed.
+    pub fn set_namespace(&self, name: &str, now: Option<(BTreeMap<String, String>, bool)>) -> bool {
         let mut inner = self.write();
-        let changed = match labels {
-            Some(labels) if inner.namespaces.get(name).is_some_and(|l| **l == labels) => false,
-            Some(labels) => {
-                inner.namespaces.insert(name.to_owned(), Arc::new(labels));
-                true
+        let changed = match now {
+            Some((labels, terminating)) => {
+                let same = |old: &Namespace| *old.labels == labels && old.terminating == terminating;
+                let same = inner.namespaces.get(name).is_some_and(same);
+                if !same {
+                    inner.namespaces.insert(name.to_owned(), Namespace { labels: Arc::new(labels), terminating });
+                }
+                !same
             }
             None => inner.namespaces.remove(name).is_some(),
         };
@@ -767,6 +861,36 @@ impl Inner {
         }
     }
 
+    /// The client that a duty is about, at the provider object that speaks for its issuer now.
+    fn key_of_pending(&self, object: &PendingRevocation) -> ClientKey {
+        let speaks =
+            |p: &&Provider| *p.view.issuer == *object.spec.issuer && p.view.state != ProviderState::IssuerTaken;
+        let provider = self.providers.values().find(speaks).map(|p| p.view.key.clone());
+        // No object has this name.
+        let nobody = || ProviderKey { namespace: String::new(), name: format!("({})", object.spec.issuer) };
+        ClientKey { provider: provider.unwrap_or_else(nobody), client: Arc::from(object.spec.client_id.as_str()) }
+    }
+
+    fn forget_pending(&mut self, id: &str, entry: &Entry) {
+        self.pending.remove(id);
+        self.grants.remove(&entry.grant.name);
+        self.unlink(&entry.key, &entry.grant.name);
+    }
+
+    /// Another provider object may speak for an issuer now.
+    fn settle_pending(&mut self) {
+        let names: Vec<GrantName> = self.pending.values().cloned().collect();
+        for name in names {
+            let Some(mut entry) = self.grants.get(&name).cloned() else { continue };
+            let Some(key) = entry.pending.as_ref().map(|object| self.key_of_pending(object)) else { continue };
+            if key != entry.key {
+                self.unlink(&entry.key, &name);
+                entry.key = key;
+                self.link(entry);
+            }
+        }
+    }
+
     fn siblings(&self, key: &ClientKey, subject: &Subject) -> BTreeSet<Arc<str>> {
         let names = self.clients.get(key).into_iter().flat_map(|c| &c.grants);
         let entries = names.filter_map(|n| self.grants.get(n));
@@ -820,25 +944,30 @@ impl Inner {
             let writable = provider.view.state == ProviderState::Usable && provider.view.mode == Mode::Enforce;
             provider.now.store(if writable { provider.view.generation } else { -1 }, Ordering::Release);
         }
+        self.settle_pending();
     }
 
     fn build(&self, key: &ClientKey, names: &BTreeSet<GrantName>) -> ClientView {
         let provider = self.providers.get(&key.provider).map(|p| p.view.clone());
         let mut grants: BTreeMap<Subject, Vec<Arc<Grant>>> = BTreeMap::new();
         let mut namespaces = BTreeMap::new();
+        let mut terminating = BTreeSet::new();
         for entry in names.iter().filter_map(|n| self.grants.get(n)) {
             let grant = &entry.grant;
             grants.entry(grant.subject.clone()).or_default().push(grant.clone());
-            if let Some(labels) = self.namespaces.get(&grant.name.namespace) {
-                namespaces.insert(grant.name.namespace.clone(), labels.clone());
+            if let Some(namespace) = self.namespaces.get(&grant.name.namespace) {
+                namespaces.insert(grant.name.namespace.clone(), namespace.labels.clone());
+                if namespace.terminating {
+                    terminating.insert(grant.name.namespace.clone());
+                }
             }
         }
         for group in grants.values_mut() {
             group.sort_by(|a, b| (a.created, &a.uid).cmp(&(b.created, &b.uid)));
         }
-        let issuer = provider.as_ref().map(|p| p.issuer.clone());
+        let issuer = provider.as_ref().map(|p| p.issuer.clone()).or_else(|| self.former.get(&key.provider).cloned());
         let speaks = |namespace: &str, client: &str| {
-            let labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+            let labels = self.namespaces.get(namespace).map(|n| n.labels.clone()).unwrap_or_default();
             provider.as_ref().is_some_and(|p| p.rules.iter().any(|r| r.speaks_for(&labels, client)))
         };
         let adopt = self.identities.values().any(|i| i.adopt && i.key == *key && speaks(&i.namespace, &key.client));
@@ -858,7 +987,7 @@ impl Inner {
             .cloned()
             .collect();
         let released = issuer.as_ref().and_then(|i| self.released.get(&(i.clone(), key.client.clone())).cloned());
-        let managed = issuer.and_then(|issuer| {
+        let managed = issuer.clone().filter(|_| provider.is_some()).and_then(|issuer| {
             let name = (issuer, key.client.clone());
             // A line that cannot be read still names its client by its key.
             let damaged = !self.damaged.is_empty() && self.damaged.contains(&record::key(&name.0, &name.1));
@@ -871,8 +1000,10 @@ impl Inner {
         ClientView {
             key: key.clone(),
             provider,
+            issuer,
             grants,
             namespaces,
+            terminating,
             quarantined,
             adopt,
             managed,

@@ -9,7 +9,7 @@ use std::{
 
 use clientgrant::api::{
     self, ClientGrant, ClientGrantStatus, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider,
-    IdentityProviderStatus, condition, duration, instant, schema,
+    IdentityProviderStatus, PendingRevocation, condition, duration, instant, schema,
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::core::cel::{ScopeContext, WarningKind, analyze_rule, compile_schema};
@@ -123,6 +123,7 @@ fn names_and_columns() {
     assert_eq!(short("IdentityProvider"), "idp");
     assert_eq!(short("ClientIdentity"), "cident");
     assert_eq!(short("ClientQuarantine"), "cquar");
+    assert_eq!(short("PendingRevocation"), "cgpr");
 
     let version = judges().remove("ClientGrant").unwrap().crd.spec.versions.remove(0);
     let columns = version.additional_printer_columns.unwrap();
@@ -292,6 +293,7 @@ fn what_is_accepted_is_read() {
             }
             "ClientIdentity" => drop(read_and_written::<ClientIdentity>(case, judge)),
             "ClientQuarantine" => drop(read_and_written::<ClientQuarantine>(case, judge)),
+            "PendingRevocation" => drop(read_and_written::<PendingRevocation>(case, judge)),
             "ClusterIdentityProvider" => {
                 check_durations(case, read_and_written::<ClusterIdentityProvider>(case, judge).spec());
             }

@@ -199,7 +199,7 @@ async fn people_find_what_they_look_for(plane: &ControlPlane, client: &Client) {
         assert_eq!(head, columns, "{name}");
         assert!(table.contains("2027-02-20T00:00:00Z"), "{table}");
     }
-    for name in ["cidp", "idp", "cident", "cquar"] {
+    for name in ["cidp", "idp", "cident", "cquar", "cgpr"] {
         plane.kubectl(&["get", name, "-n", NAMESPACE]).await.unwrap();
     }
 }

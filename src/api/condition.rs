@@ -74,6 +74,8 @@ closed_words! {
         SweepHeld,
         /// Anybody may register clients at the provider.
         RegistrationOpen,
+        /// A revocation that outlived its grant is read back.
+        Done,
         /// Our clock and the clock of the API server or the provider differ too much.
         ClockSkew,
     }
@@ -150,6 +152,8 @@ closed_words! {
         Revoking,
         /// Being deleted: the revocation cannot be done.
         RevocationBlocked,
+        /// Being ended although the grant is gone, and no provider object speaks for the issuer any more.
+        CredentialLost,
         /// Every part is held by an enforcement point.
         AllPartsHeld,
         /// Some part is held by no enforcement point.

@@ -393,7 +393,7 @@ pub struct MemoryClient {
     pub client_id: String,
     /// The scopes that it may ask for. Example: `[openid, "transactions:read"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::seed_scopes")]
+    #[schemars(schema_with = "schema::some_scopes")]
     pub scopes: Vec<String>,
     /// The audiences that it may ask for. Example: `["https://ledger.example.com"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -418,7 +418,7 @@ pub struct MemoryConsent {
     pub subject: String,
     /// The scopes that the subject consented to. Example: `[openid]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::seed_scopes")]
+    #[schemars(schema_with = "schema::some_scopes")]
     pub scopes: Vec<String>,
     /// The audiences that the subject consented to. Example: `["https://ledger.example.com"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

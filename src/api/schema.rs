@@ -12,7 +12,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::{
-    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, bounds, duration, instant,
+    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, PendingRevocation,
+    bounds, duration, instant,
 };
 
 /// Every CRD, in alphabetical order of the kinds.
@@ -23,6 +24,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         ClientQuarantine::crd(),
         ClusterIdentityProvider::crd(),
         IdentityProvider::crd(),
+        PendingRevocation::crd(),
     ]
     .map(finish)
     .into()
@@ -231,7 +233,7 @@ pub(super) fn status_instant(_: &mut Generator) -> Schema {
     text(instant::LENGTH, instant::PATTERN)
 }
 
-pub(super) fn seed_scopes(_: &mut Generator) -> Schema {
+pub(super) fn some_scopes(_: &mut Generator) -> Schema {
     list(64, text(256, SCOPE_TOKEN))
 }
 

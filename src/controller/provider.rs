@@ -62,7 +62,7 @@ struct Object {
     generation: i64,
     uid: String,
     created: Timestamp,
-    deleting: bool,
+    deleted: Option<Timestamp>,
     finalizers: Vec<String>,
     /// Of the annotation [`RELEASE_HOLD`].
     release_hold: Option<String>,
@@ -198,7 +198,7 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
             && task.object.uid == object.uid
             && task.object.generation == object.generation
             && task.object.spec == object.spec
-            && task.object.deleting == object.deleting
+            && task.object.deleted == object.deleted
         {
             // Our own status or finalizer.
             task.kept.note(&object);
@@ -272,7 +272,7 @@ fn object_of<K: Resource>(object: &K, spec: &IdentityProviderSpec, status: Optio
         generation: meta.generation.unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
-        deleting: meta.deletion_timestamp.is_some(),
+        deleted: meta.deletion_timestamp.as_ref().map(|t| t.0),
         finalizers: meta.finalizers.clone().unwrap_or_default(),
         release_hold: meta.annotations.as_ref().and_then(|a| a.get(RELEASE_HOLD).cloned()),
         status,
@@ -326,7 +326,7 @@ async fn supervise(
         }
     }
     loop {
-        if object.deleting && context.world.complete() && release(&context, &object).await {
+        if object.deleted.is_some() && context.world.complete() && release(&context, &object).await {
             return;
         }
         let again = current.is_some();
@@ -395,13 +395,13 @@ async fn supervise(
             publish_status(&context, &object, &kept, told, Some(idp.capabilities())).await;
         }
         attempted.take().map(|a| a.send(()));
-        let nap = if object.deleting { RELEASE_AGAIN } else { COUNTS_AGAIN };
+        let nap = if object.deleted.is_some() { RELEASE_AGAIN } else { COUNTS_AGAIN };
         let until = tokio::time::Instant::now() + pause;
         // A replica that comes to lead looks at once.
         let mut turned = false;
         while !turned && until.saturating_duration_since(tokio::time::Instant::now()) > nap {
             turned = tokio::time::timeout(nap, news.changed()).await.is_ok();
-            if object.deleting && context.world.complete() && release(&context, &object).await {
+            if object.deleted.is_some() && context.world.complete() && release(&context, &object).await {
                 return;
             }
             publish_status(&context, &object, &kept, told, Some(idp.capabilities())).await;

@@ -3,6 +3,7 @@
 //! Every write carries the resourceVersion it was computed from: a verdict must not land on an object
 //! that was recreated or edited meanwhile. The answer goes back into the World at once.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use kube::Api;
@@ -35,10 +36,12 @@ fn api(context: &Context, entry: &Entry) -> Api<ClientGrant> {
     Api::namespaced(context.kube.clone(), &entry.grant.name.namespace)
 }
 
-async fn sent(
+/// Sends a write and takes in what the API server answers.
+pub(super) async fn sent<T>(
     context: &Context,
-    entry: &Entry,
-    work: impl Future<Output = Result<ClientGrant, kube::Error>>,
+    what: impl Display,
+    work: impl Future<Output = Result<T, kube::Error>>,
+    take_in: impl FnOnce(&T),
 ) -> Written {
     // A closed semaphore means that the process is ending.
     let Ok(_place) = context.writes.acquire().await else { return Written::Failed };
@@ -47,20 +50,28 @@ async fn sent(
     }
     match tokio::time::timeout(DEADLINE, work).await {
         Ok(Ok(object)) => {
-            context.world.fed_back(&object);
+            take_in(&object);
             Written::Stored
         }
         Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Written::Gone,
         Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Written::Changed,
         Ok(Err(error)) => {
-            tracing::warn!(grant = %entry.grant.name, %error, "the API server did not take a write");
+            tracing::warn!(object = %what, %error, "the API server did not take a write");
             Written::Failed
         }
         Err(_) => {
-            tracing::warn!(grant = %entry.grant.name, "the API server did not answer a write in time");
+            tracing::warn!(object = %what, "the API server did not answer a write in time");
             Written::Failed
         }
     }
+}
+
+async fn sent_grant(
+    context: &Context,
+    entry: &Entry,
+    work: impl Future<Output = Result<ClientGrant, kube::Error>>,
+) -> Written {
+    sent(context, &entry.grant.name, work, |object| context.world.fed_back(object)).await
 }
 
 /// Writes a status, if it says something new, or if somebody else wrote the stored one.
@@ -83,7 +94,7 @@ pub async fn status(context: &Context, entry: &Entry, status: &ClientGrantStatus
     });
     let api = api(context, entry);
     let params = PatchParams::apply(MANAGER).force();
-    let written = sent(context, entry, api.patch_status(&name.name, &params, &Patch::Apply(body))).await;
+    let written = sent_grant(context, entry, api.patch_status(&name.name, &params, &Patch::Apply(body))).await;
     // What others have written into it is not ours to take away by an apply.
     let stored = context.world.entry(name).filter(|e| e.grant.uid == *uid);
     match stored {
@@ -108,7 +119,7 @@ async fn replace(context: &Context, entry: &Entry, status: &ClientGrantStatus) -
         let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         api.replace_status(&name.name, &params, &object).await
     };
-    sent(context, entry, work).await
+    sent_grant(context, entry, work).await
 }
 
 /// Puts our finalizer on, or takes it off; others' stay.
@@ -121,11 +132,17 @@ pub async fn finalizer(context: &Context, entry: &Entry, held: bool) -> Written 
     if held {
         context.world.giving(&entry.grant.name, &entry.grant.uid);
         finalizers.push(FINALIZER.to_owned());
+    } else {
+        context.world.letting_go(&entry.grant.uid, true);
     }
     let body = json!({
         "metadata": {"uid": &*entry.grant.uid, "resourceVersion": entry.version, "finalizers": finalizers},
     });
     let api = api(context, entry);
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-    sent(context, entry, api.patch(&entry.grant.name.name, &params, &Patch::Merge(body))).await
+    let written = sent_grant(context, entry, api.patch(&entry.grant.name.name, &params, &Patch::Merge(body))).await;
+    if written == Written::Changed {
+        context.world.letting_go(&entry.grant.uid, false);
+    }
+    written
 }

@@ -9,7 +9,7 @@ use futures::stream;
 use k8s_openapi::jiff::Timestamp;
 
 use super::publish::{self, Written};
-use super::{Context, Memory, record};
+use super::{Context, Memory, pending, record};
 use crate::clock;
 use crate::grant::consent;
 use crate::grant::drift::{self, Drift};
@@ -500,6 +500,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             fault: faults.iter().find(|(uid, _)| *uid == grant.uid).map(|(_, f)| f),
             old: None,
             looks: 0,
+            handover: None,
         };
         // A newer object is on its way to a look of its own: what was found does not speak of it.
         let same = |e: &Entry| e.grant.uid == grant.uid && e.grant.generation == grant.generation;
@@ -508,7 +509,8 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
             // After a restart the pace goes on: else every waiting grant would be looked at as if it were new.
             part.looks = entry.status.as_deref().map_or(0, |status| verdict::looks_so_far(status, now));
         }
-        let facts = Facts { old: entry.status.as_deref(), looks: part.looks, ..facts };
+        let handover = entry.pending.is_none().then_some(context.config.handover_after);
+        let facts = Facts { old: entry.status.as_deref(), looks: part.looks, handover, ..facts };
         let said = verdict::compose(&facts, now);
         let failed = facts.fault.is_some() || failing;
         let confirmed = facts.confirmed;
@@ -526,9 +528,12 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         context.queue.push(Due::look(key.clone(), unread, Lane::Apply));
     }
     let patience = tokio::time::Instant::now() + if plan.next.is_some() { PATIENCE } else { LONGEST };
+    let view = &view;
     let writes = work.into_iter().map(|(entry, said, quiet, confirmed, next)| async move {
         let write = async {
             match &said.status {
+                _ if entry.pending.is_some() => pending::say(context, view, &entry, &said).await,
+                _ if said.hand_over => pending::hand_over(context, view, &entry, now).await,
                 _ if said.release => publish::finalizer(context, &entry, false).await,
                 Some(status) if !quiet => publish::status(context, &entry, status).await,
                 _ => Written::Stored,

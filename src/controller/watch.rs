@@ -20,10 +20,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{Context, publish, record};
+use super::{Context, pending, publish, record};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, set_condition};
 use crate::api::{
-    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, ProviderKind,
+    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, PendingRevocation,
+    ProviderKind,
 };
 use crate::clock;
 use crate::grant::{ClientKey, GrantName, ProviderKey, parse};
@@ -42,7 +43,9 @@ enum Seen<K> {
     Is(Box<K>),
     /// Stored, but it cannot be read.
     Unreadable { meta: Box<ObjectMeta>, why: String },
-    /// Gone.
+    /// Gone: its deletion was told.
+    Deleted(GrantName),
+    /// Gone: a complete list does not name it any more.
     Gone(GrantName),
     /// A complete list begins: what follows until `Listed` is all there is.
     Listed,
@@ -58,6 +61,8 @@ pub fn start(context: &Arc<Context>, providers: &mpsc::UnboundedSender<ProviderC
     tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Quarantines, quarantines));
     let ours = Api::namespaced(client.clone(), &context.config.operator_namespace);
     tokio::spawn(run(ours, all().labels(record::LABEL), context.clone(), Source::Record, records));
+    let ours = Api::namespaced(client.clone(), &context.config.operator_namespace);
+    tokio::spawn(run(ours, all(), context.clone(), Source::Pending, revocations));
     let send = providers.clone();
     let cluster = move |_: &Arc<Context>, seen: Seen<ClusterIdentityProvider>| {
         _ = send.send(provider_change(seen, Source::ClusterProviders, ProviderChange::Cluster));
@@ -87,7 +92,7 @@ fn provider_change<K>(seen: Seen<K>, source: Source, is: fn(Box<K>) -> ProviderC
     match seen {
         Seen::Is(object) => is(object),
         Seen::Unreadable { meta, .. } => ProviderChange::Gone(provider_key(parse::name(&meta))),
-        Seen::Gone(name) => ProviderChange::Gone(provider_key(name)),
+        Seen::Deleted(name) | Seen::Gone(name) => ProviderChange::Gone(provider_key(name)),
         Seen::Listed => ProviderChange::Listed(source),
     }
 }
@@ -150,7 +155,7 @@ async fn run<K, F>(
             Ok(Event::Delete(object)) => {
                 let name = parse::name(object.meta());
                 known.remove(&name);
-                handle(&context, Seen::Gone(name));
+                handle(&context, Seen::Deleted(name));
             }
             Err(error) => tracing::warn!(?source, %error, "a watch failed and is tried again"),
         }
@@ -161,7 +166,7 @@ fn name_of<K: Resource>(seen: &Seen<K>) -> Option<GrantName> {
     match seen {
         Seen::Is(object) => Some(parse::name(object.meta())),
         Seen::Unreadable { meta, .. } => Some(parse::name(meta)),
-        Seen::Gone(_) | Seen::Listed => None,
+        Seen::Deleted(_) | Seen::Gone(_) | Seen::Listed => None,
     }
 }
 
@@ -201,7 +206,17 @@ fn grants(context: &Arc<Context>, seen: Seen<ClientGrant>) {
                 }
             }
         }
-        Seen::Gone(name) => {
+        Seen::Deleted(_) | Seen::Gone(_) => {
+            let (name, told) = match seen {
+                Seen::Deleted(name) => (name, true),
+                Seen::Gone(name) => (name, false),
+                _ => return,
+            };
+            // Only of a deletion that was told: what a list does not name may be missing from a restored copy.
+            if let Some(left) = context.world.left_by(&name, clock::now()).filter(|_| told) {
+                tracing::warn!(grant = %name, "a grant was deleted and somebody else took its finalizer off; what it gave is ended");
+                tokio::spawn(pending::keep(context.clone(), left));
+            }
             let due = context.world.remove_grant(&name);
             context.queue.push_all(due.iter().flat_map(|due| context.world.namesakes(&due.key)));
             context.queue.push_all(due);
@@ -265,11 +280,11 @@ async fn say_unreadable(context: Arc<Context>, meta: Box<ObjectMeta>) {
 fn namespaces(context: &Arc<Context>, seen: Seen<Namespace>) {
     let changed = match seen {
         Seen::Is(object) => {
-            let labels = object.labels().clone();
-            context.world.set_namespace(&object.name_any(), Some(labels))
+            let terminating = object.metadata.deletion_timestamp.is_some();
+            context.world.set_namespace(&object.name_any(), Some((object.labels().clone(), terminating)))
         }
         Seen::Unreadable { meta, .. } => context.world.set_namespace(&parse::name(&meta).name, None),
-        Seen::Gone(name) => context.world.set_namespace(&name.name, None),
+        Seen::Deleted(name) | Seen::Gone(name) => context.world.set_namespace(&name.name, None),
         Seen::Listed => {
             context.world.synced(Source::Namespaces);
             false
@@ -295,7 +310,7 @@ fn identities(context: &Arc<Context>, seen: Seen<ClientIdentity>) {
             context.world.set_identity(name, Some(identity))
         }
         Seen::Unreadable { meta, .. } => context.world.set_identity(parse::name(&meta), None),
-        Seen::Gone(name) => context.world.set_identity(name, None),
+        Seen::Deleted(name) | Seen::Gone(name) => context.world.set_identity(name, None),
         Seen::Listed => {
             context.world.synced(Source::Identities);
             return;
@@ -313,7 +328,7 @@ fn quarantines(context: &Arc<Context>, seen: Seen<ClientQuarantine>) {
         }
         // A brake that cannot be read stays pulled.
         Seen::Unreadable { .. } => return,
-        Seen::Gone(name) => context.world.set_quarantine(&name.name, None),
+        Seen::Deleted(name) | Seen::Gone(name) => context.world.set_quarantine(&name.name, None),
         Seen::Listed => {
             context.world.synced(Source::Quarantines);
             return;
@@ -322,13 +337,27 @@ fn quarantines(context: &Arc<Context>, seen: Seen<ClientQuarantine>) {
     context.queue.push_all(dues);
 }
 
+fn revocations(context: &Arc<Context>, seen: Seen<PendingRevocation>) {
+    let due = match seen {
+        Seen::Is(object) => context.world.set_pending(&object),
+        Seen::Deleted(name) | Seen::Gone(name) => context.world.remove_pending(&name.name),
+        // What is known of it stays.
+        Seen::Unreadable { .. } => return,
+        Seen::Listed => {
+            context.world.synced(Source::Pending);
+            return;
+        }
+    };
+    context.queue.push_all(due);
+}
+
 fn records(context: &Arc<Context>, seen: Seen<ConfigMap>) {
     match seen {
         Seen::Is(object) => {
             let version = object.metadata.resource_version.as_deref();
             record::seen(context, &object.name_any(), version, object.data.as_ref().unwrap_or(&BTreeMap::new()));
         }
-        Seen::Gone(name) => record::seen(context, &name.name, None, &BTreeMap::new()),
+        Seen::Deleted(name) | Seen::Gone(name) => record::seen(context, &name.name, None, &BTreeMap::new()),
         // Whatever it says now, what is known of it stays.
         Seen::Unreadable { .. } => {}
         Seen::Listed => context.world.synced(Source::Record),

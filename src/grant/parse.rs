@@ -49,10 +49,11 @@ pub fn grant(object: &ClientGrant) -> Option<Grant> {
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
         generation: meta.generation.unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
+        deleted_at: meta.deletion_timestamp.as_ref().map(|t| t.0),
         held: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
         gave: status.is_some_and(gave),
         told: status.is_some_and(in_force),
-        subject: subject(&object.spec),
+        subject: subject(object.spec.subject.as_ref()),
         terms: terms(&object.spec),
         carried,
         observed_generation: status.and_then(|s| s.observed_generation),
@@ -100,8 +101,8 @@ fn revocation(status: &api::Revocation) -> Option<Revocation> {
 }
 
 /// The subject is immutable and needed to find the grant's key even when its terms cannot be read.
-fn subject(spec: &ClientGrantSpec) -> Subject {
-    match &spec.subject {
+pub(super) fn subject(subject: Option<&api::Subject>) -> Subject {
+    match subject {
         None => Subject::Own,
         Some(api::Subject { kind: SubjectKind::Any, .. }) => Subject::Any,
         Some(api::Subject { kind: SubjectKind::User, id }) => Subject::User(id.clone().unwrap_or_default()),

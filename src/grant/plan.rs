@@ -275,6 +275,16 @@ pub fn duty(view: &ClientView, grant: &Grant, standing: &Standing, seen: &Observ
     Some(Duty::of(grant, what, cause))
 }
 
+/// Whether a grant that is being deleted leaves something to be ended, as far as that is known without a look
+/// at the IdP.
+#[must_use]
+pub fn leaves(view: &ClientView, grant: &Grant, now: Timestamp) -> bool {
+    let seen = Observation { client: Found::Absent, consents: BTreeMap::new() };
+    // Without the provider object nobody knows whether the client is managed.
+    let perhaps = view.managed.is_some() || view.provider.is_none();
+    perhaps && duty(view, grant, &Standing::Held(Held::Deleting), &seen, now).is_some()
+}
+
 /// A finalizer alone proves nothing: else a tenant who writes it could end what another's client has.
 fn may_have_given(view: &ClientView, grant: &Grant) -> bool {
     grant.gave || view.provider.is_none() || standing::may_speak(view, grant)

@@ -8,7 +8,9 @@ use super::drift::Drift;
 use super::fault::Fault;
 use super::plan::{self, ClientRefusal, Duty, Plan, Step};
 use super::standing::{Held, Refusal, Standing};
-use super::{Basis, CONFIRM_WITHIN, ClientView, Grant, HookProof, RevocationCause, Subject, Timestamp, backoff};
+use super::{
+    Basis, CONFIRM_WITHIN, ClientView, Grant, HookProof, ProviderState, RevocationCause, Subject, Timestamp, backoff,
+};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition, remove_condition, set_condition};
 use crate::api::{self, ClientGrantStatus, bounds, instant};
 use std::time::Duration;
@@ -16,6 +18,9 @@ use std::time::Duration;
 /// For this long a generation that cannot be put in force counts as still arriving: appliers fail
 /// fast on Stalled while the objects of one commit are on their way.
 const ARRIVING: Duration = Duration::from_secs(120);
+
+/// A namespace that ends waits for a revocation that makes progress for this long.
+const NAMESPACE_WAITS: Duration = Duration::from_secs(30);
 
 /// A grant of which this is said is looked at again and again: its subject may have answered, its client
 /// may be there.
@@ -75,6 +80,9 @@ pub struct Facts<'a> {
     pub old: Option<&'a ClientGrantStatus>,
     /// How often it was looked at while waiting for its subject or its client.
     pub looks: u32,
+    /// A deleted grant does not stay longer than this: then its duty goes on without it. `None`: it is such
+    /// a duty itself.
+    pub handover: Option<Duration>,
 }
 
 /// What to say, and when to look again.
@@ -84,6 +92,9 @@ pub struct Verdict {
     pub status: Option<ClientGrantStatus>,
     /// Nothing is left to revoke and the object is being deleted: let it go.
     pub release: bool,
+    /// Before it goes, what is left to revoke has to be written down as a
+    /// [`crate::api::PendingRevocation`].
+    pub hand_over: bool,
     /// Only work in progress: not worth a write during its first two seconds.
     pub progress: bool,
     /// It waits for its subject, or for its client.
@@ -158,28 +169,32 @@ impl Said {
 pub fn compose(facts: &Facts<'_>, now: Timestamp) -> Verdict {
     let mut status = facts.old.cloned().unwrap_or_default();
     let owed = facts.duty.filter(|_| !facts.confirmed);
+    let gone =
+        |hand_over| Verdict { status: None, release: true, hand_over, progress: false, waiting: false, look: None };
+    if hands_over(facts, owed.is_some(), now) {
+        return gone(true);
+    }
     if !facts.view.observing() {
         note_revocation(&mut status, facts, now);
     }
 
     let said = match facts.standing {
-        Standing::Held(Held::Deleting) if facts.view.observing() && facts.grant.held => Said::working(
-            ConditionStatus::False,
-            Reason::RevocationBlocked,
-            "The provider is only observed. The object stays until mode is Enforce and its authority is ended.",
-        ),
+        Standing::Held(Held::Deleting) if facts.view.observing() && plan::leaves(facts.view, facts.grant, now) => {
+            Said::working(
+                ConditionStatus::False,
+                Reason::RevocationBlocked,
+                "The provider is only observed. The object stays until mode is Enforce and its authority is ended.",
+            )
+        }
         Standing::Held(_) | Standing::Live if *facts.finding == Finding::Observed && !facts.grant.deleting => {
             observed(facts, &mut status, now)
         }
         Standing::Held(held) => match (held, owed) {
-            (Held::Deleting, None) => {
-                return Verdict { status: None, release: true, progress: false, waiting: false, look: None };
-            }
+            (Held::Deleting, None) => return gone(false),
             (_, Some(_)) => match ending(facts, *held, now) {
                 Ok(said) => said,
                 Err(look) => {
-                    let look = Some(look);
-                    return Verdict { status: Some(status), release: false, progress: false, waiting: false, look };
+                    return Verdict { status: Some(status), release: false, look: Some(look), ..gone(false) };
                 }
             },
             (held, None) => {
@@ -234,17 +249,44 @@ pub fn requested(cause: RevocationCause, now: Timestamp) -> api::Revocation {
     api::Revocation { cause, requested_at: instant::format(now), confirmed_at: None, residual_until: None }
 }
 
-/// An end that is not confirmed. `Err`: nothing to say before that instant.
-fn ending(facts: &Facts<'_>, held: Held, now: Timestamp) -> Result<Said, Timestamp> {
-    let since = match (held, &facts.grant.terms, &facts.grant.carried.revocation) {
+/// Whether a deleted grant goes although something is left to revoke. Never for one whose provider object
+/// does not speak for the issuer: its tenant could end what others' grants gave there.
+fn hands_over(facts: &Facts<'_>, owed: bool, now: Timestamp) -> bool {
+    let Facts { view, grant, standing, .. } = *facts;
+    let Some(after) = facts.handover else { return false };
+    let taken = view.provider.as_ref().is_some_and(|p| p.state == ProviderState::IssuerTaken);
+    if *standing != Standing::Held(Held::Deleting) || !grant.held || taken || view.issuer.is_none() {
+        return false;
+    }
+    if view.observing() {
+        return plan::leaves(view, grant, now);
+    }
+    let ending = view.terminating.contains(&grant.name.namespace);
+    let waits = ending && why(facts).is_none() && asked(facts, Held::Deleting, now) + NAMESPACE_WAITS > now;
+    let deleted = grant.deleted_at.unwrap_or(now);
+    owed && ((ending && !waits) || deleted + after <= now)
+}
+
+/// Since when something is to be ended.
+fn asked(facts: &Facts<'_>, held: Held, now: Timestamp) -> Timestamp {
+    match (held, &facts.grant.terms, &facts.grant.carried.revocation) {
         (Held::Expired, Ok(terms), _) => terms.expires_at,
         (_, _, Some(revocation)) => revocation.requested_at,
-        _ => now,
-    };
-    let why = facts.fault.or(match facts.finding {
+        _ => facts.grant.deleted_at.unwrap_or(now),
+    }
+}
+
+/// What went wrong with it.
+fn why<'a>(facts: &Facts<'a>) -> Option<&'a Fault> {
+    facts.fault.or(match facts.finding {
         Finding::Fault(fault) => Some(fault),
         _ => None,
-    });
+    })
+}
+
+/// An end that is not confirmed. `Err`: nothing to say before that instant.
+fn ending(facts: &Facts<'_>, held: Held, now: Timestamp) -> Result<Said, Timestamp> {
+    let (since, why) = (asked(facts, held, now), why(facts));
     let late = why.is_some() || since + CONFIRM_WITHIN <= now;
     let cause =
         why.map_or_else(|| "The identity provider has not confirmed it".to_owned(), |w| sentence(&w.to_string()));
@@ -624,7 +666,7 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
     status.observed_generation = generation;
     let progress = said.reason == Reason::Progressing;
     let waiting = WAITS.contains(&said.reason);
-    Verdict { status: Some(status), release: false, progress, waiting, look }
+    Verdict { status: Some(status), release: false, hand_over: false, progress, waiting, look }
 }
 
 /// How often a grant has been looked at while it waited for its subject, by how long its status says that

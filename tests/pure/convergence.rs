@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clientgrant::api::condition::{ConditionType, find_condition};
-use clientgrant::api::{ClientGrant, instant};
+use clientgrant::api::{ClientGrant, PendingRevocation, instant};
 use clientgrant::grant::collect::{Candidate, Care, Picture, Sweep};
 use clientgrant::grant::consent::{self, Consent, Context};
 use clientgrant::grant::decide::{self, Asked, ConsentAsked, ConsentDecision, Decision, Lookup};
 use clientgrant::grant::fault::Fault;
 use clientgrant::grant::observed::{Found, Observation, ObservedClient};
 use clientgrant::grant::parse::{self, FINALIZER};
+use clientgrant::grant::pending;
 use clientgrant::grant::plan::{self, Plan, Step, Track, Warrant, What};
 use clientgrant::grant::standing::{self, Standing};
 use clientgrant::grant::verdict::{self, Facts, Finding};
@@ -39,6 +40,10 @@ enum Event {
     /// Create the object, or change it: scopes, seconds to the end, suspended, seconds to the begin.
     Apply(usize, Vec<&'static str>, i64, bool, Option<i64>),
     Delete(usize),
+    /// A tenant takes the finalizer off and deletes.
+    Strip(usize),
+    /// The namespace is being deleted, or (as no real one) not any more.
+    Ending(bool),
     /// An honest consent, with its token so many milliseconds later.
     Consent(usize, Vec<&'static str>, i64),
     /// A consent app that does what it likes.
@@ -69,6 +74,9 @@ struct Story {
     world: World,
     idp: State,
     objects: BTreeMap<usize, ClientGrant>,
+    /// Duties that outlived their grants, by name.
+    pending: BTreeMap<String, PendingRevocation>,
+    ending: bool,
     track: Track,
     now: Timestamp,
     changed: bool,
@@ -107,6 +115,8 @@ impl Story {
             world: World::default(),
             idp,
             objects: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            ending: false,
             track: Track::default(),
             now: at(0),
             changed: true,
@@ -136,6 +146,22 @@ impl Story {
     fn tell_quarantine(&self) {
         let quarantine = Quarantine { issuer: ISSUER.into(), client: CLIENT.into() };
         self.world.set_quarantine("stop", self.quarantined.then_some(quarantine));
+    }
+
+    fn tell_namespace(&self) {
+        self.world.set_namespace("finance", Some((BTreeMap::new(), self.ending)));
+    }
+
+    /// Written by the operator; what is there already stays.
+    fn keep(&mut self, mut duty: PendingRevocation) {
+        self.serial += 1;
+        let name = duty.metadata.name.clone().expect("a name");
+        duty.metadata.namespace = Some("clientgrant-system".into());
+        duty.metadata.uid = Some(format!("duty-{}", self.serial));
+        duty.metadata.creation_timestamp = Some(Time(self.now));
+        let duty = self.pending.entry(name).or_insert(duty);
+        self.freed |= self.world.set_pending(duty).is_some();
+        self.changed = true;
     }
 
     fn store(&mut self, n: usize, change: impl FnOnce(&mut ClientGrant)) {
@@ -198,6 +224,21 @@ impl Story {
                 });
                 self.collect(*n);
             }
+            Event::Strip(n) => {
+                let now = self.now;
+                if let Some(object) = self.objects.get_mut(n) {
+                    object.metadata.finalizers = None;
+                    object.metadata.deletion_timestamp = Some(Time(now));
+                    if let Some(left) = self.world.left_by(&parse::name(&object.metadata), now) {
+                        self.keep(left);
+                    }
+                }
+                self.collect(*n);
+            }
+            Event::Ending(on) => {
+                self.ending = *on;
+                self.tell_namespace();
+            }
             Event::Consent(s, scopes, delay) => self.consent(SUBJECTS[*s], scopes, *delay),
             Event::Hostile(s, kind) => self.hostile(SUBJECTS[*s], *kind),
             Event::Remove(s) => {
@@ -244,8 +285,12 @@ impl Story {
         self.tell_provider();
         self.tell_quarantine();
         self.world.set_managed(ISSUER, CLIENT, managed);
+        self.tell_namespace();
         for object in self.objects.values() {
             self.world.upsert_grant(object, self.now);
+        }
+        for duty in self.pending.values() {
+            self.world.set_pending(duty);
         }
     }
 
@@ -458,8 +503,8 @@ impl Story {
                 _ => None,
             };
             let duty = plan.owes(&grant.uid);
-            let n = names[&grant.uid];
-            let old = self.objects[&n].status.clone();
+            let n = names.get(&grant.uid).copied();
+            let old = n.and_then(|n| self.objects[&n].status.clone());
             let facts = Facts {
                 view: &view,
                 grant: &grant,
@@ -472,14 +517,31 @@ impl Story {
                 fault: None,
                 old: old.as_ref(),
                 looks: 0,
+                handover: n.map(|_| Duration::from_secs(60)),
             };
             let (confirmed, generation) = (facts.confirmed, grant.generation);
             let said = verdict::compose(&facts, self.now);
+            let Some(n) = n else {
+                if said.release && !faults.next() {
+                    let entry = self.world.entry(&grant.name).and_then(|e| e.pending);
+                    let name = entry.and_then(|duty| duty.metadata.name.clone()).expect("a duty");
+                    self.pending.remove(&name);
+                    self.freed |= self.world.remove_pending(&name).is_some_and(|d| !d.grants.is_empty());
+                }
+                continue;
+            };
             if (said.release || said.status != old) && faults.next() {
                 // The API server does not take it: looked at again, and nothing is forgotten.
                 continue;
             }
+            if said.hand_over {
+                self.keep(pending::of(&view, &grant, self.now).expect("the issuer is known"));
+                if faults.next() {
+                    continue;
+                }
+            }
             if said.release {
+                self.world.letting_go(&grant.uid, true);
                 self.store(n, |o| {
                     o.metadata.finalizers.get_or_insert_default().retain(|f| f != FINALIZER);
                 });
@@ -541,9 +603,10 @@ impl Story {
             let (plan, failed) = self.look(&mut Faults { bits: 0, late: false });
             assert!(!failed);
             let view = self.world.view(&client_key());
+            let pending = !self.pending.is_empty();
             let waiting = standing::all(&view, self.now).iter().any(|(g, s)| plan::wants_finalizer(g, s));
             let opened = view.all().any(|g| g.carried.revocation.is_some_and(|r| r.confirmed_at.is_none()));
-            let done = plan.is_empty() && !waiting && !self.freed && (!opened || plan.refusal.is_some());
+            let done = plan.is_empty() && !waiting && !pending && !self.freed && (!opened || plan.refusal.is_some());
             match plan.next {
                 Some(next) => self.pass_time(next),
                 None if !self.minting.is_empty() => self.pass_time(self.now + Duration::from_secs(2)),
@@ -622,6 +685,8 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (0..OBJECTS.len(), scopes(), ends, prop::bool::weighted(0.25), prop::option::weighted(0.1, -3..8_i64))
             .prop_map(|(n, s, e, p, b)| Event::Apply(n, s, e, p, b)),
         1 => (0..OBJECTS.len()).prop_map(Event::Delete),
+        1 => (0..OBJECTS.len()).prop_map(Event::Strip),
+        1 => any::<bool>().prop_map(Event::Ending),
         4 => (subject.clone(), scopes(), 0..2000_i64).prop_map(|(s, x, d)| Event::Consent(s, x, d)),
         1 => (subject.clone(), 0..5_u8).prop_map(|(s, k)| Event::Hostile(s, k)),
         1 => subject.prop_map(Event::Remove),
@@ -726,4 +791,32 @@ fn ending_one_grant_of_a_subject_leaves_the_consent_to_another() {
     story.check();
     assert_eq!(story.listed("ann").len(), 1, "its consent is not touched");
     assert_eq!(story.tokens.len(), 1);
+}
+
+/// The namespace ends and nothing can be written at the IdP: the grant goes, and what it gave ends later. Or a
+/// tenant takes the finalizer off.
+#[test]
+fn what_a_grant_gave_ends_although_it_is_gone() {
+    for (n, strip) in [(0, false), (3, false), (4, false), (0, true), (3, true), (4, true)] {
+        let mut story = Story::new();
+        let token = if n == 4 { Event::Own("read", 0) } else { Event::Consent(0, vec!["read"], 0) };
+        story.happen(&Event::Apply(n, vec!["read"], 3000, false, None));
+        story.settle();
+        story.happen(&token);
+        story.settle();
+        assert_eq!(story.tokens.len(), 1, "positive control: a token was given ({n})");
+        if strip {
+            story.happen(&Event::Strip(n));
+        } else {
+            story.happen(&Event::Ending(true));
+            story.happen(&Event::Delete(n));
+            story.happen(&Event::Look(0b10, false));
+        }
+        assert!(story.objects.is_empty() && story.pending.len() == 1, "its duty is written down ({n} {strip})");
+        assert_eq!(story.tokens.len(), 1, "nothing is ended yet ({n} {strip})");
+        story.happen(&Event::Restart);
+        story.settle();
+        story.check();
+        assert!(story.tokens.is_empty() && story.pending.is_empty());
+    }
 }

@@ -95,6 +95,7 @@ pub fn grant(uid: &str, subject: Subject) -> Grant {
         created: at(-1000),
         generation: 1,
         deleting: false,
+        deleted_at: None,
         held: true,
         subject,
         terms: Ok(terms),
@@ -171,8 +172,10 @@ pub fn view(grants: impl IntoIterator<Item = Grant>) -> ClientView {
     ClientView {
         key: client_key(),
         provider: Some(Arc::new(provider())),
+        issuer: Some(Arc::from(ISSUER)),
         grants: groups,
         namespaces: BTreeMap::new(),
+        terminating: BTreeSet::new(),
         quarantined: false,
         adopt: false,
         managed: Some(Managed { complete: true }),

@@ -11,11 +11,14 @@ use clientgrant::grant::plan::{ClientRefusal, Duty, What};
 use clientgrant::grant::rules::Miss;
 use clientgrant::grant::standing::{Held, Refusal, Standing};
 use clientgrant::grant::verdict::{self, Facts, Finding, Verdict};
-use clientgrant::grant::{Basis, ClientView, Grant, RevocationCause, Subject, Timestamp};
+use clientgrant::grant::{
+    Basis, ClientView, Grant, Mode, ProviderState, RevocationCause, Subject, Timestamp, pending, plan,
+};
 
 use crate::support::*;
 
 const NOW: i64 = 100;
+const HANDOVER: Duration = Duration::from_secs(300);
 
 /// What is found, before one thing about it is changed.
 struct Found {
@@ -28,6 +31,7 @@ struct Found {
     confirmed: bool,
     fault: Option<Fault>,
     old: Option<ClientGrantStatus>,
+    handover: Option<Duration>,
 }
 
 fn found() -> Found {
@@ -42,6 +46,7 @@ fn found() -> Found {
         confirmed: false,
         fault: None,
         old: None,
+        handover: Some(HANDOVER),
     }
 }
 
@@ -62,6 +67,7 @@ impl Found {
             fault: self.fault.as_ref(),
             old: self.old.as_ref(),
             looks: 0,
+            handover: self.handover,
         };
         verdict::compose(&facts, now)
     }
@@ -402,6 +408,162 @@ fn a_default_status_speaks_of_nobody() {
     let requested: api::Revocation = verdict::requested(RevocationCause::Expired, at(NOW));
     assert_eq!(requested.requested_at, instant::format(at(NOW)));
     assert!(at(NOW) + Duration::from_secs(1) > at(NOW));
+}
+
+/// Deleted this many seconds ago, and its end is not confirmed.
+fn deleting(ago: i64) -> Found {
+    with(held(Held::Deleting, RevocationCause::Deleted, false), |f| {
+        f.grant.deleting = true;
+        f.grant.deleted_at = Some(at(NOW - ago));
+        f.grant.carried.revocation = open(RevocationCause::Deleted, at(NOW - ago));
+        f.view.grants = view([f.grant.clone()]).grants;
+    })
+}
+
+#[test]
+fn a_deleted_grant_goes_when_its_end_is_confirmed_or_its_duty_is_handed_over() {
+    let away = |f: &mut Found| f.finding = Finding::Fault(retry());
+    let ends = |f: &mut Found| f.view.terminating = ["finance".to_owned()].into();
+    let elsewhere = |f: &mut Found| f.view.terminating = ["it".to_owned()].into();
+    // Where nothing is planned no duty is.
+    let observe = |f: &mut Found| {
+        f.duty = None;
+        f.view = provider_with(f.view.clone(), |p| p.mode = Mode::Observe);
+    };
+    let taken = |f: &mut Found| f.view = provider_with(f.view.clone(), |p| p.state = ProviderState::IssuerTaken);
+    let gone = |f: &mut Found| (f.view.provider, f.view.managed) = (None, None);
+    let unknown = |f: &mut Found| (f.view.provider, f.view.issuer) = (None, None);
+    let unmanaged = |f: &mut Found| f.view.managed = None;
+    let never = |f: &mut Found| {
+        f.grant.gave = false;
+        f.view = provider_with(f.view.clone(), |p| p.rules.clear());
+    };
+    let duty = |f: &mut Found| f.handover = None;
+    let done = |f: &mut Found| (f.duty, f.confirmed) = (None, false);
+    let confirmed = |f: &mut Found| f.confirmed = true;
+    // Since when it is deleted; whether it goes, and whether its duty stays.
+    type Row<'a> = (&'a str, i64, Vec<&'a dyn Fn(&mut Found)>, (bool, bool));
+    let table: Vec<Row<'_>> = vec![
+        ("under way", 1, vec![], (false, false)),
+        ("confirmed", 1, vec![&confirmed], (true, false)),
+        ("nothing to end", 1, vec![&done], (true, false)),
+        ("the provider is away", 1, vec![&away], (false, false)),
+        ("for almost five minutes", 299, vec![&away], (false, false)),
+        ("for five minutes", 300, vec![&away], (true, true)),
+        ("it answers, and takes five minutes", 300, vec![], (true, true)),
+        ("its namespace ends", 1, vec![&ends], (false, false)),
+        ("its namespace ends, which takes long", 29, vec![&ends], (false, false)),
+        ("its namespace ends, which takes too long", 30, vec![&ends], (true, true)),
+        ("its namespace ends and the provider is away", 0, vec![&ends, &away], (true, true)),
+        ("another namespace ends", 30, vec![&elsewhere, &away], (false, false)),
+        ("only observed", 0, vec![&observe], (true, true)),
+        ("only observed, and nothing to end", 0, vec![&observe, &unmanaged], (true, false)),
+        ("only observed, and it never gave anything", 0, vec![&observe, &never], (true, false)),
+        ("the provider object is gone", 1, vec![&gone, &away], (false, false)),
+        ("the provider object is gone for long", 300, vec![&gone, &away], (true, true)),
+        ("nobody knows the issuer", 9_999, vec![&unknown, &away], (false, false)),
+        ("another object speaks for the issuer", 9_999, vec![&taken, &away, &ends], (false, false)),
+        ("another object speaks, and it is observed", 9_999, vec![&observe, &taken], (false, false)),
+        ("it is a duty itself", 9_999, vec![&duty, &away, &ends], (false, false)),
+        ("a duty itself, confirmed", 9_999, vec![&duty, &confirmed], (true, false)),
+        ("a duty itself, only observed", 9_999, vec![&duty, &observe], (false, false)),
+    ];
+    for (what, ago, changes, wanted) in table {
+        let found = with(deleting(ago), |f| changes.iter().for_each(|change| change(f)));
+        let said = found.compose(at(NOW));
+        assert_eq!((said.release, said.hand_over), wanted, "{what}");
+        assert_eq!(said.status.is_none(), wanted.0, "{what}");
+        if said.hand_over {
+            let duty = pending::of(&found.view, &found.grant, at(NOW)).expect("a duty");
+            assert_eq!(duty.metadata.name.as_deref(), Some("g"));
+            assert_eq!((&*duty.spec.issuer, &*duty.spec.client_id), (ISSUER, CLIENT));
+            assert_eq!(duty.spec.since, instant::format(at(NOW - ago)), "{what}");
+        }
+    }
+}
+
+/// A grant that is not being deleted never goes, however long its end takes.
+#[test]
+fn only_what_is_deleted_is_handed_over() {
+    for standing in [
+        Standing::Live,
+        Standing::Held(Held::Expired),
+        Standing::Held(Held::Suspended),
+        Standing::Refused(Refusal::Conflict),
+    ] {
+        let found = with(deleting(9_999), |f| {
+            f.grant.deleting = false;
+            f.standing = standing.clone();
+            f.view.terminating = ["finance".to_owned()].into();
+            f.finding = Finding::Fault(retry());
+        });
+        let said = found.compose(at(NOW));
+        assert!(!said.release && !said.hand_over, "{standing:?}");
+    }
+}
+
+/// As a custom resource and back a duty asks for the same revocation.
+#[test]
+fn a_duty_asks_for_what_its_grant_asked_for() {
+    for subject in [user("ann"), Subject::Any, Subject::Own] {
+        let mut found = deleting(7);
+        found.grant.subject = subject.clone();
+        let mut object = pending::of(&found.view, &found.grant, at(NOW)).expect("a duty");
+        object.metadata.uid = Some("u".into());
+        let grant = pending::grant(&object).expect("a grant");
+        assert_eq!((&grant.subject, grant.held, grant.deleting, grant.gave), (&subject, true, true, true));
+        let view = view([grant.clone()]);
+        let asked = plan::duty(&view, &grant, &Standing::Held(Held::Deleting), &seen(None), at(NOW)).expect("a duty");
+        let what = if let Subject::User(id) = &subject { What::Pair(id.clone()) } else { What::Tokens };
+        assert_eq!((asked.what, asked.cause), (what, RevocationCause::Deleted));
+        assert_eq!(grant.carried.revocation, open(RevocationCause::Deleted, at(NOW - 7)), "the intent is told");
+        // A person closes it.
+        object.metadata.finalizers = None;
+        let closed = pending::grant(&object).expect("a grant");
+        assert!(plan::duty(&view, &closed, &Standing::Held(Held::Deleting), &seen(None), at(NOW)).is_none());
+    }
+}
+
+#[test]
+fn a_duty_says_what_keeps_it() {
+    let shown = |found: &Found| {
+        let mut object = pending::of(&found.view, &found.grant, at(NOW)).expect("a duty");
+        object.metadata.uid = Some("u".into());
+        let status = pending::status(&found.view, &object, &found.compose(at(NOW)), at(NOW))?;
+        let done = find_condition(&status.conditions, ConditionType::Done).expect("Done");
+        assert!(done.message.chars().count() > 10 && done.status == "False", "{done:?}");
+        Some(done.reason.clone())
+    };
+    let duty = |ago: i64, change: &dyn Fn(&mut Found)| {
+        with(deleting(ago), |f| {
+            f.handover = None;
+            change(f);
+        })
+    };
+    let away = |f: &mut Found| f.finding = Finding::Fault(retry());
+    assert_eq!(shown(&duty(1, &|_| {})).as_deref(), Some("Revoking"));
+    assert_eq!(shown(&duty(1, &away)).as_deref(), Some("RevocationBlocked"));
+    assert_eq!(shown(&duty(9, &|f| (f.view.provider, _) = (None, away(f)))).as_deref(), Some("CredentialLost"));
+    assert_eq!(shown(&duty(9, &|f| f.confirmed = true)), None, "done");
+}
+
+/// Of a grant that is gone although nobody let it go.
+#[test]
+fn what_a_stripped_finalizer_leaves() {
+    let left = |change: &dyn Fn(&mut Found)| {
+        let found = with(found(), change);
+        pending::stripped(&found.view, &found.grant, at(NOW)).is_some()
+    };
+    assert!(left(&|_| {}));
+    assert!(left(&|f| f.grant.held = false), "the operator saw the finalizer go first");
+    assert!(!left(&|f| (f.grant.held, f.grant.gave) = (false, false)), "it never gave anything");
+    assert!(!left(&|f| f.view.managed = None), "nothing of ours is at the client");
+    assert!(!left(&|f| f.grant.carried.revocation = confirmed(RevocationCause::Expired, at(NOW - 1))));
+    assert!(!left(&|f| {
+        f.grant.gave = false;
+        f.view = provider_with(f.view.clone(), |p| p.rules.clear());
+    }));
+    assert!(left(&|f| f.view = provider_with(f.view.clone(), |p| p.rules.clear())), "what it gave before still ends");
 }
 
 /// A plan that still has something to do about the client is not one of a client that is as it should be.

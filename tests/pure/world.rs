@@ -5,7 +5,9 @@ use std::sync::Arc;
 use clientgrant::api::{self, ClientGrant, ClientGrantStatus, Revocation, SubjectKind};
 use clientgrant::grant::parse::{self, FINALIZER};
 use clientgrant::grant::rules::Rule;
-use clientgrant::grant::{GrantName, Managed, ProviderState, ProviderView, RevocationCause, Subject, verdict};
+use clientgrant::grant::{
+    ClientKey, GrantName, Managed, ProviderKey, ProviderState, ProviderView, RevocationCause, Subject, pending, verdict,
+};
 use clientgrant::idp::Idp;
 use clientgrant::idp::memory::Memory;
 use clientgrant::world::{Due, Identity, Lane, Quarantine, Source, World};
@@ -422,4 +424,65 @@ fn a_confirmation_counts_as_the_answer_to_our_own_write_only() {
     assert!(confirmed(), "the watch is late");
     world.upsert_grant(&with(said, bump), at(0));
     assert!(confirmed(), "it stays");
+}
+
+/// A duty goes with whoever speaks for its issuer, and waits where nobody does.
+#[test]
+fn a_duty_finds_whoever_speaks_for_its_issuer() {
+    let world = World::default();
+    let named = |name: &str| ProviderKey { namespace: String::new(), name: name.into() };
+    let tell = |name: &str, created: i64| {
+        let view = with(provider(), |p| p.key = named(name));
+        world.set_provider(view, None, at(created), name.into());
+    };
+    let gone = view([grant("g", user("ann"))]);
+    let mut duty = pending::of(&gone, gone.grant("g").unwrap(), at(0)).unwrap();
+    duty.metadata.uid = Some("duty".into());
+    duty.metadata.resource_version = Some("5".into());
+    let due = world.set_pending(&duty).unwrap();
+    assert!(world.provider(&due.key.provider).is_none(), "no provider object has its name: {due:?}");
+    assert!(world.view(&due.key).provider.is_none() && world.view(&due.key).grant("duty").is_some());
+    let at_ = |name: &str| {
+        let key = ClientKey { provider: named(name), client: CLIENT.into() };
+        world.view(&key).grant("duty").is_some()
+    };
+    tell("corp", -10);
+    assert!(at_("corp") && world.pending(&named("corp")));
+    assert_eq!(world.counts(&named("corp")), (0, 0), "it is no grant");
+    tell("older", -20);
+    assert!(at_("older") && !at_("corp"));
+    world.remove_provider(&named("older"));
+    assert!(at_("corp") && !at_("older"));
+    world.remove_provider(&named("corp"));
+    assert!(!at_("corp") && world.view(&due.key).grant("duty").is_some());
+    // Its own status is no news, an older version says nothing, and another object of its name is another duty.
+    assert!(world.set_pending(&duty).is_none());
+    let stale = with(duty.clone(), |d| (d.metadata.resource_version, d.metadata.finalizers) = (Some("4".into()), None));
+    assert!(world.set_pending(&stale).is_none());
+    assert!(world.view(&due.key).grant("duty").unwrap().held);
+    let other = with(duty.clone(), |d| d.metadata.uid = Some("other".into()));
+    assert!(world.set_pending(&other).is_some());
+    assert!(world.view(&due.key).grant("duty").is_none() && world.view(&due.key).grant("other").is_some());
+    assert!(world.remove_pending("g").is_some() && world.remove_pending("g").is_none());
+    assert!(world.view(&due.key).grants.is_empty());
+}
+
+/// Of a grant that we let go ourselves nothing is left.
+#[test]
+fn only_what_somebody_else_let_go_leaves_something() {
+    let world = World::default();
+    world.set_provider(provider(), None, at(-10), "provider".into());
+    world.set_managed(ISSUER, CLIENT, Some(Managed { complete: true }));
+    let ann = held(object("ann", "1", &user("ann")));
+    let name = parse::name(&ann.metadata);
+    world.upsert_grant(&ann, at(0));
+    assert!(world.left_by(&name, at(0)).is_some());
+    world.letting_go(&"1".into(), true);
+    assert!(world.left_by(&name, at(0)).is_none());
+    world.letting_go(&"1".into(), false);
+    assert!(world.left_by(&name, at(0)).is_some(), "it could not be written");
+    world.letting_go(&"1".into(), true);
+    world.remove_grant(&name);
+    world.upsert_grant(&held(object("ann", "1", &user("ann"))), at(0));
+    assert!(world.left_by(&name, at(0)).is_some(), "what is let go is forgotten with the object");
 }

@@ -15,6 +15,7 @@ mod hands;
 mod hook;
 mod observe;
 mod outage;
+mod pending;
 mod record;
 mod removed;
 mod replicas;

@@ -212,7 +212,7 @@ where
 /// Holds the object until its grants are gone: without it nobody could end what they gave. Returns true
 /// if it does.
 pub(super) async fn hold(context: &Context, object: &Object) -> bool {
-    if object.deleting {
+    if object.deleted.is_some() {
         return true;
     }
     if !context.world.leadership().leads() {
@@ -231,6 +231,12 @@ pub(super) async fn hold(context: &Context, object: &Object) -> bool {
 /// Lets a deleted provider go when no grant names it. Returns true if it did.
 pub(super) async fn release(context: &Context, object: &Object) -> bool {
     if context.world.counts(&object.key).0 > 0 || !context.world.leadership().leads() {
+        return false;
+    }
+    // What outlived its grant needs the keys, too; a namespace that ends does not wait for that for ever.
+    let waited = object.deleted.is_some_and(|at| at + context.config.handover_after <= clock::now());
+    let ends = context.world.terminating(&object.key.namespace);
+    if context.world.pending(&object.key) && !(ends && waited) {
         return false;
     }
     match finalizers(context, object, |_| {}).await {
