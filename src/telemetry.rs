@@ -1,25 +1,135 @@
-//! What is counted, in the OpenMetrics text format, under `/metrics`.
+//! What is counted and measured, in the OpenMetrics text format, under `/metrics`.
 //!
-//! Labels are words of ours from closed lists: no name of an object, client or subject is one.
+//! Labels are words of ours from closed lists: no name of an object, client or subject is one, so the number
+//! of series does not grow with the number of grants. [`CATALOGUE`] names every metric for the documents.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Seconds: from a call on loopback to a deadline.
+const CALLS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Seconds: from two passes to an outage.
+const ENDS: [f64; 11] = [1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0];
+/// Days of the gauge of grants that end soon.
+const SOON: [(&str, u64); 3] = [("1d", 1), ("7d", 7), ("30d", 30)];
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// A metric: its name as it is scraped, its labels, and what it tells.
+pub struct Described {
+    /// The name as it is scraped, without the suffixes of a histogram.
+    pub name: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it tells.
+    pub help: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($name:literal [$($label:literal),*] $help:literal,)+) => {
+        /// Every metric.
+        pub const CATALOGUE: &[Described] = &[$(
+            Described { name: concat!("clientgrant_", $name), labels: &[$($label),*], help: $help },
+        )+];
+    };
+}
+
+catalogue! {
+    "decisions_total" ["point", "decision", "reason"] "Answers of the decision points",
+    "decision_duration_seconds" ["point"] "How long an answer of a decision point took",
+    "reconcile_total" ["outcome"] "Looks at one client, by what was found",
+    "reconcile_duration_seconds" [] "How long a look at one client took",
+    "queue_depth" ["lane"] "Clients that are due and wait for a worker",
+    "grants" ["reason"] "ClientGrants by the reason of their Ready condition",
+    "grants_expiring" ["within"] "ClientGrants in force that end within this time",
+    "pending_revocations" [] "Revocations that outlived their grants and are not done",
+    "revocations_total" ["cause", "outcome"] "Calls that end authority at an identity provider, by what asked for them",
+    "revocation_lag_seconds" ["cause"] "From the moment something was to end until its end was read back",
+    "idp_request_duration_seconds" ["operation", "code"] "How long calls to identity providers took",
+    "idp_rate_limit_wait_seconds_total" [] "Seconds that calls waited for requestsPerSecond",
+    "providers" ["state"] "Provider objects by whether the operator may act through them",
+    "sweeps_held" [] "Provider objects of which removals wait for a person",
+    "leader" [] "1 while this replica writes",
+    "cluster_silence_seconds" [] "Since when the API server was not heard",
+    "build_info" ["version"] "Always 1",
+}
 
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     decisions: Family<Decision, Counter>,
+    decided: Histograms<PointLabel>,
+    looks: Family<Outcome, Counter>,
+    looked: Histogram,
+    revocations: Family<RevocationLabel, Counter>,
+    lags: Histograms<Cause>,
+    calls: Calls,
+    now: Now,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Decision {
-    point: &'static str,
-    decision: &'static str,
-    reason: &'static str,
+/// Gauges that are set when somebody looks.
+#[derive(Debug, Default)]
+struct Now {
+    queue: Family<LaneLabel, Gauge>,
+    grants: Family<ReasonLabel, Gauge>,
+    expiring: Family<Within, Gauge>,
+    pending: Gauge,
+    providers: Family<StateLabel, Gauge>,
+    held: Gauge,
+    leader: Gauge,
+    silence: Gauge<f64, AtomicU64>,
+}
+
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $type:ty),+ })+) => { $(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($label: $type),+ }
+    )+ };
+}
+
+labels! {
+    Decision { point: &'static str, decision: &'static str, reason: &'static str }
+    PointLabel { point: &'static str }
+    Outcome { outcome: &'static str }
+    LaneLabel { lane: &'static str }
+    ReasonLabel { reason: &'static str }
+    Within { within: &'static str }
+    StateLabel { state: &'static str }
+    RevocationLabel { cause: &'static str, outcome: &'static str }
+    Cause { cause: &'static str }
+    Call { operation: &'static str, code: String }
+}
+
+/// What a scrape sees of the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Grants by the reason of their Ready condition.
+    pub reasons: BTreeMap<&'static str, i64>,
+    /// Seconds until the end of each grant in force.
+    pub ends_in: Vec<u64>,
+    /// Duties that outlived their grants.
+    pub pending: i64,
+    /// Provider objects: usable, unusable, and those that do not speak for their issuer.
+    pub providers: [i64; 3],
+    /// Provider objects of which removals wait.
+    pub held: i64,
+    /// Clients that wait, by lane.
+    pub queue: [(&'static str, i64); 4],
+    /// This replica writes.
+    pub leads: bool,
+    /// Since when the API server was not heard; `None`: it never was.
+    pub silence: Option<Duration>,
 }
 
 /// Where a decision is made.
@@ -29,6 +139,15 @@ pub enum Point {
     TokenHook,
     /// The consent decision.
     Consent,
+}
+
+impl Point {
+    fn word(self) -> &'static str {
+        match self {
+            Point::TokenHook => "token_hook",
+            Point::Consent => "consent",
+        }
+    }
 }
 
 /// What a decision point answered.
@@ -42,33 +161,145 @@ pub enum Answer {
     WouldDeny,
 }
 
+/// Calls to identity providers, for whoever makes them.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    took: Histograms<Call>,
+    waited: Counter<f64, AtomicU64>,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { took: Family::new_with_constructor(calls), waited: Counter::default() }
+    }
+}
+
+impl Calls {
+    /// A call was made. `code`: the status of the answer; `None`: there was none.
+    pub fn made(&self, operation: &'static str, code: Option<u16>, took: Duration) {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.took.get_or_create(&Call { operation, code }).observe(took.as_secs_f64());
+    }
+
+    /// A call waited for its turn under the limit of calls per second.
+    pub fn waited(&self, waited: Duration) {
+        self.waited.inc_by(waited.as_secs_f64());
+    }
+}
+
+fn calls() -> Histogram {
+    Histogram::new(CALLS)
+}
+
+fn ends() -> Histogram {
+    Histogram::new(ENDS)
+}
+
+fn help(name: &str) -> &'static str {
+    CATALOGUE.iter().find(|d| d.name.strip_prefix("clientgrant_") == Some(name)).map_or("", |d| d.help)
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("clientgrant");
+        let (now, calls_made) = (Now::default(), Calls::default());
         let decisions = Family::default();
-        registry.register("decisions", "Answers of the decision points", decisions.clone());
-        Self { registry, decisions }
+        let decided: Histograms<PointLabel> = Family::new_with_constructor(calls);
+        let looks = Family::default();
+        let looked = calls();
+        let revocations = Family::default();
+        let lags: Histograms<Cause> = Family::new_with_constructor(ends);
+        registry.register("decisions", help("decisions_total"), decisions.clone());
+        let seconds = || Unit::Seconds;
+        registry.register_with_unit("decision_duration", help("decision_duration_seconds"), seconds(), decided.clone());
+        registry.register("reconcile", help("reconcile_total"), looks.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            help("reconcile_duration_seconds"),
+            seconds(),
+            looked.clone(),
+        );
+        registry.register("queue_depth", help("queue_depth"), now.queue.clone());
+        registry.register("grants", help("grants"), now.grants.clone());
+        registry.register("grants_expiring", help("grants_expiring"), now.expiring.clone());
+        registry.register("pending_revocations", help("pending_revocations"), now.pending.clone());
+        registry.register("revocations", help("revocations_total"), revocations.clone());
+        registry.register_with_unit("revocation_lag", help("revocation_lag_seconds"), seconds(), lags.clone());
+        let took = calls_made.took.clone();
+        registry.register_with_unit("idp_request_duration", help("idp_request_duration_seconds"), seconds(), took);
+        let waited = calls_made.waited.clone();
+        let name = "idp_rate_limit_wait_seconds_total";
+        registry.register_with_unit("idp_rate_limit_wait", help(name), seconds(), waited);
+        registry.register("providers", help("providers"), now.providers.clone());
+        registry.register("sweeps_held", help("sweeps_held"), now.held.clone());
+        registry.register("leader", help("leader"), now.leader.clone());
+        registry.register_with_unit("cluster_silence", help("cluster_silence_seconds"), seconds(), now.silence.clone());
+        registry.register("build", help("build_info"), Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        Self { registry, decisions, decided, looks, looked, revocations, lags, calls: calls_made, now }
     }
 }
 
 impl Metrics {
     /// Counts one decision; `reason` is empty for a plain yes.
     pub fn decided(&self, point: Point, answer: Answer, reason: &'static str) {
-        let point = match point {
-            Point::TokenHook => "token_hook",
-            Point::Consent => "consent",
-        };
         let decision = match answer {
             Answer::Allow => "allow",
             Answer::Deny => "deny",
             Answer::WouldDeny => "would_deny",
         };
-        self.decisions.get_or_create(&Decision { point, decision, reason }).inc();
+        self.decisions.get_or_create(&Decision { point: point.word(), decision, reason }).inc();
+    }
+
+    /// How long an answer took.
+    pub fn answered(&self, point: Point, took: Duration) {
+        self.decided.get_or_create(&PointLabel { point: point.word() }).observe(took.as_secs_f64());
+    }
+
+    /// A look at one client is over.
+    pub fn looked(&self, outcome: &'static str, took: Duration) {
+        self.looks.get_or_create(&Outcome { outcome }).inc();
+        self.looked.observe(took.as_secs_f64());
+    }
+
+    /// Something was to be ended at an identity provider.
+    pub fn revoked(&self, cause: &'static str, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.revocations.get_or_create(&RevocationLabel { cause, outcome }).inc();
+    }
+
+    /// An end was read back, so long after its instant.
+    pub fn confirmed(&self, cause: &'static str, lag: Duration) {
+        self.lags.get_or_create(&Cause { cause }).observe(lag.as_secs_f64());
+    }
+
+    /// For whoever calls identity providers.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.calls.clone()
     }
 
     /// The text of `/metrics`.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn text(&self, tally: &Tally) -> String {
+        let now = &self.now;
+        now.grants.clear();
+        for (reason, count) in &tally.reasons {
+            now.grants.get_or_create(&ReasonLabel { reason }).set(*count);
+        }
+        for (within, days) in SOON {
+            let soon = tally.ends_in.iter().filter(|seconds| **seconds <= days * 86_400).count();
+            now.expiring.get_or_create(&Within { within }).set(i64::try_from(soon).unwrap_or(i64::MAX));
+        }
+        for (lane, count) in tally.queue {
+            now.queue.get_or_create(&LaneLabel { lane }).set(count);
+        }
+        for (state, count) in ["usable", "unusable", "issuer_taken"].into_iter().zip(tally.providers) {
+            now.providers.get_or_create(&StateLabel { state }).set(count);
+        }
+        now.pending.set(tally.pending);
+        now.held.set(tally.held);
+        now.leader.set(i64::from(tally.leads));
+        now.silence.set(tally.silence.map_or(f64::NAN, |silence| silence.as_secs_f64()));
         let mut text = String::new();
         // Writing to a string does not fail.
         _ = encode(&mut text, &self.registry);
@@ -80,18 +311,85 @@ impl Metrics {
 mod tests {
     use super::*;
 
-    #[test]
-    fn decisions_are_counted_by_point_answer_and_reason() {
+    fn full() -> (Metrics, Tally) {
         let metrics = Metrics::default();
         metrics.decided(Point::TokenHook, Answer::Deny, "NoGrant");
         metrics.decided(Point::TokenHook, Answer::Deny, "NoGrant");
         metrics.decided(Point::Consent, Answer::WouldDeny, "ScopeNotDeclared");
-        let text = metrics.text();
+        metrics.answered(Point::Consent, Duration::from_millis(3));
+        metrics.looked("Exact", Duration::from_millis(30));
+        metrics.revoked("Expired", true);
+        metrics.revoked("Deleted", false);
+        metrics.confirmed("Expired", Duration::from_millis(2_100));
+        metrics.calls().made("ReadClient", Some(200), Duration::from_millis(4));
+        metrics.calls().made("RevokePair", None, Duration::from_secs(10));
+        metrics.calls().waited(Duration::from_millis(500));
+        let tally = Tally {
+            reasons: [("Granted", 7), ("Expired", 2)].into(),
+            ends_in: vec![10, 86_400, 6 * 86_400, 365 * 86_400],
+            pending: 1,
+            providers: [1, 0, 2],
+            held: 1,
+            queue: [("end", 3), ("narrow", 0), ("apply", 1), ("drift", 0)],
+            leads: true,
+            silence: Some(Duration::from_millis(1_500)),
+        };
+        (metrics, tally)
+    }
+
+    #[test]
+    fn everything_is_told_in_words_of_ours() {
+        let (metrics, tally) = full();
+        let text = metrics.text(&tally);
         for line in [
             r#"clientgrant_decisions_total{point="token_hook",decision="deny",reason="NoGrant"} 2"#,
             r#"clientgrant_decisions_total{point="consent",decision="would_deny",reason="ScopeNotDeclared"} 1"#,
+            r#"clientgrant_reconcile_total{outcome="Exact"} 1"#,
+            r#"clientgrant_queue_depth{lane="end"} 3"#,
+            r#"clientgrant_grants{reason="Granted"} 7"#,
+            r#"clientgrant_grants_expiring{within="1d"} 2"#,
+            r#"clientgrant_grants_expiring{within="7d"} 3"#,
+            r#"clientgrant_pending_revocations 1"#,
+            r#"clientgrant_revocations_total{cause="Deleted",outcome="failed"} 1"#,
+            r#"clientgrant_revocation_lag_seconds_bucket{le="2.5",cause="Expired"} 1"#,
+            r#"clientgrant_idp_request_duration_seconds_count{operation="RevokePair",code="none"} 1"#,
+            r#"clientgrant_idp_rate_limit_wait_seconds_total 0.5"#,
+            r#"clientgrant_providers{state="issuer_taken"} 2"#,
+            r#"clientgrant_sweeps_held 1"#,
+            r#"clientgrant_leader 1"#,
+            r#"clientgrant_cluster_silence_seconds 1.5"#,
         ] {
-            assert!(text.lines().any(|l| l == line), "{text}");
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        let none = metrics.text(&Tally::default());
+        assert!(!none.contains("reason=\"Granted\""), "what is gone is not told: {none}");
+    }
+
+    /// The catalogue names what a running binary tells, and nothing else.
+    #[test]
+    fn the_catalogue_is_what_is_told() {
+        let (metrics, tally) = full();
+        let text = metrics.text(&tally);
+        let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in text.lines().filter(|l| !l.starts_with('#')) {
+            let (head, _) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = head.split_once('{').unwrap_or((head, ""));
+            let histogram = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end));
+            let labels = labels.trim_end_matches('}').split(',').filter_map(|l| l.split_once('=')).map(|(l, _)| l);
+            let of = told.entry(histogram.unwrap_or(name).to_owned()).or_default();
+            of.extend(labels.filter(|l| *l != "le").map(str::to_owned));
+            of.sort();
+            of.dedup();
+        }
+        let known = CATALOGUE.iter().map(|d| {
+            let mut labels: Vec<String> = d.labels.iter().map(|l| (*l).to_owned()).collect();
+            labels.sort();
+            (d.name.to_owned(), labels)
+        });
+        assert_eq!(told, known.collect(), "{text}");
+        assert!(CATALOGUE.iter().all(|d| !d.help.is_empty()));
+        for line in text.lines().filter(|l| l.starts_with("# HELP")) {
+            assert!(line.split_whitespace().count() > 3, "{line}");
         }
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::{ClientGrant, ClientGrantStatus, Mode, PendingRevocation};
+use crate::api::condition::{ConditionType, Reason, find_condition};
+use crate::api::{ClientGrant, ClientGrantStatus, Mode, PendingRevocation, instant};
 use crate::grant::collect::Collect;
 use crate::grant::parse::FINALIZER;
 use crate::grant::standing::{self, Held, Standing};
@@ -21,6 +22,7 @@ use crate::grant::{
 };
 use crate::idp::{Idp, Permit};
 use crate::lease::Leadership;
+use crate::telemetry::Tally;
 
 /// Which kinds have been read completely at least once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,6 +192,8 @@ struct Inner {
     released: BTreeMap<(Arc<str>, Arc<str>), Option<Authority>>,
     /// What the sweeps say may be removed.
     collect: BTreeMap<ClientKey, Collect>,
+    /// Providers of which removals wait for a person.
+    held: BTreeSet<ProviderKey>,
     /// The history of the cluster went back while this process lived.
     rewound: bool,
     synced: BTreeSet<Source>,
@@ -312,6 +316,49 @@ impl World {
         let of = inner.grants.values().filter(|e| e.key.provider == *provider && e.pending.is_none());
         let active = |e: &&Entry| e.status.as_ref().is_some_and(|s| s.effective.is_some());
         (of.clone().count(), of.filter(active).count())
+    }
+
+    /// Whether removals of what nobody declares wait for a person.
+    pub fn set_held(&self, provider: &ProviderKey, held: bool) {
+        let mut inner = self.write();
+        match held {
+            true => _ = inner.held.insert(provider.clone()),
+            false => _ = inner.held.remove(provider),
+        }
+    }
+
+    /// The moment in numbers.
+    #[must_use]
+    pub fn tally(&self, now: Timestamp) -> Tally {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let silence = self.heard.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed());
+        let inner = self.read();
+        let mut tally = Tally {
+            pending: count(inner.pending.len()),
+            held: count(inner.held.len()),
+            leads: self.leadership.leads(),
+            silence,
+            ..Tally::default()
+        };
+        for provider in inner.providers.values() {
+            let state = match provider.view.state {
+                ProviderState::Usable => 0,
+                ProviderState::Unusable => 1,
+                ProviderState::IssuerTaken => 2,
+            };
+            tally.providers[state] += 1;
+        }
+        for entry in inner.grants.values().filter(|e| e.pending.is_none()) {
+            let status = entry.status.as_deref();
+            let ready = status.and_then(|s| find_condition(&s.conditions, ConditionType::Ready));
+            // Tenants can write a status, but not a word of ours.
+            let reason = ready.and_then(|c| Reason::parse(&c.reason)).map_or("None", Reason::as_str);
+            *tally.reasons.entry(reason).or_default() += 1;
+            let until = status.and_then(|s| instant::parse(&s.effective.as_ref()?.expires_at));
+            let left = until.and_then(|end| u64::try_from(end.as_second() - now.as_second()).ok());
+            tally.ends_in.extend(left);
+        }
+        tally
     }
 
     /// Whether revocations that outlived their grants wait for a provider.
@@ -598,6 +645,7 @@ impl World {
         if let Some(gone) = inner.providers.remove(key) {
             gone.now.store(-1, Ordering::Release);
             inner.former.insert(key.clone(), gone.view.issuer.clone());
+            inner.held.remove(key);
         }
         inner.settle_issuers();
         inner.forget_views();

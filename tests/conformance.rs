@@ -74,6 +74,7 @@ impl Subject {
             keys: Keys { hook: Some(key()), consent: vec![key()] },
             replica: "conformance".into(),
             cluster: CLUSTER.into(),
+            calls: Default::default(),
         };
         Self::new(Idp::Hydra(Hydra::new(settings).unwrap()), Some((server, proxy)))
     }

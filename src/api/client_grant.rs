@@ -449,6 +449,22 @@ pub enum RevocationCause {
     Refused,
 }
 
+impl RevocationCause {
+    /// The word as it is written to the cluster.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RevocationCause::Expired => "Expired",
+            RevocationCause::Suspended => "Suspended",
+            RevocationCause::Quarantined => "Quarantined",
+            RevocationCause::Deleted => "Deleted",
+            RevocationCause::NotYetValid => "NotYetValid",
+            RevocationCause::Narrowed => "Narrowed",
+            RevocationCause::Refused => "Refused",
+        }
+    }
+}
+
 /// The operator's own revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -125,6 +125,16 @@ impl Queue {
         }
     }
 
+    /// How many clients wait, by lane.
+    #[must_use]
+    pub fn depth(&self) -> [(&'static str, i64); 4] {
+        let mut depth = [("end", 0), ("narrow", 0), ("apply", 0), ("drift", 0)];
+        for pending in self.state().pending.values() {
+            depth[pending.lane as usize].1 += 1;
+        }
+        depth
+    }
+
     /// A worker is done with a client.
     pub fn done(&self, key: &ClientKey) {
         let mut state = self.state();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
@@ -92,7 +92,7 @@ struct Look {
 
 async fn client(context: &Context, due: Due, memory: &mut Memory) {
     let Due { key, mut grants, subjects, lane, changed } = due;
-    let view = context.world.view(&key);
+    let (view, begin) = (context.world.view(&key), Instant::now());
     if changed {
         // An end after a change needs two passes of its own: authority may have been given in between.
         grants.iter().for_each(|uid| memory.track.start_over(uid));
@@ -122,6 +122,8 @@ async fn client(context: &Context, due: Due, memory: &mut Memory) {
         },
         Err(finding) => unreadable(view, finding),
     };
+    let (outcome, took) = (look.finding.word(), begin.elapsed());
+    context.metrics.looked(outcome, took);
     say(context, &key, grants, look, memory).await;
 }
 
@@ -411,7 +413,7 @@ async fn carry_out(
     let answers = together(pairs.collect(), AT_ONCE).await;
     let now = clock::now();
     for (step, answer) in answers {
-        audit(key, step, &answer);
+        audit(context, plan, key, step, &answer);
         match (answer, step) {
             (Ok(()), step) => memory.track.carried_out(step, &plan.duties, now),
             (Err(fault), Step::RevokePair { subject, .. }) => {
@@ -426,7 +428,7 @@ async fn carry_out(
             continue;
         }
         let answer = idp.execute(write(step)).await;
-        audit(key, step, &answer);
+        audit(context, plan, key, step, &answer);
         answer?;
         memory.track.carried_out(step, &plan.duties, clock::now());
     }
@@ -434,13 +436,22 @@ async fn carry_out(
 }
 
 /// One line per write at an IdP: who, what, why, and whether it was taken.
-fn audit(key: &ClientKey, step: &Step, answer: &Result<(), Fault>) {
+fn audit(context: &Context, plan: &Plan, key: &ClientKey, step: &Step, answer: &Result<(), Fault>) {
     let (what, why) = match step {
         Step::SetRegistration => ("SetRegistration", String::new()),
         Step::Release { .. } => ("Release", String::new()),
         Step::RevokePair { warrant, .. } => ("RevokePair", because(warrant)),
         Step::RevokeClientTokens { warrant } => ("RevokeClientTokens", because(warrant)),
     };
+    if let Step::RevokePair { warrant, .. } | Step::RevokeClientTokens { warrant } = step {
+        let cause = match warrant {
+            Warrant::Asked(uid) => plan.owes(uid).map_or("Narrowed", |duty| duty.cause.as_str()),
+            Warrant::Adoption => "Adoption",
+            Warrant::Excess => "Excess",
+            Warrant::Garbage(_) => "Undeclared",
+        };
+        context.metrics.revoked(cause, answer.is_ok());
+    }
     match answer {
         Ok(()) => {
             tracing::info!(client = %key.client, provider = %key.provider, step = what, why, "written at the identity provider")
@@ -514,6 +525,8 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         let said = verdict::compose(&facts, now);
         let failed = facts.fault.is_some() || failing;
         let confirmed = facts.confirmed;
+        let lag = duty.filter(|_| confirmed).map(|duty| (duty.cause.as_str(), verdict::asked(&facts, now)));
+        let lag = lag.and_then(|(cause, since)| Some((cause, Duration::try_from(now.duration_since(since)).ok()?)));
 
         part.looks = if said.waiting { part.looks.saturating_add(1) } else { 0 };
         part.failures = if failed { part.failures.saturating_add(1) } else { 0 };
@@ -522,7 +535,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         let retry = failed.then(|| now + backoff::delay(part.failures, &grant.uid));
         let progress = part.since.filter(|_| quiet).map(|s| s + WORTH_SAYING + Duration::from_millis(500));
         let next = [said.look, retry, progress].into_iter().flatten().min();
-        work.push((entry, said, quiet, confirmed, next));
+        work.push((entry, said, quiet, (confirmed, lag), next));
     }
     if !unread.is_empty() {
         context.queue.push(Due::look(key.clone(), unread, Lane::Apply));
@@ -543,11 +556,14 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         (entry, written, confirmed, next)
     });
     let results = together(writes.collect(), AT_ONCE * 2).await;
-    for (entry, written, confirmed, next) in results {
+    for (entry, written, (confirmed, lag), next) in results {
         let uid = entry.grant.uid.clone();
         let soon = clock::now() + Duration::from_millis(250);
         match written {
             Written::Stored => {
+                if let Some((cause, lag)) = lag {
+                    context.metrics.confirmed(cause, lag);
+                }
                 if confirmed {
                     memory.track.start_over(&uid);
                     context.queue.push_all(context.world.ended(&entry.grant.name, entry.grant.generation));

@@ -43,6 +43,18 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// In one word.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Finding::Exact => "Exact",
+            Finding::Observed => "Observed",
+            Finding::Converging => "Converging",
+            Finding::Refused(_) => "Refused",
+            Finding::Fault(_) => "Fault",
+        }
+    }
+
     /// What the last plan of a look says; it was made from what was read after the last write.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
@@ -262,15 +274,16 @@ fn hands_over(facts: &Facts<'_>, owed: bool, now: Timestamp) -> bool {
         return plan::leaves(view, grant, now);
     }
     let ending = view.terminating.contains(&grant.name.namespace);
-    let waits = ending && why(facts).is_none() && asked(facts, Held::Deleting, now) + NAMESPACE_WAITS > now;
+    let waits = ending && why(facts).is_none() && asked(facts, now) + NAMESPACE_WAITS > now;
     let deleted = grant.deleted_at.unwrap_or(now);
     owed && ((ending && !waits) || deleted + after <= now)
 }
 
 /// Since when something is to be ended.
-fn asked(facts: &Facts<'_>, held: Held, now: Timestamp) -> Timestamp {
-    match (held, &facts.grant.terms, &facts.grant.carried.revocation) {
-        (Held::Expired, Ok(terms), _) => terms.expires_at,
+#[must_use]
+pub fn asked(facts: &Facts<'_>, now: Timestamp) -> Timestamp {
+    match (facts.standing, &facts.grant.terms, &facts.grant.carried.revocation) {
+        (Standing::Held(Held::Expired), Ok(terms), _) => terms.expires_at,
         (_, _, Some(revocation)) => revocation.requested_at,
         _ => facts.grant.deleted_at.unwrap_or(now),
     }
@@ -286,7 +299,7 @@ fn why<'a>(facts: &Facts<'a>) -> Option<&'a Fault> {
 
 /// An end that is not confirmed. `Err`: nothing to say before that instant.
 fn ending(facts: &Facts<'_>, held: Held, now: Timestamp) -> Result<Said, Timestamp> {
-    let (since, why) = (asked(facts, held, now), why(facts));
+    let (since, why) = (asked(facts, now), why(facts));
     let late = why.is_some() || since + CONFIRM_WITHIN <= now;
     let cause =
         why.map_or_else(|| "The identity provider has not confirmed it".to_owned(), |w| sentence(&w.to_string()));

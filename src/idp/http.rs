@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{Permit, Urgency};
 use crate::grant::fault::Fault;
+use crate::telemetry::Calls;
 
 /// A whole call, connect to last byte.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ pub struct Http {
     base: Url,
     in_flight: Semaphore,
     rate: Rate,
+    calls: Calls,
 }
 
 /// An answer whose status says that the server understood the question.
@@ -92,7 +94,7 @@ impl Http {
     ///
     /// # Errors
     /// The TLS library could not be set up.
-    pub fn new(base: Url, per_second: u32, concurrency: usize, replica: &str) -> Result<Self, Fault> {
+    pub fn new(base: Url, per_second: u32, concurrency: usize, replica: &str, calls: Calls) -> Result<Self, Fault> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(3))
@@ -102,7 +104,7 @@ impl Http {
             .build()
             .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
         let rate = Rate { gap: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) };
-        Ok(Self { client, base, in_flight: Semaphore::new(concurrency.max(1)), rate })
+        Ok(Self { client, base, in_flight: Semaphore::new(concurrency.max(1)), rate, calls })
     }
 
     /// Reads. `segments` become the path, each percent-encoded.
@@ -140,17 +142,23 @@ impl Http {
     ) -> Result<Answer, Fault> {
         let url = self.url(segments, query)?;
         if urgency == Urgency::Ordinary {
+            let begin = Instant::now();
             self.rate.wait().await;
+            self.calls.waited(begin.elapsed());
         }
         let place = tokio::time::timeout(DEADLINE, self.in_flight.acquire()).await;
         let place = place.map_err(|_| Fault::retry("the identity provider did not answer others in time"))?;
         let _place = place.map_err(|_| Fault::retry("the operator is stopping"))?;
+        let operation = operation(&method, segments);
         let mut request = self.client.request(method, url);
         if let Some(body) = body {
             request = request.json(body);
         }
         permit.map_or(Ok(()), Permit::check)?;
-        let answer = request.send().await.map_err(|e| transport(&e))?;
+        let begin = Instant::now();
+        let answer = request.send().await;
+        self.calls.made(operation, answer.as_ref().ok().map(|a| a.status().as_u16()), begin.elapsed());
+        let answer = answer.map_err(|e| transport(&e))?;
         let status = answer.status();
         let headers = answer.headers().clone();
         match status {
@@ -194,6 +202,19 @@ impl Http {
             url.query_pairs_mut().extend_pairs(query);
         }
         Ok(url)
+    }
+}
+
+/// A call in one word, without the names in it.
+fn operation(method: &Method, segments: &[&str]) -> &'static str {
+    match (method.as_str(), segments) {
+        ("GET", ["admin", "clients"]) => "ListClients",
+        ("GET", ["admin", "clients", _]) => "ReadClient",
+        (_, ["admin", "clients", ..]) => "WriteClient",
+        ("GET", [.., "sessions", "consent"]) => "ListConsents",
+        ("DELETE", [.., "sessions", "consent"]) => "RevokeConsents",
+        ("DELETE", ["admin", "oauth2", "tokens"]) => "DeleteTokens",
+        _ => "Other",
     }
 }
 
@@ -253,7 +274,7 @@ mod tests {
     #[test]
     fn builds_urls_from_segments() {
         crate::install_tls();
-        let http = Http::new(Url::parse("http://127.0.0.1:1/base/").unwrap(), 1, 1, "a").unwrap();
+        let http = Http::new(Url::parse("http://127.0.0.1:1/base/").unwrap(), 1, 1, "a", Calls::default()).unwrap();
         let url = http.url(&["admin", "clients", "a b/c?d#e%2F"], &[("subject", "ä&b=c")]).unwrap();
         assert_eq!(url.as_str(), "http://127.0.0.1:1/base/admin/clients/a%20b%2Fc%3Fd%23e%252F?subject=%C3%A4%26b%3Dc");
         for bad in ["", ".", "..", "a\nb"] {
@@ -277,7 +298,7 @@ mod tests {
                 _ = stream.write_all(&[head.as_bytes(), &vec![b'1'; length]].concat()).await;
             }
         });
-        Http::new(base, 100, 1, "a").unwrap()
+        Http::new(base, 100, 1, "a", Calls::default()).unwrap()
     }
 
     #[tokio::test]

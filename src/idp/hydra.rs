@@ -34,6 +34,7 @@ use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, ObservedClient};
 use crate::grant::plan::Step;
 use crate::grant::{Authority, Capabilities};
+use crate::telemetry::Calls;
 
 /// The scope of a client that may have nothing.
 pub const NO_SCOPE: &str = "clientgrant.dev/none";
@@ -88,6 +89,8 @@ pub struct Settings {
     pub replica: String,
     /// This cluster's mark.
     pub cluster: String,
+    /// Where calls are counted.
+    pub calls: Calls,
 }
 
 impl Hydra {
@@ -96,16 +99,15 @@ impl Hydra {
     /// # Errors
     /// The HTTP client could not be set up.
     pub fn new(settings: Settings) -> Result<Self, Fault> {
-        let Settings { admin, issuer, fenced, access_token_lifetime, per_second, concurrency, keys, replica, cluster } =
-            settings;
+        let Settings { admin, issuer, fenced, access_token_lifetime, per_second, concurrency, keys, .. } = settings;
         let public = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(3))
             .no_proxy()
             .build()
             .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
-        let http = Http::new(admin, per_second, concurrency, &replica)?;
-        let probes = probe::Probes::new(&cluster);
+        let http = Http::new(admin, per_second, concurrency, &settings.replica, settings.calls)?;
+        let probes = probe::Probes::new(&settings.cluster);
         Ok(Self { http, issuer, public, fenced, access_token_lifetime, keys, probes })
     }
 

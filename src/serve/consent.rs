@@ -4,6 +4,7 @@
 //! answer carries exactly the fields to accept with.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -28,7 +29,7 @@ pub async fn cluster(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    answer(&context, cluster_key(name), &headers, &body).await
+    timed(&context, cluster_key(name), &headers, &body).await
 }
 
 /// `POST /hydra/consent/{namespace}/{name}`, for an IdentityProvider.
@@ -38,7 +39,14 @@ pub async fn namespaced(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    answer(&context, ProviderKey { namespace, name }, &headers, &body).await
+    timed(&context, ProviderKey { namespace, name }, &headers, &body).await
+}
+
+async fn timed(context: &Context, provider: ProviderKey, headers: &HeaderMap, body: &[u8]) -> Response {
+    let begin = Instant::now();
+    let answer = answer(context, provider, headers, body).await;
+    context.metrics.answered(Point::Consent, begin.elapsed());
+    answer
 }
 
 async fn answer(context: &Context, provider: ProviderKey, headers: &HeaderMap, body: &[u8]) -> Response {

@@ -9,6 +9,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, StatusCode};
 use axum::routing::get;
 
+use crate::clock;
 use crate::controller::Context;
 
 /// The health endpoints.
@@ -23,7 +24,9 @@ pub fn router(context: Arc<Context>) -> Router {
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 async fn metrics(State(context): State<Arc<Context>>) -> ([(HeaderName, &'static str); 1], String) {
-    ([(CONTENT_TYPE, METRICS)], context.metrics.text())
+    let mut tally = context.world.tally(clock::now());
+    tally.queue = context.queue.depth();
+    ([(CONTENT_TYPE, METRICS)], context.metrics.text(&tally))
 }
 
 /// An API server that has been silent for longer makes this replica not ready.

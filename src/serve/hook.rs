@@ -2,6 +2,7 @@
 //! refresh token stays usable). Anything else makes Hydra answer `server_error` after three tries.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -43,8 +44,9 @@ pub async fn namespaced(
 }
 
 async fn answer(context: &Context, provider: ProviderKey, headers: &HeaderMap, body: &[u8]) -> StatusCode {
-    let asked = question(body);
+    let (asked, begin) = (question(body), Instant::now());
     let decision = decide(context, &provider, headers, asked.as_ref()).await;
+    context.metrics.answered(Point::TokenHook, begin.elapsed());
     let (client, subject, flow) = asked.as_ref().map_or(("", "", ""), |q| (&q.client, &q.subject, &q.flow));
     match &decision {
         Decision::Allow(grant) => {

@@ -70,6 +70,7 @@ pub(super) async fn connect(
         keys,
         replica: context.replica.clone(),
         cluster: context.cluster.clone(),
+        calls: context.metrics.calls(),
     };
     let hydra = hydra::Hydra::new(settings).map_err(|fault| faulty(&fault))?;
     Ok((Arc::new(Idp::Hydra(hydra)), print))

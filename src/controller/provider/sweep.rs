@@ -106,6 +106,7 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
     {
         tracing::error!(%provider, removals = hold.count, id = hold.id, "the sweep holds removals back until a person releases them");
     }
+    context.world.set_held(provider, hold.is_some());
     state.hold = hold;
     drop(state);
     context.queue.push_all(context.world.set_collect(provider, collect));
