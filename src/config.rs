@@ -1,6 +1,7 @@
 //! Flags of `clientgrant run`. Each is also an environment variable, `CLIENTGRANT_…`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,6 +20,13 @@ pub struct Config {
     /// Where the token hook and the consent decision are served. Without TLS only on loopback.
     #[arg(long, env = "CLIENTGRANT_DECISION_ADDRESS", default_value = "0.0.0.0:8443")]
     pub decision_address: SocketAddr,
+    /// A PEM file with the certificate of the decision endpoints and what it is signed by, the own one first.
+    /// With it and its key they are served over HTTPS on any address. Read again when it changes.
+    #[arg(long, env = "CLIENTGRANT_DECISION_TLS_CERT")]
+    pub decision_tls_cert: Option<PathBuf>,
+    /// A PEM file with the private key of `--decision-tls-cert`, not encrypted.
+    #[arg(long, env = "CLIENTGRANT_DECISION_TLS_KEY")]
+    pub decision_tls_key: Option<PathBuf>,
     /// URLs that a namespaced provider may name, as they are sent however they are spelt: exact, or a prefix
     /// ending in `*`. None: no namespaced provider may connect anywhere.
     #[arg(long = "allow-provider-url", env = "CLIENTGRANT_ALLOW_PROVIDER_URL", value_delimiter = ',')]

@@ -6,6 +6,7 @@
 pub mod consent;
 pub mod health;
 pub mod hook;
+pub mod tls;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -41,22 +42,35 @@ pub fn decisions(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-/// Serves a router until the process ends.
+/// Serves a router until the process ends: over HTTPS where there is a certificate, else over plain HTTP.
 ///
 /// # Errors
 /// The address cannot be used; the message names it.
-pub async fn listen(address: SocketAddr, what: &str, router: Router) -> Result<SocketAddr, String> {
+pub async fn listen(
+    address: SocketAddr,
+    what: &str,
+    router: Router,
+    tls: Option<tls::Pair>,
+) -> Result<SocketAddr, String> {
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|error| format!("cannot listen on {address} for {what}: {error}"))?;
-    let bound = listener.local_addr().map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let unnamed = |error| format!("cannot listen on {address}: {error}");
+    let bound = listener.local_addr().map_err(unnamed)?;
+    match tls {
+        Some(pair) => serve(tls::Listener::new(listener, pair).map_err(unnamed)?, router),
+        None => serve(listener, router),
+    }
+    Ok(bound)
+}
+
+fn serve<L: axum::serve::Listener<Addr = SocketAddr>>(listener: L, router: Router) {
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "a listener ended");
             std::process::exit(1);
         }
     });
-    Ok(bound)
 }
 
 /// Why nothing can be decided now, if so: not everything was read yet, or what was read may be old.

@@ -64,6 +64,10 @@ pub(super) async fn kubernetes() -> Result<Client, String> {
 }
 
 async fn run(config: Config) -> Result<(), String> {
+    let certificate = match serve::tls::Files::of(&config)? {
+        Some(files) => Some(files.load().await?),
+        None => None,
+    };
     let kube = kubernetes().await?;
     let cluster = cluster_id(&kube, &config).await;
     let leadership = Arc::new(match config.leader_election {
@@ -73,15 +77,9 @@ async fn run(config: Config) -> Result<(), String> {
     let identity = config.identity.clone().map_or_else(random_name, Ok)?;
     let context = Arc::new(Context::new(kube, config, cluster, identity.clone(), leadership.clone()));
     let config = &context.config;
-    let health = serve::listen(config.health_address, "health", serve::health::router(context.clone())).await?;
+    let health = serve::listen(config.health_address, "health", serve::health::router(context.clone()), None).await?;
     tracing::info!(address = %health, "serving /livez and /readyz");
-    let decisions = config.decision_address;
-    if decisions.ip().is_loopback() {
-        let bound = serve::listen(decisions, "decisions", serve::decisions(context.clone())).await?;
-        tracing::info!(address = %bound, "serving the token hook and the consent decision over plain HTTP (loopback)");
-    } else {
-        tracing::warn!(address = %decisions, "the token hook and the consent decision are off: plain HTTP is served on loopback only");
-    }
+    serve_decisions(&context, certificate).await?;
 
     let (send, changes) = mpsc::unbounded_channel();
     tokio::spawn(provider::run(context.clone(), changes));
@@ -100,6 +98,22 @@ async fn run(config: Config) -> Result<(), String> {
         election.abort();
         lease::release(&leases, &identity, &leadership).await;
     }
+    Ok(())
+}
+
+/// Serves the token hook and the consent decision, unless that would be plain HTTP beyond this machine.
+async fn serve_decisions(context: &Arc<Context>, certificate: Option<serve::tls::Pair>) -> Result<(), String> {
+    let address = context.config.decision_address;
+    let scheme = match certificate {
+        Some(_) => "HTTPS",
+        None if address.ip().is_loopback() => "plain HTTP (loopback)",
+        None => {
+            tracing::warn!(%address, "the token hook and the consent decision are off: plain HTTP is served on loopback only; set --decision-tls-cert and --decision-tls-key");
+            return Ok(());
+        }
+    };
+    let bound = serve::listen(address, "decisions", serve::decisions(context.clone()), certificate).await?;
+    tracing::info!(address = %bound, "serving the token hook and the consent decision over {scheme}");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Certificates of a throw-away control plane.
+//! Certificates of a throw-away control plane, and of the operator.
 
 use anyhow::{Context as _, Result, bail};
 use rcgen::{
@@ -8,19 +8,22 @@ use rcgen::{
 
 /// A certificate with its key, both in PEM.
 #[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    pub(crate) cert: String,
-    pub(crate) key: String,
+pub struct Pair {
+    /// The certificate alone.
+    pub cert: String,
+    /// Its private key (PKCS#8).
+    pub key: String,
 }
 
 /// An authority for servers and clients. All its certificates are X.509 v3, since rustls refuses
 /// older ones.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub(crate) fn new() -> Result<Self> {
+    /// A new one, known to nobody.
+    pub fn new() -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name("clientgrant test bed", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,12 +33,13 @@ impl Authority {
         Ok(Self { issuer })
     }
 
-    pub(crate) fn pem(&self) -> String {
+    /// Its certificate, in PEM.
+    pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// A certificate for a server on this machine.
-    pub(crate) fn server(&self) -> Result<Pair> {
+    pub fn server(&self) -> Result<Pair> {
         let names = ["127.0.0.1", "localhost", "kubernetes.default.svc", "10.0.0.1"];
         let mut params = CertificateParams::new(names.map(str::to_owned))?;
         params.distinguished_name = name("kube-apiserver", &[])?;

@@ -21,6 +21,8 @@ pub struct DecisionEndpoint {
     pub url: String,
     /// What goes into the header `X-Api-Key`.
     pub api_key: String,
+    /// The authority behind its certificate, in PEM, where the URL is `https://…`.
+    pub authority: Option<String>,
 }
 
 /// What answers Hydra's consent requests.
@@ -48,6 +50,11 @@ impl ConsentApp {
     /// An honest app.
     pub fn honest(url: &str, api_key: &str) -> Self {
         Self::Honest(DecisionEndpoint::new(url, api_key))
+    }
+
+    /// An honest app that asks over HTTPS and trusts one authority, given in PEM.
+    pub fn honest_over_tls(url: &str, api_key: &str, authority: &str) -> Self {
+        Self::Honest(DecisionEndpoint { authority: Some(authority.to_owned()), ..DecisionEndpoint::new(url, api_key) })
     }
 
     /// An app that asks and then does something else.
@@ -112,12 +119,17 @@ pub struct Said {
 
 impl DecisionEndpoint {
     fn new(url: &str, api_key: &str) -> Self {
-        Self { url: url.to_owned(), api_key: api_key.to_owned() }
+        Self { url: url.to_owned(), api_key: api_key.to_owned(), authority: None }
     }
 
     /// Asks what to do with a consent challenge.
     pub async fn ask(&self, challenge: &str) -> Result<Said> {
-        let client = http().build().context("cannot build an HTTP client")?;
+        let mut client = http();
+        if let Some(pem) = &self.authority {
+            let authority = reqwest::Certificate::from_pem(pem.as_bytes()).context("the authority is not usable")?;
+            client = client.tls_certs_only([authority]);
+        }
+        let client = client.build().context("cannot build an HTTP client")?;
         let answer = client
             .post(&self.url)
             .header("X-Api-Key", &self.api_key)

@@ -44,6 +44,8 @@ pub struct HydraOptions {
     pub consent_url: String,
     /// Configuration merged over the rest, object by object.
     pub extra: Value,
+    /// A PEM file with the authorities that it trusts where it calls; those of the machine by default.
+    pub trust: Option<PathBuf>,
 }
 
 impl Default for HydraOptions {
@@ -54,6 +56,7 @@ impl Default for HydraOptions {
             login_url: "http://127.0.0.1:1/login".to_owned(),
             consent_url: "http://127.0.0.1:1/consent".to_owned(),
             extra: Value::Null,
+            trust: None,
         }
     }
 }
@@ -173,6 +176,9 @@ impl Hydra {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.env("SQA_OPT_OUT", "true");
+        if let Some(path) = &self.options.trust {
+            command.env("SSL_CERT_FILE", path);
+        }
         command
     }
 

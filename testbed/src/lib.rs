@@ -30,6 +30,7 @@
 //! | a client at the token endpoint | [`OAuthClient`] |
 //! | counting, holding and breaking requests | [`Proxy`]: [`Iproxy`], [`Kproxy`] |
 //! | killing a process at an exact request | [`kill_at`], [`kill_when`] |
+//! | certificates that one may break | [`Authority`] |
 //! | the operator under test | [`Operator`] |
 //! | all of it, wired together | [`bed::Bed`] |
 //! | a thousand clients, and what they cost | [`scale::Fleet`] |
@@ -63,6 +64,7 @@ pub mod scale;
 mod tools;
 mod user_agent;
 
+pub use certs::{Authority, Pair};
 pub use consent_app::{Answer, ConsentApp, DecisionEndpoint, Mutate, Produce, Said};
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use hydra::{Hydra, HydraOptions, Storage, TokenHook};

@@ -62,7 +62,8 @@ impl Operator {
 
     /// Base of the decision endpoints.
     pub fn decision_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.decision)
+        let tls = self.options.args.iter().any(|arg| arg.starts_with("--decision-tls-cert"));
+        format!("{}://127.0.0.1:{}", if tls { "https" } else { "http" }, self.decision)
     }
 
     /// The process, for a callback that kills it at an exact moment. After a restart it is

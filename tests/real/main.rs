@@ -24,5 +24,6 @@ mod scale;
 mod status;
 mod support;
 mod tenancy;
+mod tls;
 mod tombstone;
 mod unreadable;
