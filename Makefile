@@ -40,8 +40,9 @@ bench: tools ## Measure a release build (PART=latency, scale, hot or maester: th
 	$(CARGO) build --release --package clientgrant
 	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
 
-generate: ## Write the custom resource definitions in crds/ anew
+generate: ## Write the custom resource definitions in crds/ and in the chart anew
 	$(CARGO) run -- crds --directory crds
+	$(CARGO) run -- crds --directory charts/clientgrant/files/crds
 
 lint: ## Check format, lints, documentation, generated files, licences and sources
 	$(CARGO) fmt --all --check
@@ -49,7 +50,9 @@ lint: ## Check format, lints, documentation, generated files, licences and sourc
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(CARGO) run -- crds --directory "$$dir" && \
-	{ diff -ru crds "$$dir" || { echo 'crds/ is out of date: run `make generate`' >&2; exit 1; }; }
+	for crds in crds charts/clientgrant/files/crds; do \
+	  diff -ru $$crds "$$dir" || { echo "$$crds is out of date: run \`make generate\`" >&2; exit 1; }; \
+	done
 	tests/seeded/run --check
 	@command -v cargo-deny >/dev/null || { echo 'missing: cargo install --locked cargo-deny' >&2; exit 1; }
 	$(CARGO) deny check bans licenses sources

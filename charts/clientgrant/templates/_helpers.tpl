@@ -1,0 +1,32 @@
+{{/* The name of most objects. */}}
+{{- define "clientgrant.fullname" -}}
+{{- $chart := default .Chart.Name .Values.nameOverride -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name $chart) (contains $chart .Release.Name) -}}
+{{- default $name .Values.fullnameOverride | trunc 53 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The operator's account. */}}
+{{- define "clientgrant.account" -}}
+{{- default (ternary (include "clientgrant.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{/* What the operator's pods are found by; it never changes over upgrades. */}}
+{{- define "clientgrant.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Labels of every object. Those that selectors need cannot be changed by others of the same name. */}}
+{{- define "clientgrant.labels" -}}
+{{- $own := include "clientgrant.selector" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_")) -}}
+{{- merge $own .Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{/* Labels of the pods. */}}
+{{- define "clientgrant.podLabels" -}}
+{{- $own := include "clientgrant.labels" . | fromYaml -}}
+{{- merge $own .Values.podLabels | toYaml -}}
+{{- end -}}
