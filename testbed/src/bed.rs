@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::helm::Helm;
 use crate::{
     ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy, Kproxy, OAuthClient, Operator,
     OperatorOptions, Recorded, Storage, TokenHook, Tools, UserAgent, free_port,
@@ -364,25 +365,27 @@ pub fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Applies the CRDs, the operator's account and rights, its Secret, and two namespaces.
+/// Applies the CRDs, the operator's account and rights as the chart has them, its Secret, and the namespaces.
 pub async fn install(plane: &ControlPlane) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let crds = root.join("../crds");
     let crds = crds.to_str().context("the path of the CRDs is not text")?;
     plane.kubectl(&["apply", "--server-side", "-f", crds]).await?;
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", crds]).await?;
-    let account = std::fs::read_to_string(root.join("manifests/operator.yaml")).context("cannot read the manifests")?;
+    let helm = Helm::new(plane.tools())?;
+    let account = ["--show-only", "templates/serviceaccount.yaml", "--show-only", "templates/rbac.yaml"];
+    let account = helm.template(&account)?;
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "hydra-hook", "namespace": "clientgrant-system"},
         "stringData": {"key": HOOK_KEY, "consent-key": CONSENT_KEY},
     });
-    let namespaces: String = ["finance", "it"]
+    let namespaces: String = ["clientgrant-system", "finance", "it"]
         .iter()
         .map(|n| format!("---\n{}\n", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}})))
         .collect();
-    plane.apply_yaml(&format!("{account}\n---\n{secret}\n{namespaces}")).await?;
+    plane.apply_yaml(&format!("{namespaces}---\n{account}\n---\n{secret}\n")).await?;
     Ok(())
 }
 

@@ -150,6 +150,11 @@ impl ControlPlane {
         self.dir.log("audit")
     }
 
+    /// What it was started from.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
     /// The program kubectl.
     pub fn kubectl_path(&self) -> &Path {
         &self.tools.kubectl

@@ -1,8 +1,8 @@
 //! The test bed of clientgrant: real servers without containers.
 //!
 //! It builds, starts, breaks and stops what the operator works with, so that tests, demonstration
-//! and benchmark run against real software: etcd, kube-apiserver, kube-controller-manager and
-//! kubectl, and Ory Hydra with its tokens, consents and token hook. Nothing here is needed to use
+//! and benchmark run against real software: etcd, kube-apiserver, kube-controller-manager,
+//! kubectl and Helm, and Ory Hydra with its tokens, consents and token hook. Nothing here is needed to use
 //! the operator.
 //!
 //! ```no_run
@@ -24,6 +24,7 @@
 //! | child processes that never outlive this one | [`Process`] |
 //! | files of a run, kept when something failed | [`RunDir`] |
 //! | a Kubernetes control plane, kubectl, users | [`ControlPlane`] |
+//! | Helm and the chart | [`helm::Helm`] |
 //! | Hydra and its admin API | [`Hydra`], [`HydraAdmin`] |
 //! | browser and login app | [`UserAgent`] |
 //! | consent apps, honest and not | [`ConsentApp`] |
@@ -47,6 +48,7 @@ pub mod bed;
 mod certs;
 mod consent_app;
 mod control_plane;
+pub mod helm;
 pub mod hot;
 mod hydra;
 mod hydra_admin;

@@ -18,6 +18,8 @@ pub struct Tools {
     pub kube_controller_manager: PathBuf,
     /// kubectl.
     pub kubectl: PathBuf,
+    /// Helm.
+    pub helm: PathBuf,
     /// Ory Hydra.
     pub hydra: PathBuf,
 }
@@ -52,6 +54,16 @@ const KUBE_APISERVER: Recipe = kube("kube-apiserver", "k8s.io/kubernetes/cmd/kub
 const KUBE_CONTROLLER_MANAGER: Recipe =
     kube("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "1 minute");
 const KUBECTL: Recipe = kube("kubectl", "k8s.io/kubernetes/cmd/kubectl", "half a minute");
+const HELM: Recipe = Recipe {
+    module: "helm",
+    binary: "helm",
+    version: "4.3.1",
+    package: "helm.sh/helm/v4/cmd/helm",
+    tags: "",
+    ldflags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+    cgo: false,
+    estimate: "2 minutes",
+};
 const HYDRA: Recipe = Recipe {
     module: "hydra",
     binary: "hydra",
@@ -132,8 +144,8 @@ impl Tools {
     }
 
     /// All of them.
-    pub fn paths(&self) -> [&Path; 5] {
-        [&self.etcd, &self.kube_apiserver, &self.kube_controller_manager, &self.kubectl, &self.hydra]
+    pub fn paths(&self) -> [&Path; 6] {
+        [&self.etcd, &self.kube_apiserver, &self.kube_controller_manager, &self.kubectl, &self.helm, &self.hydra]
             .map(PathBuf::as_path)
     }
 
@@ -141,6 +153,7 @@ impl Tools {
         Ok(Self {
             etcd: locate(&ETCD)?,
             hydra: locate(&HYDRA)?,
+            helm: locate(&HELM)?,
             kubectl: locate(&KUBECTL)?,
             kube_controller_manager: locate(&KUBE_CONTROLLER_MANAGER)?,
             kube_apiserver: locate(&KUBE_APISERVER)?,

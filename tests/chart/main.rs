@@ -1,0 +1,8 @@
+//! The Helm chart: what it renders, which values it refuses, what is written about it, and that it
+//! installs, upgrades, goes and comes back on a real API server.
+
+mod cluster;
+mod documents;
+mod renders;
+mod support;
+mod values;
