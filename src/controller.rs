@@ -2,6 +2,7 @@
 //!
 //! What is decided is decided in [`crate::grant`]; nothing below has an opinion about the domain.
 
+pub mod events;
 pub mod pending;
 pub mod provider;
 pub mod publish;
@@ -22,6 +23,7 @@ use crate::grant::plan::Track;
 use crate::lease::Leadership;
 use crate::telemetry::Metrics;
 use crate::world::World;
+use events::Events;
 use queue::Queue;
 
 /// What every part of the operator shares.
@@ -40,6 +42,8 @@ pub struct Context {
     pub replica: String,
     /// What is counted.
     pub metrics: Metrics,
+    /// What somebody should notice.
+    events: Events,
     /// Every watch begins anew with a list when this changes.
     anew: watch_channel::Sender<()>,
     /// The record of managed clients as it was last read.
@@ -77,7 +81,7 @@ pub struct Part {
 }
 
 impl Context {
-    /// Nothing is known yet.
+    /// Nothing is known yet. Wants a runtime.
     #[must_use]
     pub fn new(
         kube: kube::Client,
@@ -89,6 +93,7 @@ impl Context {
         Self {
             world: World::new(leadership),
             queue: Queue::default(),
+            events: Events::start(kube.clone(), replica.clone()),
             kube,
             config,
             cluster,

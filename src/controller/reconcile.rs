@@ -548,7 +548,13 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
                 _ if entry.pending.is_some() => pending::say(context, view, &entry, &said).await,
                 _ if said.hand_over => pending::hand_over(context, view, &entry, now).await,
                 _ if said.release => publish::finalizer(context, &entry, false).await,
-                Some(status) if !quiet => publish::status(context, &entry, status).await,
+                Some(status) if !quiet => {
+                    let written = publish::status(context, &entry, status).await;
+                    if written == Written::Stored {
+                        context.events.told(&entry, status);
+                    }
+                    written
+                }
                 _ => Written::Stored,
             }
         };
