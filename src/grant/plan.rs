@@ -438,9 +438,14 @@ fn revocations(
     now: Timestamp,
     plan: &mut Plan,
 ) {
+    let in_force: BTreeSet<&Subject> =
+        standings.iter().filter(|(_, s)| *s == Standing::Live).map(|(g, _)| &g.subject).collect();
     for (grant, standing) in standings {
         let Some(duty) = duty(view, grant, standing, seen, now) else { continue };
-        if *standing != Standing::Live && in_other_hands(standings, grant) {
+        // Another grant for the same subject is live. What this one gave is listed under its name, and taints
+        // the other's pair; to end the pair for this one would destroy what was given under the other.
+        let user = matches!(grant.subject, Subject::User(_));
+        if *standing != Standing::Live && user && in_force.contains(&grant.subject) {
             continue;
         }
         let passes = track.passes(&duty);
@@ -503,13 +508,6 @@ fn revocations(
     });
 }
 
-/// Another grant for the same subject is live. What this one gave is listed under its name, and taints
-/// the other's pair; to end the pair for this one would destroy what was given under the other.
-fn in_other_hands(standings: &[(Arc<Grant>, Standing)], grant: &Grant) -> bool {
-    matches!(grant.subject, Subject::User(_))
-        && standings.iter().any(|(g, s)| g.subject == grant.subject && *s == Standing::Live)
-}
-
 /// Subjects whose consents were read although no grant names them: what they hold under a grant for
 /// anybody is ended where it lets later logins skip the question, or goes beyond.
 fn under_any(standings: &[(Arc<Grant>, Standing)], seen: &Observation, plan: &mut Plan) {
@@ -558,10 +556,13 @@ pub fn confirmed(duty: &Duty, track: &Track, seen: &Observation, plan: &Plan) ->
         What::Pair(subject) => seen.consents.contains_key(subject),
         What::Tokens => true,
     };
+    if !done || !read_back {
+        return false;
+    }
     let repeated = plan.steps.iter().any(|step| match (step, &duty.what) {
         (Step::SetRegistration, _) => true,
         (Step::RevokePair { subject, .. }, What::Pair(mine)) => subject == mine,
         _ => false,
     });
-    done && read_back && !repeated
+    !repeated
 }
