@@ -15,13 +15,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch as watch_channel};
+use tokio::sync::watch as watch_channel;
 
 use crate::config::Config;
 use crate::grant::ClientKey;
 use crate::grant::plan::Track;
 use crate::lease::Leadership;
 use crate::telemetry::Metrics;
+use crate::turns::Gate;
 use crate::world::World;
 use events::Events;
 use queue::Queue;
@@ -49,12 +50,14 @@ pub struct Context {
     /// The record of managed clients as it was last read.
     book: record::Book,
     /// Writes to the API server at once.
-    writes: Semaphore,
+    writes: Gate,
     memory: Mutex<HashMap<ClientKey, Memory>>,
 }
 
 /// More writes at once only make the API server slower.
 const WRITES: usize = 32;
+/// Of these, writes on behalf of one namespace: a neighbour's shares with them what the API server can do.
+const WRITES_SHARE: usize = 8;
 
 /// What is remembered about a client between two looks.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +104,7 @@ impl Context {
             metrics: Metrics::default(),
             anew: watch_channel::Sender::new(()),
             book: record::Book::default(),
-            writes: Semaphore::new(WRITES),
+            writes: Gate::new(WRITES, WRITES_SHARE),
             memory: Mutex::default(),
         }
     }

@@ -41,6 +41,7 @@ pub mod idp;
 pub mod lease;
 pub mod serve;
 pub mod telemetry;
+pub mod turns;
 pub mod world;
 
 /// Installs the one TLS provider of the process. Calling it again does nothing.

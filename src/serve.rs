@@ -109,9 +109,12 @@ fn authenticated<'k>(headers: &HeaderMap, keys: impl IntoIterator<Item = &'k Sec
 fn hint(context: &Context, key: &ClientKey, subject: &str) {
     let view = context.world.view(key);
     let group = view.grants.get(&Subject::User(subject.to_owned()));
-    let grants: BTreeSet<Arc<str>> = group.into_iter().flatten().map(|g| g.uid.clone()).collect();
-    let subjects = if grants.is_empty() { [subject.to_owned()].into() } else { BTreeSet::new() };
-    context.queue.push(Due { subjects, ..Due::look(key.clone(), grants, Lane::Apply) });
+    let none = Due::look(key.clone(), BTreeSet::new(), Lane::Apply);
+    let mut due = group.into_iter().flatten().fold(none, |due, grant| due.with(grant));
+    if due.grants.is_empty() {
+        due.subjects.insert(subject.to_owned());
+    }
+    context.queue.push(due);
 }
 
 /// Whether a grant's status says that it is in force.

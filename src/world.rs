@@ -77,6 +77,8 @@ pub enum Lane {
 pub struct Due {
     /// Which.
     pub key: ClientKey,
+    /// Of the grants that made it due: each namespace has its turn. None: the operator's own idea.
+    pub namespaces: BTreeSet<Arc<str>>,
     /// For these grants, by UID; the ceiling is read every time.
     pub grants: BTreeSet<Arc<str>>,
     /// For the consents of these subjects, whichever grant speaks for them.
@@ -91,7 +93,25 @@ impl Due {
     /// A look at some grants of a client; nobody changed anything.
     #[must_use]
     pub fn look(key: ClientKey, grants: BTreeSet<Arc<str>>, lane: Lane) -> Self {
-        Self { key, grants, subjects: BTreeSet::new(), lane, changed: false }
+        let (namespaces, subjects) = (BTreeSet::new(), BTreeSet::new());
+        Self { key, namespaces, grants, subjects, lane, changed: false }
+    }
+
+    /// The same, for a namespace.
+    #[must_use]
+    pub fn of(mut self, namespace: &str) -> Self {
+        self.namespaces.insert(Arc::from(namespace));
+        self
+    }
+
+    /// The same, for one more grant.
+    #[must_use]
+    pub fn with(mut self, grant: &Grant) -> Self {
+        self.grants.insert(grant.uid.clone());
+        if !self.namespaces.contains(&*grant.name.namespace) {
+            self.namespaces.insert(Arc::from(&*grant.name.namespace));
+        }
+        self
     }
 
     /// The same, because somebody changed something.
@@ -126,7 +146,8 @@ pub struct Entry {
 
 #[derive(Debug, Default)]
 struct Client {
-    grants: BTreeSet<GrantName>,
+    /// By subject: a client may have thousands, and most questions are about those for one subject.
+    grants: BTreeMap<Subject, BTreeSet<GrantName>>,
     view: OnceLock<Arc<ClientView>>,
 }
 
@@ -270,8 +291,8 @@ impl World {
     pub fn view(&self, key: &ClientKey) -> Arc<ClientView> {
         let inner = self.read();
         match inner.clients.get(key) {
-            Some(client) => client.view.get_or_init(|| Arc::new(inner.build(key, &client.grants))).clone(),
-            None => Arc::new(inner.build(key, &BTreeSet::new())),
+            Some(client) => client.view.get_or_init(|| Arc::new(inner.build(key, client.names()))).clone(),
+            None => Arc::new(inner.build(key, std::iter::empty())),
         }
     }
 
@@ -392,7 +413,7 @@ impl World {
             let over = standings.into_iter().filter(|(grant, standing)| {
                 *standing == Standing::Held(Held::Expired) && grant.held && !grant.confirmed()
             });
-            Due::look(key, over.map(|(grant, _)| grant.uid.clone()).collect(), Lane::End)
+            over.fold(Due::look(key, BTreeSet::new(), Lane::End), |due, (grant, _)| due.with(&grant))
         });
         due.filter(|due| !due.grants.is_empty()).collect()
     }
@@ -404,7 +425,7 @@ impl World {
             let status = self.entry(&grant.name).and_then(|e| e.status);
             if verdict::unsettled(&view, &grant, &standing, status.as_deref()) {
                 due.lane = due.lane.min(lane(&grant, &standing));
-                due.grants.insert(grant.uid.clone());
+                due = due.with(&grant);
             }
         }
         (!due.grants.is_empty()).then_some(due)
@@ -449,8 +470,8 @@ impl World {
                 || e.grant.deleting != grant.deleting
                 || e.grant.held != grant.held
         });
-        if let Some(before) = inner.grants.get(&grant.name).map(|e| e.key.clone()).filter(|k| *k != key) {
-            inner.unlink(&before, &grant.name);
+        if let Some(before) = inner.grants.get(&grant.name).filter(|e| e.key != key).cloned() {
+            inner.unlink(&before);
         }
         let sent = old.as_ref().and_then(|e| e.sent.clone());
         let grant = Arc::new(grant);
@@ -458,19 +479,16 @@ impl World {
         let entry = Entry { grant, key: key.clone(), version, finalizers, status, unreadable, sent, forged, pending };
         inner.link(entry.clone());
         if !changed {
-            return news.then(|| Due::look(key, [entry.grant.uid.clone()].into(), Lane::Apply));
+            return news.then(|| Due::look(key, BTreeSet::new(), Lane::Apply).with(&entry.grant));
         }
         let grant = entry.grant;
         let siblings = inner.siblings(&key, &grant.subject);
         let narrower = grant.narrowed || old.is_some();
-        drop(inner);
-        let view = self.view(&key);
-        let found = standing::all(&view, now).into_iter().find(|(g, _)| g.uid == grant.uid);
-        let lane = match found {
-            Some((grant, standing)) => lane(&grant, &standing).min(if narrower { Lane::Narrow } else { Lane::Apply }),
+        let lane = match inner.standing(&key, &grant, now) {
+            Some(standing) => lane(&grant, &standing).min(if narrower { Lane::Narrow } else { Lane::Apply }),
             None => Lane::Apply,
         };
-        Some(Due::changed(key, siblings, lane))
+        Some(Due::changed(key, siblings, lane).of(&grant.name.namespace))
     }
 
     /// A stored grant cannot be read. What was known of it stays, without its terms: it keeps shadowing
@@ -494,7 +512,7 @@ impl World {
         grant.held = entry.finalizers.iter().any(|f| f == FINALIZER);
         entry.version = meta.resource_version.clone().unwrap_or_default();
         entry.unreadable = true;
-        let due = || Due::changed(entry.key.clone(), [entry.grant.uid.clone()].into(), Lane::Narrow);
+        let due = || Due::changed(entry.key.clone(), BTreeSet::new(), Lane::Narrow).with(&entry.grant);
         let due = (*old != *entry.grant).then(due);
         inner.link(entry);
         (due, news)
@@ -515,10 +533,10 @@ impl World {
         inner.unreadable.remove(name);
         let entry = inner.grants.remove(name)?;
         inner.let_go.remove(&entry.grant.uid);
-        inner.unlink(&entry.key, name);
+        inner.unlink(&entry);
         let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
         grants.remove(&entry.grant.uid);
-        Some(Due::changed(entry.key, grants, Lane::Narrow))
+        Some(Due::changed(entry.key, grants, Lane::Narrow).of(&name.namespace))
     }
 
     /// We are about to put our finalizer on a grant: from then on it may give something.
@@ -554,10 +572,11 @@ impl World {
         let key = inner.key_of_pending(object);
         inner.pending.insert(id, grant.name.clone());
         let news = old.is_none_or(|e| e.grant != grant);
-        let (uid, finalizers) = (grant.uid.clone(), object.metadata.finalizers.clone().unwrap_or_default());
+        let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
+        let due = Due::changed(key.clone(), BTreeSet::new(), Lane::End).with(&grant);
         inner.link(Entry {
             grant,
-            key: key.clone(),
+            key,
             version,
             finalizers,
             status: None,
@@ -566,7 +585,7 @@ impl World {
             forged: false,
             pending: Some(Arc::new(object.clone())),
         });
-        news.then(|| Due::changed(key, [uid].into(), Lane::End))
+        news.then_some(due)
     }
 
     /// Such a duty is gone.
@@ -575,7 +594,7 @@ impl World {
         let entry = inner.pending.get(id).and_then(|name| inner.grants.get(name)).cloned()?;
         inner.forget_pending(id, &entry);
         let grants = inner.siblings(&entry.key, &entry.grant.subject);
-        Some(Due::changed(entry.key, grants, Lane::Narrow))
+        Some(Due::changed(entry.key, grants, Lane::Narrow).of(&entry.grant.name.namespace))
     }
 
     /// What the API server answered to a write of ours.
@@ -616,7 +635,7 @@ impl World {
         }
         let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
         grants.remove(&entry.grant.uid);
-        (!grants.is_empty()).then(|| Due::look(entry.key, grants, Lane::Apply))
+        (!grants.is_empty()).then(|| Due::look(entry.key, grants, Lane::Apply).of(&name.namespace))
     }
 
     /// A client-own grant of this client came, changed or went: the grants of other clients for the user of
@@ -625,7 +644,11 @@ impl World {
         let inner = self.read();
         let subject = Subject::User(own.client.to_string());
         let clients = inner.clients.keys().filter(|k| k.provider == own.provider);
-        let due = clients.map(|key| Due::changed(key.clone(), inner.siblings(key, &subject), Lane::Narrow));
+        let due = clients.map(|key| {
+            let none = Due::changed(key.clone(), BTreeSet::new(), Lane::Narrow);
+            let group = inner.group(key, &subject).filter_map(|name| inner.grants.get(name));
+            group.fold(none, |due, entry| due.with(&entry.grant))
+        });
         due.filter(|d| !d.grants.is_empty()).collect()
     }
 
@@ -827,7 +850,7 @@ impl World {
     /// When each grant is to be looked at after a start: when it changes by the clock alone, and once
     /// within the consent sweep, spread evenly.
     #[must_use]
-    pub fn looks(&self, now: Timestamp) -> Vec<(ClientKey, Arc<str>, Timestamp, Lane)> {
+    pub fn looks(&self, now: Timestamp) -> Vec<(Due, Arc<str>, Timestamp)> {
         let inner = self.read();
         let of = |entry: &Entry| {
             let terms = entry.grant.terms.as_ref().ok()?;
@@ -837,7 +860,8 @@ impl World {
             let clock = [terms.not_before, Some(terms.expires_at)].into_iter().flatten().filter(|t| *t > now);
             let clock = clock.min().map(|at| (at, Lane::End));
             let (at, lane) = [sweep, clock].into_iter().flatten().min()?;
-            Some((entry.key.clone(), entry.grant.uid.clone(), at, lane))
+            let due = Due::look(entry.key.clone(), BTreeSet::new(), lane).of(&entry.grant.name.namespace);
+            Some((due, entry.grant.uid.clone(), at))
         };
         inner.grants.values().filter_map(of).collect()
     }
@@ -874,25 +898,46 @@ fn lane(grant: &Grant, standing: &Standing) -> Lane {
     }
 }
 
+impl Client {
+    fn names(&self) -> impl Iterator<Item = &GrantName> {
+        self.grants.values().flatten()
+    }
+
+    fn remove(&mut self, grant: &Grant) {
+        if let Some(group) = self.grants.get_mut(&grant.subject) {
+            group.remove(&grant.name);
+            if group.is_empty() {
+                self.grants.remove(&grant.subject);
+            }
+        }
+    }
+}
+
 impl Inner {
     fn link(&mut self, entry: Entry) {
+        let old = self.grants.get(&entry.grant.name).filter(|old| old.key == entry.key).map(|old| old.grant.clone());
         let client = self.clients.entry(entry.key.clone()).or_default();
-        client.grants.insert(entry.grant.name.clone());
+        if let Some(old) = old.filter(|old| old.subject != entry.grant.subject) {
+            client.remove(&old);
+        }
+        client.grants.entry(entry.grant.subject.clone()).or_default().insert(entry.grant.name.clone());
         client.view.take();
         self.touch_collisions(&entry);
         self.grants.insert(entry.grant.name.clone(), entry);
     }
 
-    fn unlink(&mut self, key: &ClientKey, name: &GrantName) {
-        if let Some(client) = self.clients.get_mut(key) {
-            client.grants.remove(name);
+    fn unlink(&mut self, entry: &Entry) {
+        if let Some(client) = self.clients.get_mut(&entry.key) {
+            client.remove(&entry.grant);
             client.view.take();
             if client.grants.is_empty() {
-                self.clients.remove(key);
+                self.clients.remove(&entry.key);
             }
         }
         // A client-own grant that goes may free User grants of other clients.
-        self.forget_views();
+        if entry.grant.subject == Subject::Own {
+            self.forget_views();
+        }
     }
 
     /// A client-own grant collides with User grants whose subject is its client's id.
@@ -922,7 +967,7 @@ impl Inner {
     fn forget_pending(&mut self, id: &str, entry: &Entry) {
         self.pending.remove(id);
         self.grants.remove(&entry.grant.name);
-        self.unlink(&entry.key, &entry.grant.name);
+        self.unlink(entry);
     }
 
     /// Another provider object may speak for an issuer now.
@@ -932,32 +977,39 @@ impl Inner {
             let Some(mut entry) = self.grants.get(&name).cloned() else { continue };
             let Some(key) = entry.pending.as_ref().map(|object| self.key_of_pending(object)) else { continue };
             if key != entry.key {
-                self.unlink(&entry.key, &name);
+                self.unlink(&entry);
                 entry.key = key;
                 self.link(entry);
             }
         }
     }
 
+    /// Names of the grants of a client for one subject.
+    fn group(&self, key: &ClientKey, subject: &Subject) -> impl Iterator<Item = &GrantName> {
+        self.clients.get(key).and_then(|c| c.grants.get(subject)).into_iter().flatten()
+    }
+
     fn siblings(&self, key: &ClientKey, subject: &Subject) -> BTreeSet<Arc<str>> {
-        let names = self.clients.get(key).into_iter().flat_map(|c| &c.grants);
-        let entries = names.filter_map(|n| self.grants.get(n));
-        entries.filter(|e| e.grant.subject == *subject).map(|e| e.grant.uid.clone()).collect()
+        self.group(key, subject).filter_map(|n| self.grants.get(n)).map(|e| e.grant.uid.clone()).collect()
+    }
+
+    /// How one grant stands, without a look at the client's grants for others.
+    fn standing(&self, key: &ClientKey, grant: &Grant, now: Timestamp) -> Option<Standing> {
+        let view = self.build(key, self.group(key, &grant.subject));
+        standing::all(&view, now).into_iter().find(|(g, _)| g.uid == grant.uid).map(|(_, standing)| standing)
     }
 
     fn everything_due(&mut self, key: ClientKey, lane: Lane) -> Due {
-        let mut grants = BTreeSet::new();
-        if let Some(client) = self.clients.get_mut(&key) {
-            client.view.take();
-            grants = client.grants.iter().filter_map(|n| self.grants.get(n)).map(|e| e.grant.uid.clone()).collect();
-        }
-        Due::changed(key, grants, lane)
+        let none = Due::changed(key.clone(), BTreeSet::new(), lane);
+        let Some(client) = self.clients.get_mut(&key) else { return none };
+        client.view.take();
+        client.names().filter_map(|n| self.grants.get(n)).fold(none, |due, entry| due.with(&entry.grant))
     }
 
     /// A quarantine came or went: without it ended grants may be in force for a moment.
     fn reopen(&mut self, key: &ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
-        for name in &client.grants {
+        for name in client.names() {
             if let Some(entry) = self.grants.get_mut(name)
                 && entry.grant.confirmed()
                 && !matches!(entry.grant.subject, Subject::User(_))
@@ -995,15 +1047,17 @@ impl Inner {
         self.settle_pending();
     }
 
-    fn build(&self, key: &ClientKey, names: &BTreeSet<GrantName>) -> ClientView {
+    fn build<'a>(&self, key: &ClientKey, names: impl Iterator<Item = &'a GrantName>) -> ClientView {
         let provider = self.providers.get(&key.provider).map(|p| p.view.clone());
         let mut grants: BTreeMap<Subject, Vec<Arc<Grant>>> = BTreeMap::new();
         let mut namespaces = BTreeMap::new();
         let mut terminating = BTreeSet::new();
-        for entry in names.iter().filter_map(|n| self.grants.get(n)) {
+        for entry in names.filter_map(|n| self.grants.get(n)) {
             let grant = &entry.grant;
             grants.entry(grant.subject.clone()).or_default().push(grant.clone());
-            if let Some(namespace) = self.namespaces.get(&grant.name.namespace) {
+            if !namespaces.contains_key(&grant.name.namespace)
+                && let Some(namespace) = self.namespaces.get(&grant.name.namespace)
+            {
                 namespaces.insert(grant.name.namespace.clone(), namespace.labels.clone());
                 if namespace.terminating {
                     terminating.insert(grant.name.namespace.clone());
@@ -1027,10 +1081,8 @@ impl Inner {
             })
             .filter(|id| {
                 let own = ClientKey { provider: key.provider.clone(), client: Arc::from(id.as_str()) };
-                let named = self.clients.get(&own).into_iter().flat_map(|c| &c.grants);
-                named
-                    .filter_map(|n| self.grants.get(n))
-                    .any(|e| e.grant.subject == Subject::Own && speaks(&e.grant.name.namespace, id))
+                let mut named = self.group(&own, &Subject::Own);
+                named.any(|name| speaks(&name.namespace, id))
             })
             .cloned()
             .collect();

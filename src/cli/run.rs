@@ -122,8 +122,8 @@ async fn serve_decisions(context: &Arc<Context>, certificate: Option<serve::tls:
 async fn lead(context: Arc<Context>) {
     context.all_read().await;
     tracing::info!("everything has been read");
-    for (key, part, at, lane) in context.world.looks(clock::now()) {
-        context.queue.at(&key, part, at, lane);
+    for (due, part, at) in context.world.looks(clock::now()) {
+        context.queue.at(due, part, at);
     }
     let mut news = context.world.leadership().news();
     loop {

@@ -43,8 +43,7 @@ pub(super) async fn sent<T>(
     work: impl Future<Output = Result<T, kube::Error>>,
     take_in: impl FnOnce(&T),
 ) -> Written {
-    // A closed semaphore means that the process is ending.
-    let Ok(_place) = context.writes.acquire().await else { return Written::Failed };
+    let _place = context.writes.enter().await;
     if !context.world.leadership().leads() {
         return Written::Failed;
     }

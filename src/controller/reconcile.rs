@@ -1,6 +1,6 @@
 //! One client: observe, plan, act, read again until the plan is empty, say what came of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,13 @@ use crate::grant::consent;
 use crate::grant::drift::{self, Drift};
 use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, Observation};
-use crate::grant::plan::{self, ClientRefusal, Plan, Step, Track, Warrant};
+use crate::grant::plan::{self, ClientRefusal, Duty, Plan, Step, Track, Warrant};
 use crate::grant::standing::{self, Standing};
 use crate::grant::verdict::{self, Facts, Finding};
 use crate::grant::{ClientKey, ClientView, Grant, PASS_GAP, ProviderState, RevocationCause, Subject, backoff};
 use crate::idp::{Idp, Urgency, Write};
 use crate::lease::Leave;
+use crate::turns;
 use crate::world::{Due, Entry, Lane};
 
 /// A client that does not come to rest in this many rounds is tried again later.
@@ -44,7 +45,7 @@ pub async fn worker(context: Arc<Context>) {
         let due = context.queue.pop().await;
         let key = due.key.clone();
         let mut memory = context.take_memory(&key);
-        client(&context, due, &mut memory).await;
+        turns::on_behalf(context.queue.turn(&key), client(&context, due, &mut memory)).await;
         if context.world.leadership().leave().is_some() {
             context.keep_memory(key.clone(), memory);
         }
@@ -91,7 +92,7 @@ struct Look {
 }
 
 async fn client(context: &Context, due: Due, memory: &mut Memory) {
-    let Due { key, mut grants, subjects, lane, changed } = due;
+    let Due { key, namespaces, mut grants, subjects, lane, changed } = due;
     let (view, begin) = (context.world.view(&key), Instant::now());
     if changed {
         // An end after a change needs two passes of its own: authority may have been given in between.
@@ -107,7 +108,8 @@ async fn client(context: &Context, due: Due, memory: &mut Memory) {
         let later: BTreeSet<Arc<str>> = live.skip(MOST).map(|(g, _)| g.uid.clone()).collect();
         grants.retain(|uid| !later.contains(uid));
         if !later.is_empty() {
-            context.queue.push(Due { changed, ..Due::look(key.clone(), later, lane.max(Lane::Apply)) });
+            let namespaces = namespaces.clone();
+            context.queue.push(Due { namespaces, changed, ..Due::look(key.clone(), later, lane.max(Lane::Apply)) });
         }
     }
     let wanted = Wanted { grants: &grants, subjects: &subjects, changed };
@@ -124,7 +126,7 @@ async fn client(context: &Context, due: Due, memory: &mut Memory) {
     };
     let (outcome, took) = (look.finding.word(), begin.elapsed());
     context.metrics.looked(outcome, took);
-    say(context, &key, grants, look, memory).await;
+    say(context, Due { namespaces, ..Due::look(key, grants, lane) }, look, memory).await;
 }
 
 fn connection(context: &Context, view: &ClientView) -> Result<Arc<Idp>, Finding> {
@@ -472,17 +474,18 @@ fn because(warrant: &Warrant) -> String {
 }
 
 /// Composes and publishes the status of every grant that this look concerns.
-async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, look: Look, memory: &mut Memory) {
+async fn say(context: &Context, due: Due, look: Look, memory: &mut Memory) {
+    let Due { key, namespaces, grants: wanted, .. } = due;
     let Look { view, finding, seen, plan, now, faults } = look;
     let changed = memory.finding.as_ref().is_some_and(|old| *old != finding)
         || (memory.finding.is_none() && matches!(finding, Finding::Refused(_)));
-    let owing: BTreeSet<Arc<str>> = plan.duties.iter().filter_map(|d| d.grant.clone()).collect();
+    let owing: BTreeMap<&Arc<str>, &Duty> = plan.duties.iter().filter_map(|d| Some((d.grant.as_ref()?, d))).collect();
     let failing = matches!(finding, Finding::Fault(_));
 
     let standings = standing::all(&view, now);
     let concerned = standings.iter().filter(|(grant, standing)| {
         wanted.contains(&grant.uid)
-            || owing.contains(&grant.uid)
+            || owing.contains_key(&grant.uid)
             || faults.iter().any(|(uid, _)| *uid == grant.uid)
             || (changed && !failing)
             || (!view.observing() && plan::wants_finalizer(grant, standing))
@@ -498,7 +501,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         let part = memory.grants.entry(grant.uid.clone()).or_default();
         let reading = reading(grant, &seen, now);
         let drift = drifted(&view, grant, standing, (&finding, &seen), now);
-        let duty = plan.owes(&grant.uid);
+        let duty = owing.get(&grant.uid).copied();
         let facts = Facts {
             view: &view,
             grant,
@@ -538,7 +541,8 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
         work.push((entry, said, quiet, (confirmed, lag), next));
     }
     if !unread.is_empty() {
-        context.queue.push(Due::look(key.clone(), unread, Lane::Apply));
+        let namespaces = namespaces.clone();
+        context.queue.push(Due { namespaces, ..Due::look(key.clone(), unread, Lane::Apply) });
     }
     let patience = tokio::time::Instant::now() + if plan.next.is_some() { PATIENCE } else { LONGEST };
     let view = &view;
@@ -565,6 +569,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
     for (entry, written, (confirmed, lag), next) in results {
         let uid = entry.grant.uid.clone();
         let soon = clock::now() + Duration::from_millis(250);
+        let again = |lane| Due::look(key.clone(), BTreeSet::new(), lane).of(&entry.grant.name.namespace);
         match written {
             Written::Stored => {
                 if let Some((cause, lag)) = lag {
@@ -575,7 +580,7 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
                     context.queue.push_all(context.world.ended(&entry.grant.name, entry.grant.generation));
                 }
                 if let Some(at) = next {
-                    context.queue.at(key, uid, at, lane_at(&entry.grant, at));
+                    context.queue.at(again(lane_at(&entry.grant, at)), uid, at);
                 }
             }
             Written::Gone => {
@@ -583,12 +588,12 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
                 memory.track.start_over(&uid);
                 // The watch will say so too; if it does not, something in between lied.
                 if context.world.entry(&entry.grant.name).is_some_and(|e| e.grant.uid == uid) {
-                    context.queue.at(key, uid, soon + Duration::from_secs(1), Lane::Apply);
+                    context.queue.at(again(Lane::Apply), uid, soon + Duration::from_secs(1));
                 }
             }
             // The watch brings the newer object; if it already has, look at that one.
-            Written::Changed => context.queue.at(key, uid, soon, Lane::Apply),
-            Written::Failed => context.queue.at(key, uid, soon + Duration::from_secs(1), Lane::Apply),
+            Written::Changed => context.queue.at(again(Lane::Apply), uid, soon),
+            Written::Failed => context.queue.at(again(Lane::Apply), uid, soon + Duration::from_secs(1)),
         }
     }
 
@@ -605,7 +610,13 @@ async fn say(context: &Context, key: &ClientKey, wanted: BTreeSet<Arc<str>>, loo
     let next = [plan.next, retry].into_iter().flatten().min();
     if let Some(at) = next {
         let lane = if plan.duties.is_empty() { Lane::Apply } else { Lane::End };
-        context.queue.at(key, Arc::from(""), at, lane);
+        let mut due = Due { namespaces, ..Due::look(key.clone(), BTreeSet::new(), lane) };
+        for (grant, _) in standings.iter().filter(|(g, _)| owing.contains_key(&g.uid)) {
+            if !due.namespaces.contains(&*grant.name.namespace) {
+                due = due.of(&grant.name.namespace);
+            }
+        }
+        context.queue.at(due, Arc::from(""), at);
     }
     if !failing {
         memory.finding = Some(finding);

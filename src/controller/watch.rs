@@ -28,7 +28,7 @@ use crate::api::{
 };
 use crate::clock;
 use crate::grant::{ClientKey, GrantName, ProviderKey, parse};
-use crate::world::{Identity, Lane, Quarantine, Source};
+use crate::world::{Due, Identity, Lane, Quarantine, Source};
 
 /// The API server ends a watch after this long; the client's read timeout is a little longer, so that a
 /// connection that died silently is found.
@@ -192,7 +192,7 @@ fn grants(context: &Arc<Context>, seen: Seen<ClientGrant>) {
                 if !due.changed {
                     // A forged status: whoever writes it all the time costs one look a second, and no more.
                     let soon = now + FORGED_AGAIN;
-                    due.grants.iter().for_each(|uid| context.queue.at(&due.key, uid.clone(), soon, due.lane));
+                    due.grants.iter().for_each(|uid| context.queue.at(due.clone(), uid.clone(), soon));
                     return;
                 }
                 schedule(context, &object);
@@ -247,7 +247,8 @@ fn schedule(context: &Context, object: &ClientGrant) {
     let Ok(terms) = &grant.terms else { return };
     let next = [terms.not_before, Some(terms.expires_at)].into_iter().flatten().filter(|t| *t > now).min();
     if let Some(at) = next {
-        context.queue.at(&key, grant.uid, at, Lane::End);
+        let due = Due::look(key, BTreeSet::new(), Lane::End).of(&grant.name.namespace);
+        context.queue.at(due, grant.uid, at);
     }
 }
 

@@ -135,7 +135,7 @@ impl Track {
         let (warrant, served): (&Warrant, Vec<&Duty>) = match step {
             Step::SetRegistration | Step::Release { .. } => return,
             Step::RevokePair { subject, warrant } => {
-                (warrant, duties.iter().filter(|d| d.what == What::Pair(subject.clone())).collect())
+                (warrant, duties.iter().filter(|d| matches!(&d.what, What::Pair(of) if of == subject)).collect())
             }
             Step::RevokeClientTokens { warrant } => {
                 (warrant, duties.iter().filter(|d| d.what == What::Tokens).collect())
@@ -556,13 +556,12 @@ pub fn confirmed(duty: &Duty, track: &Track, seen: &Observation, plan: &Plan) ->
         What::Pair(subject) => seen.consents.contains_key(subject),
         What::Tokens => true,
     };
-    if !done || !read_back {
-        return false;
-    }
-    let repeated = plan.steps.iter().any(|step| match (step, &duty.what) {
-        (Step::SetRegistration, _) => true,
-        (Step::RevokePair { subject, .. }, What::Pair(mine)) => subject == mine,
-        _ => false,
-    });
-    !repeated
+    let repeated = || {
+        plan.steps.iter().any(|step| match (step, &duty.what) {
+            (Step::SetRegistration, _) => true,
+            (Step::RevokePair { subject, .. }, What::Pair(mine)) => subject == mine,
+            _ => false,
+        })
+    };
+    done && read_back && !repeated()
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::{Permit, Urgency};
 use crate::grant::fault::Fault;
 use crate::telemetry::Calls;
+use crate::turns::Gate;
 
 /// A whole call, connect to last byte.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ const SERIALIZE: &[u8] = b"Unable to serialize access due to a concurrent update
 pub struct Http {
     client: reqwest::Client,
     base: Url,
-    in_flight: Semaphore,
+    in_flight: Gate,
     rate: Rate,
     calls: Calls,
 }
@@ -104,7 +104,9 @@ impl Http {
             .build()
             .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
         let rate = Rate { gap: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) };
-        Ok(Self { client, base, in_flight: Semaphore::new(concurrency.max(1)), rate, calls })
+        // What is left of the places is for whoever else comes.
+        let share = concurrency - concurrency.div_ceil(4);
+        Ok(Self { client, base, in_flight: Gate::new(concurrency, share), rate, calls })
     }
 
     /// Reads. `segments` become the path, each percent-encoded.
@@ -146,9 +148,8 @@ impl Http {
             self.rate.wait().await;
             self.calls.waited(begin.elapsed());
         }
-        let place = tokio::time::timeout(DEADLINE, self.in_flight.acquire()).await;
-        let place = place.map_err(|_| Fault::retry("the identity provider did not answer others in time"))?;
-        let _place = place.map_err(|_| Fault::retry("the operator is stopping"))?;
+        let place = tokio::time::timeout(DEADLINE, self.in_flight.enter()).await;
+        let _place = place.map_err(|_| Fault::retry("the identity provider did not answer others in time"))?;
         let operation = operation(&method, segments);
         let mut request = self.client.request(method, url);
         if let Some(body) = body {

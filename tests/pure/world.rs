@@ -390,7 +390,7 @@ fn looks_after_a_start_are_spread_and_ends_are_exact() {
         world.upsert_grant(&object(&format!("g-{n}"), &format!("uid-{n}"), &subject), at(0));
     }
     let looks = world.looks(at(0));
-    let of = |uid: &str| looks.iter().find(|l| &*l.1 == uid).map(|l| (l.2, l.3));
+    let of = |uid: &str| looks.iter().find(|l| &*l.1 == uid).map(|l| (l.2, l.0.lane));
     assert_eq!(of("2"), Some((far(), Lane::End)), "nothing to sweep: only its end");
     assert!(of("1").unwrap().0 <= at(500));
     let early = looks.iter().filter(|l| l.2 < at(43_200)).count();
@@ -485,4 +485,22 @@ fn only_what_somebody_else_let_go_leaves_something() {
     world.remove_grant(&name);
     world.upsert_grant(&held(object("ann", "1", &user("ann"))), at(0));
     assert!(world.left_by(&name, at(0)).is_some(), "what is let go is forgotten with the object");
+}
+
+/// Who is behind a look has its turn for it: whose grant it was, or whose grants others' news concerns.
+#[test]
+fn a_look_says_whose_grants_made_it_due() {
+    let world = connected();
+    let of = |due: &Due| due.namespaces.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+    let first = held(object("ann", "1", &user("ann")));
+    let in_it = with(held(object("ann", "2", &user("ann"))), |o| o.metadata.namespace = Some("it".into()));
+    let home = first.metadata.namespace.clone().unwrap();
+    assert_eq!(of(&world.upsert_grant(&first, at(0)).unwrap()), [home.clone()]);
+    let due = world.upsert_grant(&in_it, at(0)).unwrap();
+    assert_eq!((of(&due), uids(&due)), (vec!["it".to_owned()], vec!["1", "2"]), "both are looked at, for one");
+    let everything = world.everything(None, Lane::Drift);
+    assert_eq!(of(&everything[0]), [home.as_str(), "it"]);
+    assert!(world.looks(at(0)).iter().all(|(due, _, _)| due.namespaces.len() == 1));
+    let gone = world.remove_grant(&parse::name(&in_it.metadata)).unwrap();
+    assert_eq!((of(&gone), uids(&gone)), (vec!["it".to_owned()], vec!["1"]));
 }
