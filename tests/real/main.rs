@@ -10,6 +10,7 @@ mod collect;
 mod ends;
 mod exactness;
 mod fail_closed;
+mod fairness;
 mod first;
 mod hands;
 mod hook;
