@@ -495,7 +495,7 @@ fn a_look_says_whose_grants_made_it_due() {
     let first = held(object("ann", "1", &user("ann")));
     let in_it = with(held(object("ann", "2", &user("ann"))), |o| o.metadata.namespace = Some("it".into()));
     let home = first.metadata.namespace.clone().unwrap();
-    assert_eq!(of(&world.upsert_grant(&first, at(0)).unwrap()), [home.clone()]);
+    assert_eq!(of(&world.upsert_grant(&first, at(0)).unwrap()), [home.as_str()]);
     let due = world.upsert_grant(&in_it, at(0)).unwrap();
     assert_eq!((of(&due), uids(&due)), (vec!["it".to_owned()], vec!["1", "2"]), "both are looked at, for one");
     let everything = world.everything(None, Lane::Drift);
