@@ -44,6 +44,7 @@ generate: ## Write the custom resource definitions and the table of the chart's 
 	$(CARGO) run -- crds --directory crds
 	$(CARGO) run -- crds --directory charts/clientgrant/files/crds
 	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test chart documents::the_table
+	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test documents
 
 lint: ## Check format, lints, documentation, generated files, licences and sources
 	$(CARGO) fmt --all --check
