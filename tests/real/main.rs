@@ -8,6 +8,7 @@ mod any;
 mod chaos;
 mod collect;
 mod ends;
+mod events;
 mod exactness;
 mod fail_closed;
 mod fairness;
