@@ -40,9 +40,10 @@ bench: tools ## Measure a release build (PART=latency, scale, hot or maester: th
 	$(CARGO) build --release --package clientgrant
 	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
 
-generate: ## Write the custom resource definitions and the table of the chart's values anew
+generate: ## Write CRDs, JSON schemas and the tables of documents anew
 	$(CARGO) run -- crds --directory crds
 	$(CARGO) run -- crds --directory charts/clientgrant/files/crds
+	$(CARGO) run -- crds --json-schemas schemas
 	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test chart documents::the_table
 	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test documents
 

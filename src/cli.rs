@@ -32,6 +32,9 @@ enum Command {
         /// Write each to a file of its own in this directory instead.
         #[arg(long)]
         directory: Option<std::path::PathBuf>,
+        /// Write a JSON schema of each kind to this directory instead, for editors and checks without a cluster.
+        #[arg(long, conflicts_with = "directory")]
+        json_schemas: Option<std::path::PathBuf>,
     },
 }
 
@@ -42,12 +45,14 @@ pub fn main() -> ExitCode {
         Command::Run(config) => run::main(config),
         Command::Sweep(args) => sweep::main(args),
         Command::Release(args) => release::main(args),
-        Command::Crds { directory: None } => {
+        Command::Crds { directory: Some(directory), .. } => {
+            crds::write(&directory).map_err(|error| format!("cannot write to {}: {error}", directory.display()))
+        }
+        Command::Crds { json_schemas: Some(directory), .. } => crds::write_json_schemas(&directory)
+            .map_err(|error| format!("cannot write to {}: {error}", directory.display())),
+        Command::Crds { .. } => {
             print!("{}", crds::crds());
             Ok(())
-        }
-        Command::Crds { directory: Some(directory) } => {
-            crds::write(&directory).map_err(|error| format!("cannot write to {}: {error}", directory.display()))
         }
     };
     match done {

@@ -43,6 +43,49 @@ pub fn files() -> Vec<(String, String)> {
     crds().into_iter().map(file).collect()
 }
 
+/// A JSON schema of each kind for editors and checks without a cluster, with the name of its file: for
+/// example `clientgrant.dev/clientgrant_v1alpha1.json`. A field that is not known is refused, which the API
+/// server does only where it is asked to. Rules that compare fields are not in it: only the CRD has them.
+pub fn json_schemas() -> Vec<(String, String)> {
+    let file = |mut crd: CustomResourceDefinition| {
+        let version = crd.spec.versions.iter_mut().find_map(|version| {
+            let name = version.name.clone();
+            Some((name, serde_json::to_value(root_schema(version)?).expect("a schema is plain data")))
+        });
+        let (version, mut schema) = version.expect("every kind has a schema");
+        whole_numbers(&mut schema);
+        close(&mut schema);
+        let names = &crd.spec.names;
+        schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+        schema["title"] = json!(names.kind);
+        schema["properties"]["apiVersion"] = json!({ "const": format!("{}/{version}", crd.spec.group) });
+        schema["properties"]["kind"] = json!({ "const": names.kind });
+        schema["properties"]["metadata"] = json!({ "type": "object" });
+        schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
+        let text = serde_json::to_string_pretty(&schema).expect("a schema is plain data");
+        let name = format!("{}/{}_{version}.json", crd.spec.group, names.kind.to_lowercase());
+        (name, text + "\n")
+    };
+    crds().into_iter().map(file).collect()
+}
+
+/// Refuses fields that are not known, and takes out what only the API server understands.
+fn close(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    fields.retain(|name, _| !name.starts_with("x-kubernetes-"));
+    if fields.contains_key("properties") && !fields.contains_key("additionalProperties") {
+        fields.insert("additionalProperties".to_owned(), json!(false));
+    }
+    for property in fields.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        close(property.1);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = fields.get_mut(inner) {
+            close(inner);
+        }
+    }
+}
+
 /// Writes `1.0` as `1`: the bounds of numbers are floating point in the API, and none of ours has a
 /// fraction.
 fn whole_numbers(value: &mut Value) {

@@ -23,11 +23,26 @@ pub fn crds() -> String {
 ///
 /// Whatever the file system says.
 pub fn write(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    for (name, yaml) in schema::files() {
+    write_all(dir, schema::files())
+}
+
+/// The same with the JSON schemas, for example `clientgrant.dev/clientgrant_v1alpha1.json`.
+///
+/// # Errors
+///
+/// Whatever the file system says.
+pub fn write_json_schemas(dir: &Path) -> io::Result<()> {
+    write_all(dir, schema::json_schemas())
+}
+
+fn write_all(dir: &Path, files: Vec<(String, String)>) -> io::Result<()> {
+    for (name, text) in files {
         let path = dir.join(name);
-        if fs::read_to_string(&path).ok().as_deref() != Some(&yaml) {
-            fs::write(path, yaml)?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
+            fs::write(path, text)?;
         }
     }
     Ok(())
