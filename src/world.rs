@@ -956,9 +956,8 @@ impl Inner {
 
     /// The client that a duty is about, at the provider object that speaks for its issuer now.
     fn key_of_pending(&self, object: &PendingRevocation) -> ClientKey {
-        let speaks =
-            |p: &&Provider| *p.view.issuer == *object.spec.issuer && p.view.state != ProviderState::IssuerTaken;
-        let provider = self.providers.values().find(speaks).map(|p| p.view.key.clone());
+        let provider = self.providers.values().find(|p| pending::may_be_done_by(object, &p.view));
+        let provider = provider.map(|p| p.view.key.clone());
         // No object has this name.
         let nobody = || ProviderKey { namespace: String::new(), name: format!("({})", object.spec.issuer) };
         ClientKey { provider: provider.unwrap_or_else(nobody), client: Arc::from(object.spec.client_id.as_str()) }

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, RevocationCause, Subject, schema};
+use super::{Condition, ProviderRef, RevocationCause, Subject, schema};
 
 /// What is still to be ended at an identity provider, although its grant is gone.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +123,9 @@ pub struct Origin {
     /// `0f9a31d8-6f1e-4a7c-9d53-5b8c1f4f2a10`.
     #[schemars(schema_with = "schema::object_name")]
     pub uid: String,
+    /// The provider object that it named. What was given through a cluster's provider is never ended through
+    /// one of a namespace, which may lie. Example: `{kind: ClusterIdentityProvider, name: corp}`.
+    pub provider_ref: ProviderRef,
 }
 
 /// How far the revocation is. Only the operator writes it.

@@ -10,11 +10,26 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::parse::{self, FINALIZER};
 use super::plan;
 use super::verdict::Verdict;
-use super::{Carried, ClientView, Grant, GrantName, Revocation, RevocationCause, Subject, Timestamp};
+use super::{
+    Carried, ClientView, Grant, GrantName, ProviderState, ProviderView, Revocation, RevocationCause, Subject, Timestamp,
+};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition, set_condition};
 use crate::api::{
-    self, Origin, PendingRevocation, PendingRevocationSpec, PendingRevocationStatus, SubjectKind, instant,
+    self, Origin, PendingRevocation, PendingRevocationSpec, PendingRevocationStatus, ProviderKind, ProviderRef,
+    SubjectKind, instant,
 };
+
+/// Whether a provider object may do a duty: it speaks for the issuer, and is either one of the cluster or the
+/// one of the grant's own namespace that the grant named. A tenant who claims the issuer of a cluster's
+/// provider that is gone would only pretend to do it.
+#[must_use]
+pub fn may_be_done_by(object: &PendingRevocation, provider: &ProviderView) -> bool {
+    let PendingRevocationSpec { issuer, origin, .. } = &object.spec;
+    let own = origin.provider_ref.kind == ProviderKind::IdentityProvider && provider.key.namespace == origin.namespace;
+    *provider.issuer == **issuer
+        && provider.state != ProviderState::IssuerTaken
+        && (provider.key.namespace.is_empty() || own)
+}
 
 /// Writes a grant's duty down. The name is the grant's UID: written twice, it is one. `None` while nobody
 /// knows the issuer.
@@ -38,6 +53,13 @@ pub fn of(view: &ClientView, grant: &Grant, now: Timestamp) -> Option<PendingRev
             namespace: grant.name.namespace.clone(),
             name: grant.name.name.clone(),
             uid: grant.uid.to_string(),
+            provider_ref: ProviderRef {
+                kind: match view.key.provider.namespace.is_empty() {
+                    true => ProviderKind::ClusterIdentityProvider,
+                    false => ProviderKind::IdentityProvider,
+                },
+                name: view.key.provider.name.clone(),
+            },
         },
     };
     let metadata = ObjectMeta {
@@ -64,7 +86,8 @@ pub fn grant(object: &PendingRevocation) -> Option<Grant> {
         deleting: true,
         deleted_at: Some(since),
         held: meta.finalizers.iter().flatten().any(|f| f == FINALIZER),
-        gave: true,
+        // What a namespace's own provider gave says nothing about the client at another one.
+        gave: spec.origin.provider_ref.kind == ProviderKind::ClusterIdentityProvider,
         told: false,
         subject: parse::subject(spec.subject.as_ref()),
         terms: Err("the grant is gone".into()),

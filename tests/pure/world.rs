@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use clientgrant::api::{self, ClientGrant, ClientGrantStatus, Revocation, SubjectKind};
+use clientgrant::api::{self, ClientGrant, ClientGrantStatus, PendingRevocation, Revocation, SubjectKind};
 use clientgrant::grant::parse::{self, FINALIZER};
 use clientgrant::grant::rules::Rule;
 use clientgrant::grant::{
-    ClientKey, GrantName, Managed, ProviderKey, ProviderState, ProviderView, RevocationCause, Subject, pending, verdict,
+    ClientKey, GrantName, Managed, ProviderKey, ProviderState, ProviderView, RevocationCause, Subject, pending, plan,
+    verdict,
 };
 use clientgrant::idp::Idp;
 use clientgrant::idp::memory::Memory;
@@ -465,6 +466,38 @@ fn a_duty_finds_whoever_speaks_for_its_issuer() {
     assert!(world.view(&due.key).grant("duty").is_none() && world.view(&due.key).grant("other").is_some());
     assert!(world.remove_pending("g").is_some() && world.remove_pending("g").is_none());
     assert!(world.view(&due.key).grants.is_empty());
+}
+
+/// A tenant claims the issuer of a cluster's provider that is gone: what it gave is not ended there. And what a
+/// tenant's own provider gave is ended at the cluster's only where its rules let the tenant speak.
+#[test]
+fn a_duty_is_done_by_whoever_may() {
+    let own = |namespace: &str| ProviderKey { namespace: namespace.into(), name: "mine".into() };
+    let duty = |of: ProviderKey| {
+        let gone = with(view([grant("g", user("ann"))]), |v| v.key.provider = of);
+        let mut duty = pending::of(&gone, gone.grant("g").unwrap(), at(0)).unwrap();
+        duty.metadata.uid = Some("duty".into());
+        duty
+    };
+    let told = |provider: ProviderView, duty: &PendingRevocation| {
+        let world = World::default();
+        world.set_managed(ISSUER, CLIENT, Some(Managed { complete: true }));
+        let key = ClientKey { provider: provider.key.clone(), client: CLIENT.into() };
+        world.set_provider(provider, idp(), at(-10), "p".into());
+        world.set_pending(duty);
+        let view = world.view(&key);
+        view.grant("duty").map(|grant| plan::leaves(&view, grant, at(1)))
+    };
+    let of = |key: ProviderKey| with(provider(), |p| p.key = key);
+    let silent = |provider: ProviderView| with(provider, |p| p.rules.clear());
+    let (theirs, corps) = (duty(own("finance")), duty(provider_key()));
+    assert_eq!(told(of(own("finance")), &corps), None, "a tenant's provider stands for no cluster's");
+    assert_eq!(told(of(own("it")), &theirs), None, "nor for another tenant's");
+    assert_eq!(told(of(own("finance")), &theirs), Some(true));
+    assert_eq!(told(of(provider_key()), &corps), Some(true));
+    assert_eq!(told(silent(of(provider_key())), &corps), Some(true), "what it gave under older rules");
+    assert_eq!(told(of(provider_key()), &theirs), Some(true));
+    assert_eq!(told(silent(of(provider_key())), &theirs), Some(false), "it may not speak for the client there");
 }
 
 /// Of a grant that we let go ourselves nothing is left.
