@@ -59,6 +59,9 @@ impl Source {
     ];
 }
 
+/// Statuses of one grant that are remembered as sent.
+const ON_THEIR_WAY: usize = 4;
+
 /// How urgent a client is. What ends authority goes before everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
@@ -136,8 +139,9 @@ pub struct Entry {
     pub status: Option<Arc<ClientGrantStatus>>,
     /// The stored object cannot be read any more; what is known of it is from before.
     pub unreadable: bool,
-    /// What is on its way to the API server.
-    pub sent: Option<Arc<ClientGrantStatus>>,
+    /// What is on its way to the API server, the newest last: a write that was given up may be stored all the
+    /// same.
+    pub sent: Vec<Arc<ClientGrantStatus>>,
     /// Somebody else wrote the stored status: it has to be replaced as a whole. `status` is what we said.
     pub forged: bool,
     /// It is no ClientGrant but the duty that one has left.
@@ -445,7 +449,7 @@ impl World {
         let mut news = false;
         if let Some(old) = old.as_ref().filter(|e| self.leadership.leads() && !e.unreadable) {
             // While we lead nobody else writes it: another status than what we said is not read but replaced.
-            let ours = status == old.status || old.sent.as_ref().is_some_and(|sent| Some(sent) == status.as_ref());
+            let ours = status == old.status || old.sent.iter().any(|sent| Some(sent) == status.as_ref());
             forged = !ours && !older(&version, &old.version);
             news = forged && version != old.version;
             if !ours {
@@ -473,7 +477,7 @@ impl World {
         if let Some(before) = inner.grants.get(&grant.name).filter(|e| e.key != key).cloned() {
             inner.unlink(&before);
         }
-        let sent = old.as_ref().and_then(|e| e.sent.clone());
+        let sent = old.as_ref().map(|e| e.sent.clone()).unwrap_or_default();
         let grant = Arc::new(grant);
         let (unreadable, pending) = (false, None);
         let entry = Entry { grant, key: key.clone(), version, finalizers, status, unreadable, sent, forged, pending };
@@ -581,7 +585,7 @@ impl World {
             finalizers,
             status: None,
             unreadable: false,
-            sent: None,
+            sent: Vec::new(),
             forged: false,
             pending: Some(Arc::new(object.clone())),
         });
@@ -611,7 +615,7 @@ impl World {
         since(Some(&old.grant), &mut grant);
         let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
         let status = object.status.clone().map(Arc::new);
-        let (grant, unreadable, sent, forged, pending) = (Arc::new(grant), false, None, false, None);
+        let (grant, unreadable, sent, forged, pending) = (Arc::new(grant), false, Vec::new(), false, None);
         inner.link(Entry { grant, key: old.key, version, finalizers, status, unreadable, sent, forged, pending });
     }
 
@@ -619,7 +623,10 @@ impl World {
     pub fn sending(&self, name: &GrantName, uid: &str, status: &ClientGrantStatus) {
         let mut inner = self.write();
         if let Some(entry) = inner.grants.get_mut(name).filter(|e| *e.grant.uid == *uid) {
-            entry.sent = Some(Arc::new(status.clone()));
+            if entry.sent.len() >= ON_THEIR_WAY {
+                entry.sent.remove(0);
+            }
+            entry.sent.push(Arc::new(status.clone()));
         }
     }
 

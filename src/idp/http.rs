@@ -104,8 +104,8 @@ impl Http {
             .build()
             .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
         let rate = Rate { gap: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) };
-        // What is left of the places is for whoever else comes.
-        let share = concurrency - concurrency.div_ceil(4);
+        // The last place is for whoever else comes; look-ups of decisions are one of those that share.
+        let share = concurrency.saturating_sub(1);
         Ok(Self { client, base, in_flight: Gate::new(concurrency, share), rate, calls })
     }
 

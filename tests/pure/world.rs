@@ -97,6 +97,29 @@ fn our_own_status_write_is_no_news() {
     assert!(world.upsert_grant(&held, at(0)).is_some(), "somebody may have forced it off, or put it on");
 }
 
+/// A write that was given up may be stored all the same, after the next one was sent.
+#[test]
+fn a_status_that_was_overtaken_on_its_way_is_still_ours() {
+    let world = connected();
+    let first = held(object("ann", "1", &user("ann")));
+    let name = parse::name(&first.metadata);
+    world.upsert_grant(&first, at(0));
+    let says = |generation| ClientGrantStatus { observed_generation: Some(generation), ..ClientGrantStatus::default() };
+    let stored = |version: &str, status: ClientGrantStatus| {
+        with(first.clone(), |o| (o.metadata.resource_version, o.status) = (Some(version.into()), Some(status)))
+    };
+    (1..=3).for_each(|n| world.sending(&name, "1", &says(n)));
+    assert_eq!(world.upsert_grant(&stored("2", says(2)), at(0)), None);
+    assert!(!world.entry(&name).unwrap().forged);
+    assert_eq!(world.upsert_grant(&stored("3", says(3)), at(0)), None);
+    assert!(!world.entry(&name).unwrap().forged);
+    assert!(world.upsert_grant(&stored("4", says(4)), at(0)).is_some(), "nobody of us sent that");
+    assert!(world.entry(&name).unwrap().forged);
+    // Answered: what was sent before is over.
+    world.fed_back(&stored("5", says(3)));
+    assert!(world.upsert_grant(&stored("6", says(1)), at(0)).is_some());
+}
+
 /// The answer to a write may arrive after the watch told something newer.
 #[test]
 fn an_older_answer_does_not_undo_newer_news() {
