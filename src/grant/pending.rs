@@ -136,5 +136,5 @@ pub fn status(
 #[must_use]
 pub fn stripped(view: &ClientView, grant: &Grant, now: Timestamp) -> Option<PendingRevocation> {
     let deleting = Grant { deleting: true, held: grant.held || grant.gave, ..grant.clone() };
-    plan::leaves(view, &deleting, now).then(|| of(view, &deleting, now)).flatten()
+    (plan::leaves(view, &deleting, now) && plan::outlives(view, &deleting)).then(|| of(view, &deleting, now)).flatten()
 }

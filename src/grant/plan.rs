@@ -285,6 +285,14 @@ pub fn leaves(view: &ClientView, grant: &Grant, now: Timestamp) -> bool {
     perhaps && duty(view, grant, &Standing::Held(Held::Deleting), &seen, now).is_some()
 }
 
+/// Whether a duty may go on without its grant: of what gave something itself, or could have at the provider
+/// that is there. While the provider object is gone a finalizer proves nothing, and the duty would be done later
+/// by whoever speaks for the issuer then.
+#[must_use]
+pub fn outlives(view: &ClientView, grant: &Grant) -> bool {
+    grant.gave || (view.provider.is_some() && standing::may_speak(view, grant))
+}
+
 /// A finalizer alone proves nothing: else a tenant who writes it could end what another's client has.
 fn may_have_given(view: &ClientView, grant: &Grant) -> bool {
     grant.gave || view.provider.is_none() || standing::may_speak(view, grant)

@@ -267,7 +267,8 @@ fn hands_over(facts: &Facts<'_>, owed: bool, now: Timestamp) -> bool {
     let Facts { view, grant, standing, .. } = *facts;
     let Some(after) = facts.handover else { return false };
     let taken = view.provider.as_ref().is_some_and(|p| p.state == ProviderState::IssuerTaken);
-    if *standing != Standing::Held(Held::Deleting) || !grant.held || taken || view.issuer.is_none() {
+    let known = view.issuer.is_some() && plan::outlives(view, grant);
+    if *standing != Standing::Held(Held::Deleting) || !grant.held || taken || !known {
         return false;
     }
     if view.observing() {

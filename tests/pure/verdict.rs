@@ -438,6 +438,7 @@ fn a_deleted_grant_goes_when_its_end_is_confirmed_or_its_duty_is_handed_over() {
         f.grant.gave = false;
         f.view = provider_with(f.view.clone(), |p| p.rules.clear());
     };
+    let forged = |f: &mut Found| f.grant.gave = false;
     let duty = |f: &mut Found| f.handover = None;
     let done = |f: &mut Found| (f.duty, f.confirmed) = (None, false);
     let confirmed = |f: &mut Found| f.confirmed = true;
@@ -461,6 +462,12 @@ fn a_deleted_grant_goes_when_its_end_is_confirmed_or_its_duty_is_handed_over() {
         ("only observed, and it never gave anything", 0, vec![&observe, &never], (true, false)),
         ("the provider object is gone", 1, vec![&gone, &away], (false, false)),
         ("the provider object is gone for long", 300, vec![&gone, &away], (true, true)),
+        (
+            "the provider object is gone, and a finalizer is all there is",
+            9_999,
+            vec![&gone, &away, &forged],
+            (false, false),
+        ),
         ("nobody knows the issuer", 9_999, vec![&unknown, &away], (false, false)),
         ("another object speaks for the issuer", 9_999, vec![&taken, &away, &ends], (false, false)),
         ("another object speaks, and it is observed", 9_999, vec![&observe, &taken], (false, false)),
@@ -558,6 +565,8 @@ fn what_a_stripped_finalizer_leaves() {
     assert!(left(&|f| f.grant.held = false), "the operator saw the finalizer go first");
     assert!(!left(&|f| (f.grant.held, f.grant.gave) = (false, false)), "it never gave anything");
     assert!(!left(&|f| f.view.managed = None), "nothing of ours is at the client");
+    assert!(left(&|f| f.view.provider = None), "nobody knows whether it is managed");
+    assert!(!left(&|f| (f.view.provider, f.grant.gave) = (None, false)), "a finalizer is all there is");
     assert!(!left(&|f| f.grant.carried.revocation = confirmed(RevocationCause::Expired, at(NOW - 1))));
     assert!(!left(&|f| {
         f.grant.gave = false;
