@@ -473,8 +473,8 @@ pub struct Revocation {
     /// into the future), `Narrowed` (a scope, an audience or a grant type was removed) or `Refused`
     /// (the provider's rules, a conflict, or the object's own fault).
     pub cause: RevocationCause,
-    /// When the operator decided to revoke, in UTC; written before it asks the identity provider.
-    /// Example: `2027-02-20T00:00:00Z`.
+    /// When the operator decided to revoke, in UTC; of a subject's consent it is written before the
+    /// identity provider is asked. Example: `2027-02-20T00:00:00Z`.
     #[schemars(schema_with = "schema::status_instant")]
     pub requested_at: String,
     /// When the end was read back from the identity provider, in UTC. Absent until then. Example:

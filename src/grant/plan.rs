@@ -190,7 +190,8 @@ pub struct Plan {
     pub adopt: Option<ObservedClient>,
     /// Put the finalizer on these grants before the first step.
     pub finalizers: Vec<Arc<str>>,
-    /// Write these intents before the first step.
+    /// Write these intents before the first step: of grants whose subject's consent would look removed by
+    /// somebody else after a crash.
     pub intents: Vec<(Arc<str>, RevocationCause)>,
     /// What has to be ended, done or not.
     pub duties: Vec<Duty>,
@@ -462,7 +463,9 @@ fn revocations(
         // moved the end into the past is a person's word like any other.
         let by_date = duty.cause == RevocationCause::Expired && grant.observed_generation == Some(grant.generation);
         let told = by_date || grant.carried.revocation.is_some_and(|r| r.confirmed_at.is_none());
-        if !told {
+        // Nobody's consent could be taken for removed where there is none: to end the tokens once more is
+        // harmless, and need not wait for a write.
+        if !told && matches!(duty.what, What::Pair(_)) {
             plan.intents.push((grant.uid.clone(), duty.cause));
         }
         let warrant = Warrant::Asked(grant.uid.clone());
