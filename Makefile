@@ -46,6 +46,7 @@ generate: ## Write CRDs, JSON schemas and the tables of documents anew
 	$(CARGO) run -- crds --json-schemas schemas
 	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test chart documents::the_table
 	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test documents
+	$(CARGO) run -- explain --all > docs/sharing.md
 
 lint: ## Check format, lints, documentation, generated files, licences and sources
 	$(CARGO) fmt --all --check
@@ -56,6 +57,7 @@ lint: ## Check format, lints, documentation, generated files, licences and sourc
 	for crds in crds charts/clientgrant/files/crds; do \
 	  diff -ru $$crds "$$dir" || { echo "$$crds is out of date: run \`make generate\`" >&2; exit 1; }; \
 	done
+	$(CARGO) run -- explain --all | diff -u docs/sharing.md - || { echo 'docs/sharing.md is out of date: run `make generate`' >&2; exit 1; }
 	tests/seeded/run --check
 	@command -v cargo-deny >/dev/null || { echo 'missing: cargo install --locked cargo-deny' >&2; exit 1; }
 	$(CARGO) deny check bans licenses sources

@@ -23,7 +23,10 @@ pub use client_grant::{
     Basis, ClientGrant, ClientGrantSpec, ClientGrantStatus, Drift, Effective, Enforcement, GrantType, Observed, Owner,
     ProviderKind, ProviderRef, Purpose, Revocation, RevocationCause, Subject, SubjectKind, Summary,
 };
-pub use client_identity::{ClientIdentity, ClientIdentitySpec, ClientIdentityStatus};
+pub use client_identity::{
+    ClientIdentity, ClientIdentitySpec, ClientIdentityStatus, Counterpart, Credential, CredentialKey, Federated,
+    Sharing, SharingException, WorkloadRef,
+};
 pub use client_quarantine::{ClientQuarantine, ClientQuarantineSpec, ClientQuarantineStatus};
 pub use condition::Condition;
 pub use pending_revocation::{Origin, PendingRevocation, PendingRevocationSpec, PendingRevocationStatus};

@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand.
 
 pub mod crds;
+pub mod explain;
 pub mod release;
 pub mod run;
+pub mod scan;
 pub mod sweep;
 
 use std::process::ExitCode;
@@ -27,6 +29,10 @@ enum Command {
     Sweep(sweep::Args),
     /// Give a client back: the operator does not manage it any more.
     Release(release::Args),
+    /// Find shared credentials in manifests, without a cluster. Exit code 0: none, 1: some, 2: it could not be told.
+    Scan(scan::Args),
+    /// Explain a rule about shared credentials.
+    Explain(explain::Args),
     /// Print the custom resource definitions.
     Crds {
         /// Write each to a file of its own in this directory instead.
@@ -45,6 +51,11 @@ pub fn main() -> ExitCode {
         Command::Run(config) => run::main(config),
         Command::Sweep(args) => sweep::main(args),
         Command::Release(args) => release::main(args),
+        Command::Scan(args) => match scan::main(&args) {
+            Ok(code) => return code,
+            Err(message) => Err(message),
+        },
+        Command::Explain(args) => explain::text(&args).and_then(|text| scan::print(&text)),
         Command::Crds { directory: Some(directory), .. } => {
             crds::write(&directory).map_err(|error| format!("cannot write to {}: {error}", directory.display()))
         }

@@ -23,6 +23,7 @@
 //! - [`controller`]: the shell. It takes the most urgent client, reads the IdP, plans, acts, **reads again
 //!   until the plan is empty**, and publishes what came of it.
 //! - [`lease`]: of several replicas one writes; all of them answer.
+//! - [`sharing`]: which clients a workload can act as, pure; so far for `clientgrant scan` alone.
 //! - [`serve`]: token hook, consent decision, health. In doubt the answer is no.
 //!
 //! Three promises shape the code. *Ending authority is two passes*: revoke at once, and once more when
@@ -40,6 +41,7 @@ pub mod hex;
 pub mod idp;
 pub mod lease;
 pub mod serve;
+pub mod sharing;
 pub mod telemetry;
 pub mod turns;
 pub mod world;

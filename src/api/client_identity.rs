@@ -1,6 +1,7 @@
 //! `ClientIdentity`: who a client is.
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, ProviderRef, schema};
@@ -70,6 +71,129 @@ pub struct ClientIdentitySpec {
     /// beyond them is taken away, and tokens issued before end.
     #[serde(default)]
     pub adopt: bool,
+    /// The environment the client belongs to, a DNS label. Example: `prod`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label")]
+    pub environment: Option<String>,
+    /// Groups registrations of one namespace that are one product, such as its web and its command
+    /// line client: sharing among them is no finding. A DNS label. Example: `workflow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label")]
+    pub family: Option<String>,
+    /// The ServiceAccount, in the same namespace, that the client's workloads run as. Where no
+    /// workload is listed, every workload of this account may hold the client's credentials.
+    /// Example: `workflow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub service_account_name: Option<String>,
+    /// The workloads of the same namespace that may hold the client's credentials, at most 16. Where
+    /// any is listed, no other may. Example: `[{apiVersion: apps/v1, kind: Deployment, name: workflow}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub workloads: Vec<WorkloadRef>,
+    /// What the client authenticates with, 1 to 4 entries, two of them during a rotation. The
+    /// operator never reads a value. Example: `[{secret: {name: workflow-oidc, key: client-secret}}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub credentials: Vec<Credential>,
+    /// What was decided about findings of shared credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Sharing>,
+}
+
+/// A workload in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// API group and version of the workload; only the group is compared. Example: `apps/v1`.
+    #[schemars(schema_with = "schema::api_version")]
+    pub api_version: String,
+    /// The kind of the workload. Example: `Deployment`.
+    #[schemars(schema_with = "schema::kind")]
+    pub kind: String,
+    /// The name of the workload. Example: `workflow`.
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+}
+
+/// One thing that a client authenticates with: a key of a Secret, or a federated subject.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.secret) != has(self.federated)")
+    .message("say either secret or federated: two ways to authenticate are two entries"))]
+pub struct Credential {
+    /// The key of a Secret of the same namespace that holds the client secret or private key.
+    /// Example: `{name: workflow-oidc, key: client-secret}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<CredentialKey>,
+    /// The subject whose tokens the identity provider takes for the client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federated: Option<Federated>,
+}
+
+/// One key of a Secret in the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+pub struct CredentialKey {
+    /// The name of the Secret. Example: `workflow-oidc`.
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+    /// The key in the Secret's data. Example: `client-secret`.
+    #[schemars(schema_with = "schema::secret_key")]
+    pub key: String,
+}
+
+/// A subject whose tokens authenticate the client.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Federated {
+    /// The `sub` of the tokens. Example: `system:serviceaccount:it:workflow`.
+    #[schemars(schema_with = "schema::federated_subject")]
+    pub subject: String,
+}
+
+/// What was decided about findings of shared credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sharing {
+    /// Findings that are accepted until a date, at most 32. They are still shown, as suppressed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub exceptions: Vec<SharingException>,
+}
+
+/// One rule of shared credentials that is accepted, with whom, why, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SharingException {
+    /// The rule. Example: `SC-202`.
+    #[schemars(schema_with = "schema::sharing_rule")]
+    pub rule: String,
+    /// With whom, 1 to 16 objects of the same namespace: the subject of the finding, or the
+    /// ClientIdentity of each other client. Example: `[{kind: ServiceAccount, name: workflow}]`.
+    #[schemars(length(min = 1, max = 16))]
+    pub with: Vec<Counterpart>,
+    /// Why, for whoever reviews it, 20 to 512 characters. Example: `both run in one pod until SEC-412
+    /// is done`.
+    #[schemars(length(min = 20, max = 512))]
+    pub reason: String,
+    /// Until when, at most 180 days ahead; afterwards the finding is open again. Example:
+    /// `2027-02-20T00:00:00Z`.
+    #[schemars(schema_with = "schema::instant")]
+    pub expires_at: String,
+}
+
+/// An object of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Counterpart {
+    /// The kind of the object. Example: `ServiceAccount`.
+    #[schemars(schema_with = "schema::kind")]
+    pub kind: String,
+    /// The name of the object. Example: `workflow`.
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
 }
 
 /// What the operator found out about a client identity. Only the operator writes it.

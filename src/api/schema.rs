@@ -167,6 +167,10 @@ const HTTP_URL: &str = r#"^https?://[A-Za-z0-9\[][!-"$->A-~]*$"#;
 const ISSUER: &str = r#"^(https?|memory)://[A-Za-z0-9\[][!-"$->A-~]*$"#;
 /// One word, as Kubernetes writes conditions and reasons.
 const CAMEL_CASE: &str = "^[A-Z][A-Za-z0-9]*$";
+/// Perhaps an API group and a slash, then a version.
+const API_VERSION: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?v[0-9][a-z0-9]*$";
+/// The id of a rule about shared credentials.
+const SHARING_RULE: &str = "^SC-[1-9][0-9]{2}$";
 
 type Generator = SchemaGenerator;
 
@@ -211,6 +215,26 @@ pub(super) fn purpose_id(_: &mut Generator) -> Schema {
 
 pub(super) fn object_name(_: &mut Generator) -> Schema {
     text(253, OBJECT_NAME)
+}
+
+pub(super) fn label(_: &mut Generator) -> Schema {
+    text(63, DNS_LABEL)
+}
+
+pub(super) fn kind(_: &mut Generator) -> Schema {
+    text(63, CAMEL_CASE)
+}
+
+pub(super) fn api_version(_: &mut Generator) -> Schema {
+    text(253, API_VERSION)
+}
+
+pub(super) fn federated_subject(_: &mut Generator) -> Schema {
+    text(255, VISIBLE)
+}
+
+pub(super) fn sharing_rule(_: &mut Generator) -> Schema {
+    text(6, SHARING_RULE)
 }
 
 pub(super) fn secret_key(_: &mut Generator) -> Schema {

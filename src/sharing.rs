@@ -1,0 +1,30 @@
+//! Shared credentials: which clients a workload or a ServiceAccount can act as.
+//!
+//! Everything here is pure: objects as they were read and `now` go in, findings come out. Nothing asks
+//! the cluster, and nothing reads a Secret: what matters is which **slot** (namespace, Secret, key) a pod
+//! really receives, and which client a `ClientIdentity` says the slot belongs to.
+//!
+//! ```text
+//!  manifests ─▶ facts ─┐
+//!  ClientIdentity ─────┼─▶ Index ─▶ rules, one file each ─▶ exceptions ─▶ findings
+//!  ClientGrant ────────┘
+//! ```
+//!
+//! There are three answers: found, clean, and *not evaluable* (rule SC-901), which is never taken for clean.
+//! What no `ClientIdentity` touches produces nothing, so that ordinary clusters stay quiet.
+
+pub mod catalogue;
+pub mod declared;
+pub mod evaluate;
+pub mod exceptions;
+pub mod facts;
+pub mod finding;
+pub mod index;
+pub mod output;
+pub mod pod;
+pub mod read;
+pub mod rules;
+pub mod sarif;
+
+pub use evaluate::{Input, evaluate};
+pub use finding::{Evaluation, Evidence, Finding, Grade, Object, Severity, State};

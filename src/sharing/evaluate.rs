@@ -1,0 +1,155 @@
+//! From objects to findings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::catalogue::{self, Rule};
+use super::declared::{Credential, Grant, Identity};
+use super::exceptions;
+use super::facts::Facts;
+use super::finding::{self, BlastRadius, Evaluation, Finding, Grade, Severity, State, Summary};
+use super::index::{Client, Index, Unread};
+use super::rules::Found;
+use crate::grant::ClientKey;
+
+/// More subjects than this make a finding worse.
+const MANY_SUBJECTS: usize = 100;
+
+/// Everything that was read.
+#[derive(Clone, Debug, Default)]
+pub struct Input {
+    /// Workloads.
+    pub facts: Vec<Facts>,
+    /// ServiceAccounts, by namespace and name, with what they say about their token.
+    pub accounts: BTreeMap<(String, String), Option<bool>>,
+    /// Clients.
+    pub identities: Vec<Identity>,
+    /// Grants.
+    pub grants: Vec<Grant>,
+    /// What could not be read.
+    pub unread: Vec<Unread>,
+    /// How many objects were looked at.
+    pub objects: usize,
+}
+
+/// Finds what is shared. A total function: the same input and instant give the same findings in the same order.
+#[must_use]
+pub fn evaluate(input: Input, now: Timestamp) -> Evaluation {
+    let Input { facts, accounts, identities, grants, unread, objects } = input;
+    let index = Index::new(now, facts, &accounts, identities, grants, unread);
+    let mut findings: Vec<Finding> = catalogue::ALL
+        .iter()
+        .flat_map(|rule| (rule.check)(&index).into_iter().map(|found| judge(&index, rule, found)))
+        .collect();
+    finding::sort(&mut findings);
+    let count = |state| findings.iter().filter(|f| f.state == state).count();
+    let summary = Summary {
+        open: count(State::Open),
+        suppressed: count(State::Suppressed),
+        not_evaluable: count(State::NotEvaluable),
+        worst: findings.iter().filter(|f| f.state == State::Open).map(|f| f.severity).max(),
+        objects,
+    };
+    Evaluation { findings, summary }
+}
+
+fn judge(index: &Index, rule: &Rule, found: Found) -> Finding {
+    let justification = exceptions::accepted(index, &found);
+    let state = match &justification {
+        _ if rule.id == "SC-901" => State::NotEvaluable,
+        Some(_) if rule.accepts => State::Suppressed,
+        _ => State::Open,
+    };
+    let clients: Vec<&Client> = found.clients.iter().filter_map(|c| index.clients.get(c)).collect();
+    let blast_radius = BlastRadius {
+        grants: clients.iter().flat_map(|c| &c.grants).collect::<BTreeSet<_>>().len(),
+        subjects: clients.iter().flat_map(|c| &c.subjects).collect::<BTreeSet<_>>().len(),
+        scopes: clients.iter().flat_map(|c| &c.scopes).collect::<BTreeSet<_>>().len(),
+    };
+    let severity = if rule.moves { severity(index, &found, &clients, blast_radius) } else { found.severity };
+    let mut evidence = found.evidence.clone();
+    evidence.sort();
+    evidence.dedup();
+    Finding {
+        rule: rule.id,
+        severity,
+        state,
+        grade: found.grade,
+        gain: gain(index, &found),
+        subject: found.subject,
+        clients: names(&found.clients),
+        evidence,
+        blast_radius,
+        remedy: rule.remedy,
+        references: rule.references,
+        justification,
+    }
+}
+
+/// The base severity with what makes it worse and better.
+fn severity(index: &Index, found: &Found, clients: &[&Client], radius: BlastRadius) -> Severity {
+    let lasting = |c: &&Client| c.scopes.iter().any(|s| s == "offline_access" || s == "offline");
+    let worse = clients.iter().any(lasting) || radius.subjects > MANY_SUBJECTS;
+    let places = found.clients.iter().filter_map(|c| index.clients.get(c)).flat_map(|c| &c.identities);
+    let environments: BTreeSet<&String> =
+        places.filter_map(|at| index.identities.get(*at)?.environment.as_ref()).collect();
+    let steps = i32::from(worse) + i32::from(environments.len() > 1) - i32::from(found.grade == Grade::Potential);
+    found.severity.moved(steps)
+}
+
+/// What somebody in the subject has on top of its own: of the other clients if it has some of its own, else for
+/// each client what the rest has beyond it.
+fn gain(index: &Index, found: &Found) -> Vec<String> {
+    let scopes = |clients: &BTreeSet<ClientKey>| -> BTreeSet<&String> {
+        clients.iter().filter_map(|c| index.clients.get(c)).flat_map(|c| &c.scopes).collect()
+    };
+    let all = scopes(&found.clients);
+    let beyond = |own: &BTreeSet<ClientKey>| -> BTreeSet<String> {
+        let own = scopes(own);
+        all.iter().filter(|s| !own.contains(**s)).map(|s| (**s).clone()).collect()
+    };
+    match &found.own {
+        Some(own) => beyond(own),
+        None => found.clients.iter().flat_map(|c| beyond(&BTreeSet::from([c.clone()]))).collect::<BTreeSet<_>>(),
+    }
+    .into_iter()
+    .collect()
+}
+
+/// The clients' ids; where one id is at two providers, with the provider.
+fn names(clients: &BTreeSet<ClientKey>) -> Vec<String> {
+    let twice = |key: &ClientKey| clients.iter().filter(|c| c.client == key.client).count() > 1;
+    let name = |key: &ClientKey| match twice(key) {
+        false => key.client.to_string(),
+        true => format!("{} at {}/{}", key.client, key.provider.namespace, key.provider.name),
+    };
+    let mut names: Vec<String> = clients.iter().map(name).collect();
+    names.sort();
+    names
+}
+
+/// The ids of every client that some identity names: what a literal is compared with.
+#[must_use]
+pub fn client_ids(identities: &[Identity]) -> BTreeSet<String> {
+    identities.iter().map(|i| i.client.client.to_string()).collect()
+}
+
+impl Identity {
+    /// Whether it says nothing that could be compared.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.credentials.is_empty() && self.workloads.is_empty() && self.service_account.is_none()
+    }
+
+    /// Federated subjects that are no ServiceAccount of the same namespace.
+    pub fn foreign_subjects(&self) -> impl Iterator<Item = &str> {
+        self.credentials.iter().filter_map(|credential| match credential {
+            Credential::Federated(subject) => {
+                let here = super::index::service_account(subject).is_some_and(|(ns, _)| ns == self.object.namespace);
+                (!here).then_some(subject.as_str())
+            }
+            Credential::Secret { .. } => None,
+        })
+    }
+}

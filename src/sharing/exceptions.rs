@@ -1,0 +1,82 @@
+//! Exceptions: what somebody accepted, with whom, why, and until when.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::finding::Object;
+use super::index::Index;
+use super::rules::Found;
+use crate::api::{SharingException, instant};
+use crate::grant::ClientKey;
+
+/// The farthest that an exception may reach.
+pub const LONGEST: Duration = Duration::from_secs(180 * 24 * 60 * 60);
+
+/// The shortest reason, in characters.
+pub const REASON: usize = 20;
+
+/// What is wrong with an exception, in a few words; then it accepts nothing.
+///
+/// # Errors
+///
+/// It has ended, reaches too far, has no reason, or names no rule that can be accepted.
+pub fn check(entry: &SharingException, now: Timestamp) -> Result<(), &'static str> {
+    let Some(end) = instant::parse(&entry.expires_at) else { return Err("expiresAt is no instant") };
+    if end <= now {
+        return Err("expiresAt has passed: the finding is open again");
+    }
+    if now.checked_add(LONGEST).is_ok_and(|farthest| farthest < end) {
+        return Err("expiresAt is more than 180 days ahead");
+    }
+    if entry.reason.trim().chars().count() < REASON {
+        return Err("reason has fewer than 20 characters");
+    }
+    if super::catalogue::find(&entry.rule).is_none_or(|rule| !rule.accepts) {
+        return Err("rule is none that can be accepted");
+    }
+    Ok(())
+}
+
+/// Why a finding is accepted, if it is: without the clients whose own `ClientIdentity` accepts this pairing, at
+/// most one family is left. So a client that joins opens the finding again, and an owner speaks for its own
+/// client only.
+#[must_use]
+pub fn accepted(index: &Index, found: &Found) -> Option<String> {
+    let mut reasons = Vec::new();
+    let speakers = found.speaker.as_ref().map_or_else(|| found.clients.iter().collect(), |s| vec![s]);
+    let mut left: std::collections::BTreeSet<ClientKey> = speakers.iter().map(|c| (*c).clone()).collect();
+    for client in speakers {
+        let identities = index.clients.get(client).into_iter().flat_map(|c| &c.identities);
+        let entries = identities
+            .filter_map(|at| index.identities.get(*at))
+            .flat_map(|identity| identity.exceptions.iter().map(|entry| (&identity.object.namespace, entry)));
+        for (namespace, entry) in entries {
+            let names = |object: &Object| {
+                object.namespace == *namespace
+                    && entry.with.iter().any(|w| w.kind == object.kind && w.name == object.name)
+            };
+            let fits = entry.rule == found.rule && check(entry, index.now).is_ok();
+            if fits && (found.counterparts.iter().any(names) || everybody_else(index, found, client, &names)) {
+                left.remove(client);
+                reasons.push(entry.reason.clone());
+            }
+        }
+    }
+    reasons.sort();
+    reasons.dedup();
+    let single = found.speaker.is_some() || found.clients.len() == 1;
+    let enough = if single { left.is_empty() } else { !index.shared(&left) };
+    (enough && !reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+/// Whether an exception of `client` names a `ClientIdentity` of every other client of the finding.
+fn everybody_else(index: &Index, found: &Found, client: &ClientKey, names: &dyn Fn(&Object) -> bool) -> bool {
+    let family = index.family(client);
+    let mut others = found.clients.iter().filter(|c| index.family(c) != family).peekable();
+    others.peek().is_some()
+        && others.all(|other| {
+            let identities = index.clients.get(other).into_iter().flat_map(|c| &c.identities);
+            identities.filter_map(|at| index.identities.get(*at)).any(|i| names(&i.object))
+        })
+}

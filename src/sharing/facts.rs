@@ -1,0 +1,194 @@
+//! What one workload's manifest says: which slots its pods receive, as whom they run, and what tokens they get.
+//!
+//! The manifest is read as loose JSON: fields of the wrong type count as absent, because one odd workload must
+//! not hide the others. No literal value is ever kept: a literal is remembered as the *path* where it stands.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::finding::{Grade, Object, Place};
+use super::pod;
+
+/// The kinds that have a pod template, with their API group and the way to the pod's spec.
+const KINDS: [(&str, &str, &[&str]); 10] = [
+    ("", "Pod", &[]),
+    ("", "ReplicationController", &["spec", "template"]),
+    ("apps", "DaemonSet", &["spec", "template"]),
+    ("apps", "Deployment", &["spec", "template"]),
+    ("apps", "ReplicaSet", &["spec", "template"]),
+    ("apps", "StatefulSet", &["spec", "template"]),
+    ("batch", "CronJob", &["spec", "jobTemplate", "spec", "template"]),
+    ("batch", "Job", &["spec", "template"]),
+    ("argoproj.io", "Rollout", &["spec", "template"]),
+    ("serving.knative.dev", "Service", &["spec", "template"]),
+];
+
+/// The keys of a Secret that a container receives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keys {
+    /// Every key, those added later too.
+    All,
+    /// This one.
+    One(String),
+}
+
+impl Keys {
+    /// Whether this key is among them.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(one) => one == key,
+        }
+    }
+}
+
+/// A Secret's keys that reach a container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// The Secret, in the workload's namespace.
+    pub secret: String,
+    /// Which of its keys.
+    pub keys: Keys,
+    /// How sure.
+    pub grade: Grade,
+    /// The container; `None` for a volume that none mounts.
+    pub container: Option<String>,
+    /// The field.
+    pub path: String,
+}
+
+/// A ServiceAccount token in a volume.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token {
+    /// For whom; empty is the API server.
+    pub audience: String,
+    /// The field.
+    pub path: String,
+}
+
+/// A literal in the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Literal {
+    /// It is the id of a declared client.
+    ClientId {
+        /// The id.
+        client: String,
+        /// The container.
+        container: String,
+        /// The field.
+        path: String,
+    },
+    /// It stands where a client secret would; what it says is not kept.
+    Credential {
+        /// The container.
+        container: String,
+        /// The field.
+        path: String,
+    },
+}
+
+/// What one workload's manifest says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Facts {
+    /// The workload.
+    pub object: Object,
+    /// Its API group.
+    pub group: String,
+    /// Where it was read.
+    pub place: Place,
+    /// The controller that made it: kind and name.
+    pub owner: Option<(String, String)>,
+    /// As which ServiceAccount its pods run.
+    pub service_account: String,
+    /// What the pod says about the API server's token.
+    pub automount: Option<bool>,
+    /// Containers see one another's processes, so that what one receives all have.
+    pub shares_processes: bool,
+    /// What its containers receive.
+    pub edges: BTreeSet<Edge>,
+    /// Secrets that are named for the kubelet or a driver: no container has them, but somebody uses them.
+    pub aside: BTreeSet<String>,
+    /// Tokens in volumes.
+    pub tokens: BTreeSet<Token>,
+    /// Literals that matter.
+    pub literals: BTreeSet<Literal>,
+    /// Deliveries whose content the manifest does not say: the field, and what it is.
+    pub opaque: BTreeSet<(String, String)>,
+}
+
+/// The API group of an object.
+#[must_use]
+pub fn group(object: &Value) -> &str {
+    let version = object["apiVersion"].as_str().unwrap_or_default();
+    version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// Whether an object is a workload, of a kind that [`extract`] reads.
+#[must_use]
+pub fn is_workload(object: &Value) -> bool {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    KINDS.iter().any(|(g, k, _)| *k == kind && *g == group(object))
+}
+
+/// Reads one workload. `None` for what is no workload.
+#[must_use]
+pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> Option<Facts> {
+    let kind = object["kind"].as_str()?;
+    let (group, _, way) = KINDS.iter().find(|(g, k, _)| *k == kind && *g == self::group(object))?;
+    let template = way.iter().fold(object, |at, step| &at[*step]);
+    let meta = &object["metadata"];
+    // A template is never optional, except that a Rollout may borrow that of a Deployment.
+    let base = if way.is_empty() { "spec".to_owned() } else { format!("{}.spec", way.join(".")) };
+    let mut facts = Facts {
+        object: Object::new(kind, namespace(meta), meta["name"].as_str().unwrap_or_default()),
+        group: (*group).to_owned(),
+        place,
+        owner: owner(meta),
+        service_account: "default".to_owned(),
+        automount: None,
+        shares_processes: false,
+        edges: BTreeSet::new(),
+        aside: BTreeSet::new(),
+        tokens: BTreeSet::new(),
+        literals: BTreeSet::new(),
+        opaque: BTreeSet::new(),
+    };
+    if kind == "Rollout" && object["spec"]["workloadRef"].is_object() && !template.is_object() {
+        let target = &object["spec"]["workloadRef"];
+        let text = |field: &str| target[field].as_str().unwrap_or_default();
+        facts.opaque.insert(("spec.workloadRef".to_owned(), format!("{}/{}", text("kind"), text("name"))));
+    }
+    pod::read(&template["spec"], &base, client_ids, &mut facts);
+    pod::annotations(&template["metadata"]["annotations"], &base, &mut facts);
+    Some(facts)
+}
+
+/// The controller that made an object. A Deployment's ReplicaSet is seen through by the hash that both carry, so
+/// that a dump of pods alone leads to what a person wrote.
+fn owner(meta: &Value) -> Option<(String, String)> {
+    let owners = meta["ownerReferences"].as_array()?;
+    let controller = owners.iter().find(|o| o["controller"].as_bool() == Some(true))?;
+    let (kind, name) = (controller["kind"].as_str()?, controller["name"].as_str()?);
+    let hash = meta["labels"]["pod-template-hash"].as_str().filter(|h| !h.is_empty());
+    let deployment = hash.and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-')).filter(|_| kind == "ReplicaSet");
+    Some(match deployment {
+        Some(deployment) => ("Deployment".to_owned(), deployment.to_owned()),
+        None => (kind.to_owned(), name.to_owned()),
+    })
+}
+
+/// The namespace of an object; `default` where it says none, as `kubectl` takes it.
+#[must_use]
+pub fn namespace(meta: &Value) -> &str {
+    meta["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or("default")
+}
+
+impl Facts {
+    /// Whether its pods get a token of their ServiceAccount that the account or the pod does not switch off.
+    #[must_use]
+    pub fn automounts(&self, account: Option<bool>) -> bool {
+        self.automount.or(account).unwrap_or(true)
+    }
+}

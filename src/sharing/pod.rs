@@ -1,0 +1,231 @@
+//! The ways in which a pod receives a Secret's keys, as the kubelet delivers them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::facts::{Edge, Facts, Keys, Literal, Token};
+use super::finding::Grade;
+
+/// Volumes whose Secret a driver or the kubelet reads; no container has it. The volume's kind, and the way to
+/// the name.
+const DRIVERS: [(&str, &[&str]); 10] = [
+    ("azureFile", &["secretName"]),
+    ("cephfs", &["secretRef", "name"]),
+    ("cinder", &["secretRef", "name"]),
+    ("csi", &["nodePublishSecretRef", "name"]),
+    ("flexVolume", &["secretRef", "name"]),
+    ("iscsi", &["secretRef", "name"]),
+    ("rbd", &["secretRef", "name"]),
+    ("scaleIO", &["secretRef", "name"]),
+    ("storageos", &["secretRef", "name"]),
+    ("glusterfs", &["secretRef", "name"]),
+];
+
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// One key that a volume holds, and under which file name.
+struct Held {
+    secret: String,
+    /// The key and the path it is written to; `None`: all keys, each under its own name.
+    item: Option<(String, String)>,
+    grade: Grade,
+    path: String,
+}
+
+fn entries(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
+    value[field].as_str().filter(|t| !t.is_empty())
+}
+
+fn grade(optional: &Value) -> Grade {
+    // The kubelet starts the pod without it, so that nobody knows whether it is there.
+    if optional.as_bool() == Some(true) { Grade::Potential } else { Grade::Direct }
+}
+
+/// Reads a pod's spec that stands at `base` into `facts`.
+pub fn read(spec: &Value, base: &str, client_ids: &BTreeSet<String>, facts: &mut Facts) {
+    let account = text(spec, "serviceAccountName").or_else(|| text(spec, "serviceAccount"));
+    if let Some(account) = account {
+        account.clone_into(&mut facts.service_account);
+    }
+    facts.automount = spec["automountServiceAccountToken"].as_bool();
+    facts.shares_processes = spec["shareProcessNamespace"].as_bool() == Some(true);
+    facts.aside.extend(entries(&spec["imagePullSecrets"]).filter_map(|s| text(s, "name")).map(str::to_owned));
+    let mut volumes = BTreeMap::new();
+    for volume in entries(&spec["volumes"]) {
+        let name = text(volume, "name").unwrap_or_default();
+        volumes.insert(name.to_owned(), self::volume(volume, &format!("{base}.volumes[{name}]"), facts));
+    }
+    let mut mounted = BTreeSet::new();
+    for list in CONTAINERS {
+        for container in entries(&spec[list]) {
+            let name = text(container, "name").unwrap_or_default();
+            let path = format!("{base}.{list}[{name}]");
+            environment(container, name, &path, facts);
+            literals(container, name, &path, client_ids, facts);
+            for mount in entries(&container["volumeMounts"]) {
+                let volume = text(mount, "name").unwrap_or_default();
+                mounted.insert(volume.to_owned());
+                for held in volumes.get(volume).into_iter().flatten() {
+                    if let Some(keys) = through(mount, held) {
+                        facts.edges.insert(edge(held, keys, held.grade, Some(name)));
+                    }
+                }
+            }
+        }
+    }
+    for held in volumes.iter().filter(|(name, _)| !mounted.contains(*name)).flat_map(|(_, held)| held) {
+        let keys = held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.clone()));
+        facts.edges.insert(edge(held, keys, Grade::Potential, None));
+    }
+}
+
+fn edge(held: &Held, keys: Keys, grade: Grade, container: Option<&str>) -> Edge {
+    let container = container.map(str::to_owned);
+    Edge { secret: held.secret.clone(), keys, grade, container, path: held.path.clone() }
+}
+
+/// What of a volume's key a mount lets through.
+fn through(mount: &Value, held: &Held) -> Option<Keys> {
+    let all = || Some(held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.clone())));
+    // An expression is expanded in the pod: it may be anything.
+    if text(mount, "subPathExpr").is_some() {
+        return all();
+    }
+    let Some(sub) = text(mount, "subPath").map(clean).filter(|s| !s.is_empty()) else { return all() };
+    match &held.item {
+        // Without items the file of a key is named like the key, which has no slash.
+        None if sub.contains('/') => None,
+        None => Some(Keys::One(sub)),
+        Some((key, file)) => {
+            let file = clean(file);
+            let inside = file == sub || file.strip_prefix(&sub).is_some_and(|rest| rest.starts_with('/'));
+            inside.then(|| Keys::One(key.clone()))
+        }
+    }
+}
+
+/// A relative path without empty and `.` steps.
+fn clean(path: &str) -> String {
+    path.split('/').filter(|step| !step.is_empty() && *step != ".").collect::<Vec<_>>().join("/")
+}
+
+/// What a volume holds of Secrets; tokens and what cannot be told go to `facts` at once.
+fn volume(volume: &Value, path: &str, facts: &mut Facts) -> Vec<Held> {
+    let mut held = Vec::new();
+    secret(&volume["secret"], text(&volume["secret"], "secretName"), &format!("{path}.secret"), &mut held);
+    for (at, source) in entries(&volume["projected"]["sources"]).enumerate() {
+        let path = format!("{path}.projected.sources[{at}]");
+        secret(&source["secret"], text(&source["secret"], "name"), &format!("{path}.secret"), &mut held);
+        if source["serviceAccountToken"].is_object() {
+            let audience = text(&source["serviceAccountToken"], "audience").unwrap_or_default().to_owned();
+            facts.tokens.insert(Token { audience, path: format!("{path}.serviceAccountToken") });
+        }
+    }
+    let csi = &volume["csi"];
+    if csi["driver"].as_str() == Some("secrets-store.csi.k8s.io") {
+        let class = text(&csi["volumeAttributes"], "secretProviderClass").unwrap_or_default();
+        facts.opaque.insert((format!("{path}.csi"), format!("SecretProviderClass/{class}")));
+    }
+    for (kind, way) in DRIVERS {
+        let name = way.iter().fold(&volume[kind], |at, step| &at[*step]);
+        facts.aside.extend(name.as_str().map(str::to_owned));
+    }
+    held
+}
+
+fn secret(source: &Value, name: Option<&str>, path: &str, held: &mut Vec<Held>) {
+    let Some(name) = name else { return };
+    let grade = grade(&source["optional"]);
+    let one = |item| Held { secret: name.to_owned(), item, grade, path: path.to_owned() };
+    match source["items"].as_array().filter(|items| !items.is_empty()) {
+        None => held.push(one(None)),
+        Some(items) => held.extend(items.iter().filter_map(|item| {
+            let key = text(item, "key")?;
+            Some(one(Some((key.to_owned(), text(item, "path").unwrap_or(key).to_owned()))))
+        })),
+    }
+}
+
+/// `env[].valueFrom.secretKeyRef` and `envFrom[].secretRef`.
+fn environment(container: &Value, name: &str, path: &str, facts: &mut Facts) {
+    for variable in entries(&container["env"]) {
+        let reference = &variable["valueFrom"]["secretKeyRef"];
+        if let (Some(secret), Some(key)) = (text(reference, "name"), text(reference, "key")) {
+            facts.edges.insert(Edge {
+                secret: secret.to_owned(),
+                keys: Keys::One(key.to_owned()),
+                grade: grade(&reference["optional"]),
+                container: Some(name.to_owned()),
+                path: format!("{path}.env[{}].valueFrom.secretKeyRef", text(variable, "name").unwrap_or_default()),
+            });
+        }
+    }
+    for (at, source) in entries(&container["envFrom"]).enumerate() {
+        if let Some(secret) = text(&source["secretRef"], "name") {
+            facts.edges.insert(Edge {
+                secret: secret.to_owned(),
+                keys: Keys::All,
+                grade: grade(&source["secretRef"]["optional"]),
+                container: Some(name.to_owned()),
+                path: format!("{path}.envFrom[{at}].secretRef"),
+            });
+        }
+    }
+}
+
+/// Client ids and likely credentials among literal variables and arguments.
+fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<String>, facts: &mut Facts) {
+    let mut note = |named: &str, value: &str, path: String| {
+        if client_ids.contains(value) {
+            facts.literals.insert(Literal::ClientId { client: value.to_owned(), container: name.to_owned(), path });
+        } else if is_credential_name(named) && is_filled(value) {
+            facts.literals.insert(Literal::Credential { container: name.to_owned(), path });
+        }
+    };
+    for variable in entries(&container["env"]) {
+        if let (Some(named), Some(value)) = (text(variable, "name"), text(variable, "value")) {
+            note(named, value, format!("{path}.env[{named}].value"));
+        }
+    }
+    for list in ["command", "args"] {
+        let words: Vec<&str> = entries(&container[list]).map(|word| word.as_str().unwrap_or_default()).collect();
+        for (at, word) in words.iter().enumerate() {
+            let Some(flag) = word.strip_prefix('-') else { continue };
+            // `--flag=value`, or `--flag` and the next word.
+            match (flag.split_once('='), words.get(at + 1)) {
+                (Some((named, value)), _) => note(named, value, format!("{path}.{list}[{at}]")),
+                (None, Some(value)) if !value.starts_with('-') => {
+                    note(flag, value, format!("{path}.{list}[{}]", at + 1));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a variable or flag is named as a client's credential is.
+fn is_credential_name(name: &str) -> bool {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let end = ["clientsecret", "clientassertion", "clientkey", "oidcsecret", "oauthsecret", "oauth2secret"];
+    end.iter().any(|end| plain.ends_with(end))
+}
+
+/// Whether a literal can be a credential: not empty, and no reference to a variable, a file or a template.
+fn is_filled(value: &str) -> bool {
+    let value = value.trim();
+    !(value.is_empty() || value.starts_with('$') || value.starts_with('/') || value.contains("{{"))
+}
+
+/// Injectors that deliver by annotation: what they deliver, another system says.
+pub fn annotations(annotations: &Value, base: &str, facts: &mut Facts) {
+    let injects = |(name, _): &(&String, &Value)| name.starts_with("vault.hashicorp.com/agent-inject-secret-");
+    if let Some((name, _)) = annotations.as_object().into_iter().flatten().find(injects) {
+        let path = base.trim_end_matches("spec").trim_end_matches('.');
+        facts.opaque.insert((format!("{path}.metadata.annotations[{name}]"), "Vault agent".to_owned()));
+    }
+}

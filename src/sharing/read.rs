@@ -1,0 +1,431 @@
+//! From text to objects: YAML streams, JSON, lists. Hostile text costs bounded time and memory.
+//!
+//! Messages say what is wrong and where, and never repeat anything that stands in the text: it could be a secret.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::jiff::Timestamp;
+use serde::de::{DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::declared;
+use super::evaluate::{Input, client_ids};
+use super::facts::{self, Facts};
+use super::finding::Place;
+use super::index::Unread;
+use crate::api::{ClientGrant, ClientIdentity, GROUP};
+
+/// The largest file that is read.
+pub const LARGEST: usize = 64 << 20;
+
+/// Most values in one document, those that aliases repeat counted each time. The API server takes no object that is
+/// near it; a list of all pods of a large cluster is.
+const NODES: usize = 4_000_000;
+
+/// Brackets deeper than this are no manifest, and cost the parser the square of their number.
+const BRACKETS: usize = 512;
+
+const TWICE: &str = "a key stands twice in one mapping";
+const NO_TEXT: &str = "a key is no text";
+const TOO_MANY: &str = "it has too many values";
+const TEMPLATE: &str = "it is a template, which has to be rendered first";
+
+/// Collects what was read until everything is there.
+#[derive(Debug, Default)]
+pub struct Reader {
+    workloads: Vec<(Value, Place)>,
+    identities: Vec<(Value, Place)>,
+    grants: Vec<(Value, Place)>,
+    accounts: BTreeMap<(String, String), Option<bool>>,
+    unread: Vec<Unread>,
+    objects: usize,
+}
+
+impl Reader {
+    /// Says that a file could not be read.
+    pub fn unread(&mut self, file: &str, line: usize, why: impl Into<String>) {
+        self.unread.push(Unread { place: Place { file: file.to_owned(), line }, why: why.into() });
+    }
+
+    /// What could not be read so far.
+    #[must_use]
+    pub fn failures(&self) -> &[Unread] {
+        &self.unread
+    }
+
+    /// Reads the objects of one file. What cannot be read is remembered, and the rest is read.
+    pub fn add(&mut self, file: &str, bytes: &[u8]) {
+        if bytes.len() > LARGEST {
+            return self.unread(file, 1, format!("it is larger than {} MiB", LARGEST >> 20));
+        }
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text.trim_start_matches('\u{feff}'),
+            Err(error) => {
+                let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                return self.unread(file, 1 + count_lines(before), "it is no text in UTF-8");
+            }
+        };
+        if let Some(line) = too_deep(text) {
+            return self.unread(file, line, "it is nested too deeply");
+        }
+        if text.trim_start().starts_with(['{', '[']) && self.json(file, text) {
+            return;
+        }
+        for (line, document) in documents(text) {
+            match parse_yaml(document) {
+                Ok(value) => self.object(value, &Place { file: file.to_owned(), line: line + lead(document) }),
+                Err((at, _)) if document.contains("{{") => self.unread(file, line + at, TEMPLATE),
+                Err((at, why)) => self.unread(file, line + at, why),
+            }
+        }
+    }
+
+    /// Reads JSON objects, one after the other. False if this is no JSON: then nothing was taken.
+    fn json(&mut self, file: &str, text: &str) -> bool {
+        let mut parsed = Vec::new();
+        let (mut rest, mut line) = (text, 1);
+        while !rest.trim_start().is_empty() {
+            let blank = rest.len() - rest.trim_start().len();
+            line += count_lines(rest.as_bytes().get(..blank).unwrap_or_default());
+            rest = rest.trim_start();
+            // A sequence of documents is parsed one at a time, so that each has the whole budget.
+            let budget = Cell::new(NODES);
+            let mut stream = serde_json::Deserializer::from_str(rest);
+            match (Node { budget: &budget }).deserialize(&mut stream) {
+                Ok(value) => {
+                    let mut used = serde_json::Deserializer::from_str(rest).into_iter::<serde::de::IgnoredAny>();
+                    _ = used.next();
+                    let offset = used.byte_offset();
+                    parsed.push((line, value));
+                    let Some((read, next)) = rest.split_at_checked(offset).filter(|_| offset > 0) else { break };
+                    line += count_lines(read.as_bytes());
+                    rest = next;
+                }
+                Err(error) => {
+                    let said = error.to_string();
+                    let Some(why) = [TWICE, TOO_MANY].into_iter().find(|why| said.contains(why)) else { return false };
+                    self.unread(file, line + error.line().saturating_sub(1), why);
+                    break;
+                }
+            }
+        }
+        for (line, value) in parsed {
+            self.object(value, &Place { file: file.to_owned(), line });
+        }
+        true
+    }
+
+    fn object(&mut self, mut value: Value, place: &Place) {
+        let kind = value["kind"].as_str().unwrap_or_default().to_owned();
+        if let (Some(of), Some(items)) =
+            (kind.strip_suffix("List"), value.get_mut("items").and_then(Value::as_array_mut))
+        {
+            let items = std::mem::take(items);
+            let version = value["apiVersion"].clone();
+            for mut item in items {
+                // Lists of one kind leave out what their entries are.
+                if let Some(fields) = item.as_object_mut().filter(|_| !of.is_empty()) {
+                    fields.entry("kind").or_insert_with(|| of.into());
+                    fields.entry("apiVersion").or_insert_with(|| version.clone());
+                }
+                // A list in a list is nothing that Kubernetes knows.
+                if !item["kind"].as_str().unwrap_or_default().ends_with("List") {
+                    self.object(item, place);
+                }
+            }
+            return;
+        }
+        if kind.is_empty() || !value["apiVersion"].is_string() {
+            return;
+        }
+        self.objects += 1;
+        let place = place.clone();
+        match (facts::group(&value), kind.as_str()) {
+            (GROUP, "ClientIdentity") => self.identities.push((value, place)),
+            (GROUP, "ClientGrant") => self.grants.push((value, place)),
+            ("", "ServiceAccount") => {
+                let meta = &value["metadata"];
+                let name = meta["name"].as_str().unwrap_or_default().to_owned();
+                let says = value["automountServiceAccountToken"].as_bool();
+                let known = self.accounts.entry((facts::namespace(meta).to_owned(), name)).or_insert(says);
+                // Of two that disagree the one that gives more counts, so that their order does not matter.
+                if *known != says {
+                    *known = None;
+                }
+            }
+            _ if facts::is_workload(&value) => self.workloads.push((value, place)),
+            _ => {}
+        }
+    }
+
+    /// Everything that was read, ready to be evaluated at `now`.
+    #[must_use]
+    pub fn finish(mut self, now: Timestamp) -> Input {
+        let mut identities = Vec::new();
+        for (value, place) in std::mem::take(&mut self.identities) {
+            if let Some(object) = self.typed::<ClientIdentity>(value, &place, "ClientIdentity") {
+                identities.push(declared::identity(&object, place));
+            }
+        }
+        let mut grants = Vec::new();
+        for (value, place) in std::mem::take(&mut self.grants) {
+            if let Some(object) = self.typed::<ClientGrant>(value, &place, "ClientGrant") {
+                grants.push(declared::grant(&object, place, now));
+            }
+        }
+        let ids = client_ids(&identities);
+        let mut facts = Vec::new();
+        for (value, place) in std::mem::take(&mut self.workloads) {
+            let Some(one) = facts::extract(&value, place, &ids) else { continue };
+            if is_template(&one) {
+                self.unread.push(Unread { place: one.place, why: TEMPLATE.to_owned() });
+            } else if one.object.name.is_empty() {
+                self.unread.push(Unread { place: one.place, why: format!("a {} has no name", one.object.kind) });
+            } else {
+                facts.push(one);
+            }
+        }
+        Input { facts, accounts: self.accounts, identities, grants, unread: self.unread, objects: self.objects }
+    }
+
+    fn typed<T: serde::de::DeserializeOwned>(&mut self, mut value: Value, place: &Place, kind: &str) -> Option<T> {
+        let mut fail = |why: String| {
+            self.unread.push(Unread { place: place.clone(), why });
+            None
+        };
+        if has_template(&value) {
+            return fail(TEMPLATE.to_owned());
+        }
+        let named = value["metadata"]["name"].as_str().is_some_and(|n| !n.is_empty());
+        if !named {
+            return fail(format!("a {kind} has no name"));
+        }
+        let namespace = facts::namespace(&value["metadata"]).to_owned();
+        value["metadata"]["namespace"] = namespace.into();
+        match serde_json::from_value(value) {
+            Ok(object) => Some(object),
+            Err(error) => {
+                let said = error.to_string();
+                // The names of our own fields are no secret; what stands in them could be.
+                match said.strip_prefix("missing field ") {
+                    Some(field) => fail(format!("a {kind} lacks the field {field}")),
+                    None => fail(format!("a {kind} has a field of another form than the schema says")),
+                }
+            }
+        }
+    }
+}
+
+fn has_template(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("{{"),
+        Value::Array(values) => values.iter().any(has_template),
+        Value::Object(fields) => fields.values().any(has_template),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Whether a name that matters is still to be rendered. Elsewhere braces are nothing special.
+fn is_template(facts: &Facts) -> bool {
+    let slots = facts.edges.iter().flat_map(|edge| {
+        let key = match &edge.keys {
+            facts::Keys::One(key) => key.as_str(),
+            facts::Keys::All => "",
+        };
+        [edge.secret.as_str(), key]
+    });
+    let object = &facts.object;
+    let names = [object.namespace.as_str(), object.name.as_str(), facts.service_account.as_str()];
+    slots.chain(names).any(|name| name.contains("{{"))
+}
+
+fn count_lines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|b| **b == b'\n').count()
+}
+
+/// The line on which brackets are nested too deeply.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut depth, mut line) = (0usize, 1);
+    for byte in text.bytes() {
+        match byte {
+            b'\n' => line += 1,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > BRACKETS {
+            return Some(line);
+        }
+    }
+    None
+}
+
+/// The documents of a YAML stream, each with the number of its first line. A marker at the begin of a line ends a
+/// document wherever it stands, so that one that is malformed does not take the next with it.
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut start, mut first, mut at, mut content) = (0, 1, 0, false);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let bare = line.trim_end();
+        let marker =
+            |mark| bare.strip_prefix(mark).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with([' ', '\t']));
+        let begins = marker("---");
+        if begins || marker("...") || (!content && bare.starts_with('%')) {
+            if content {
+                documents.push((first, text.get(start..at).unwrap_or_default()));
+            }
+            let skipped = if begins { 0 } else { line.len() };
+            (start, first, content) = (at + skipped, number + 1 + usize::from(!begins), false);
+            content |= begins && !bare.trim_start_matches('-').trim_start().is_empty() && !bare.contains(" #");
+        } else {
+            content |= !bare.trim_start().is_empty() && !bare.trim_start().starts_with('#');
+        }
+        at += line.len();
+    }
+    if content {
+        documents.push((first, text.get(start..).unwrap_or_default()));
+    }
+    documents
+}
+
+/// How many lines of a document come before its first field.
+fn lead(document: &str) -> usize {
+    let empty = |line: &&str| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || line == "---" || line.starts_with("--- #")
+    };
+    document.lines().take_while(empty).count()
+}
+
+/// One document, or how many lines in and why not.
+fn parse_yaml(document: &str) -> Result<Value, (usize, &'static str)> {
+    let budget = Cell::new(NODES);
+    (Node { budget: &budget }).deserialize(serde_yaml::Deserializer::from_str(document)).map_err(|error| {
+        let said = error.to_string();
+        let known = [TWICE, NO_TEXT, TOO_MANY].into_iter().find(|why| said.contains(why));
+        let why = known.unwrap_or(match () {
+            () if said.contains("recursion limit") => "it is nested too deeply",
+            () if said.contains("repetition limit") => "its aliases repeat too much",
+            () => "it is no well-formed YAML or JSON",
+        });
+        // The parser points behind the end where something is left open.
+        let last = document.lines().count().saturating_sub(1);
+        (error.location().map_or(0, |l| l.line().saturating_sub(1)).min(last), why)
+    })
+}
+
+/// Reads any value within a budget.
+struct Node<'a> {
+    budget: &'a Cell<usize>,
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let Some(left) = self.budget.get().checked_sub(1) else { return Err(D::Error::custom(TOO_MANY)) };
+        self.budget.set(left);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    // No manifest needs a number as large: that it is one is enough.
+    fn visit_i128<E>(self, _: i128) -> Result<Value, E> {
+        Ok(i64::MAX.into())
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Value, E> {
+        Ok(u64::MAX.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        // Long texts are spent from the same budget: aliases may repeat them.
+        let Some(left) = self.budget.get().checked_sub(value.len() / 32) else { return Err(E::custom(TOO_MANY)) };
+        self.budget.set(left);
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_newtype_struct<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = entries.next_element_seed(Node { budget: self.budget })? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        let mut merged = Vec::new();
+        while let Some(key) = entries.next_key_seed(Node { budget: self.budget })? {
+            let key = match key {
+                Value::String(text) => text,
+                Value::Number(number) => number.to_string(),
+                Value::Bool(value) => value.to_string(),
+                _ => return Err(A::Error::custom(NO_TEXT)),
+            };
+            let value = entries.next_value_seed(Node { budget: self.budget })?;
+            if key == "<<" {
+                merged.push(value);
+            } else if fields.insert(key, value).is_some() {
+                return Err(A::Error::custom(TWICE));
+            }
+        }
+        for value in merged {
+            let maps = match value {
+                Value::Array(maps) => maps,
+                one => vec![one],
+            };
+            for (key, value) in maps.into_iter().flat_map(|m| if let Value::Object(m) = m { m } else { Map::new() }) {
+                fields.entry(key).or_insert(value);
+            }
+        }
+        Ok(Value::Object(fields))
+    }
+
+    // A tag of somebody's own: what it says is taken without it.
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
+        let (_, content) = data.variant_seed(Node { budget: self.budget })?;
+        content.newtype_variant_seed(Node { budget: self.budget })
+    }
+}

@@ -1,0 +1,59 @@
+//! The rules, one file each.
+
+use std::collections::BTreeSet;
+
+use super::finding::{Evidence, Grade, Object, Severity};
+use crate::grant::ClientKey;
+
+pub mod sc_101;
+pub mod sc_201;
+pub mod sc_202;
+pub mod sc_203;
+pub mod sc_207;
+pub mod sc_301;
+pub mod sc_302;
+pub mod sc_303;
+pub mod sc_304;
+pub mod sc_401;
+pub mod sc_901;
+pub mod sc_902;
+
+/// What a rule found, before exceptions and what hangs on the clients.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The rule.
+    pub rule: &'static str,
+    /// Before what makes it worse or better.
+    pub severity: Severity,
+    /// How sure.
+    pub grade: Grade,
+    /// What it is about.
+    pub subject: Object,
+    /// The clients it concerns.
+    pub clients: BTreeSet<ClientKey>,
+    /// What shows it.
+    pub evidence: Vec<Evidence>,
+    /// Clients that the subject may act as; `None` where it stands for each of them alike.
+    pub own: Option<BTreeSet<ClientKey>>,
+    /// Objects by whose name an exception covers it.
+    pub counterparts: Vec<Object>,
+    /// The one client whose `ClientIdentity` may accept it; `None`: each speaks for itself.
+    pub speaker: Option<ClientKey>,
+}
+
+impl Found {
+    fn new(rule: &'static str, severity: Severity, grade: Grade, subject: Object) -> Self {
+        let counterparts = vec![subject.clone()];
+        Self {
+            rule,
+            severity,
+            grade,
+            subject,
+            clients: BTreeSet::new(),
+            evidence: Vec::new(),
+            own: None,
+            counterparts,
+            speaker: None,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! SC-101: one slot, two clients.
+
+use super::Found;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::declared::Credential;
+use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::index::Index;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-101",
+    name: "slot-bound-twice",
+    severity: Severity::Critical,
+    what: "One key of a Secret is the declared credential of two clients.",
+    why: "Whoever holds it is both clients: no decision about one of them means anything.",
+    remedy: "Give each client a Secret key of its own, and rotate both after the split.",
+    references: &["OWASP NHI9:2025", "ATT&CK T1078", "CIS 5.4.2"],
+    accepts: true,
+    moves: true,
+    check,
+};
+
+fn check(index: &Index) -> Vec<Found> {
+    let mut found = Vec::new();
+    for identity in &index.identities {
+        for (at, credential) in identity.credentials.iter().enumerate() {
+            let Credential::Secret { name, key } = credential else { continue };
+            let slot = (identity.object.namespace.clone(), name.clone(), key.clone());
+            let Some(clients) = index.bound.get(&slot).filter(|clients| index.shared(clients)) else { continue };
+            let family = index.family(&identity.client);
+            let others = clients.iter().filter(|c| index.family(c) != family).cloned();
+            let mut one = Found::new(RULE.id, RULE.severity, Grade::Declared, identity.object.clone());
+            one.clients = others.chain([identity.client.clone()]).collect();
+            one.own = Some([identity.client.clone()].into());
+            one.speaker = Some(identity.client.clone());
+            // Only the other clients can be named: the slot would let any client join.
+            one.counterparts.clear();
+            one.evidence.push(Index::declaration(identity, format!("spec.credentials[{at}].secret")));
+            let same = Credential::Secret { name: name.clone(), key: key.clone() };
+            for other in
+                index.identities.iter().filter(|i| one.clients.contains(&i.client) && i.object != identity.object)
+            {
+                let at = other.credentials.iter().position(|c| *c == same);
+                let here = other.object.namespace == identity.object.namespace;
+                one.evidence.extend(
+                    at.filter(|_| here).map(|at| Index::declaration(other, format!("spec.credentials[{at}].secret"))),
+                );
+            }
+            found.push(one);
+        }
+    }
+    found
+}

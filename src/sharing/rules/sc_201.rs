@@ -1,0 +1,56 @@
+//! SC-201: one workload, many clients.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Found;
+use crate::grant::ClientKey;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::finding::Severity;
+use crate::sharing::index::{Index, Workload};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-201",
+    name: "workload-holds-many-clients",
+    severity: Severity::High,
+    what: "The pods of one workload receive the credentials of two clients. Medium if they are in separate containers \
+           that do not share a process namespace.",
+    why: "Whoever breaks into the workload can act as each of these clients, for everybody who consented to any of them.",
+    remedy: "Split the workload so that each client has one of its own, or use token exchange.",
+    references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1552.001", "CIS 5.4.1"],
+    accepts: true,
+    moves: true,
+    check,
+};
+
+fn check(index: &Index) -> Vec<Found> {
+    let mut all = Vec::new();
+    for workload in &index.workloads {
+        let clients: BTreeSet<ClientKey> = workload.exposures.iter().map(|e| e.client.clone()).collect();
+        if !index.shared(&clients) {
+            continue;
+        }
+        let severity = if together(index, workload) { Severity::High } else { Severity::Medium };
+        let mut found = Found::new(RULE.id, severity, workload.grade(&clients), workload.facts.object.clone());
+        found.evidence = workload.exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
+        let own: BTreeSet<ClientKey> = workload.entitled.intersection(&clients).cloned().collect();
+        // Entitled to several, it stands for each of them alike.
+        found.own = (!index.shared(&own)).then_some(own);
+        found.clients = clients;
+        all.push(found);
+    }
+    all
+}
+
+/// Whether one container has the credentials of two families, or can look into one that has.
+fn together(index: &Index, workload: &Workload) -> bool {
+    if workload.facts.shares_processes {
+        return true;
+    }
+    let mut by_container = BTreeMap::<Option<&String>, BTreeSet<ClientKey>>::new();
+    for exposure in &workload.exposures {
+        by_container.entry(exposure.container.as_ref()).or_default().insert(exposure.client.clone());
+    }
+    let everywhere = by_container.get(&None).cloned().unwrap_or_default();
+    by_container.values().any(|clients| index.shared(&clients.union(&everywhere).cloned().collect()))
+}

@@ -1,0 +1,38 @@
+//! SC-203: a client's workload runs as `default`.
+
+use super::Found;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::index::Index;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-203",
+    name: "default-serviceaccount-client",
+    severity: Severity::Medium,
+    what: "A client's workload runs as the ServiceAccount `default`. High if the client is authenticated by it.",
+    why: "Every pod of the namespace that says nothing runs as `default` too, and shares the client's identity.",
+    remedy: "Make a ServiceAccount for the client, name it in the workload and in the ClientIdentity.",
+    references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1528", "CIS 5.1.5"],
+    accepts: true,
+    moves: true,
+    check,
+};
+
+fn check(index: &Index) -> Vec<Found> {
+    let on_default = index.workloads.iter().filter(|w| w.facts.service_account == "default" && !w.uses.is_empty());
+    on_default
+        .map(|workload| {
+            let account = (workload.facts.object.namespace.clone(), "default".to_owned());
+            let federated = index.federated.get(&account);
+            let federated = federated.is_some_and(|clients| !clients.is_disjoint(&workload.uses));
+            let severity = if federated { Severity::High } else { Severity::Medium };
+            let mut found = Found::new(RULE.id, severity, Grade::Identity, workload.facts.object.clone());
+            found.clients.clone_from(&workload.uses);
+            // Sharing with others is what SC-201 and SC-202 speak about.
+            found.own = Some(workload.uses.clone());
+            found.evidence.push(workload.evidence("spec.serviceAccountName"));
+            found
+        })
+        .collect()
+}

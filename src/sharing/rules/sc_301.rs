@@ -1,0 +1,50 @@
+//! SC-301: somebody else's workload holds the credential.
+
+use std::collections::BTreeMap;
+
+use super::Found;
+use crate::grant::ClientKey;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::index::{Exposure, Index};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-301",
+    name: "foreign-holder",
+    severity: Severity::High,
+    what: "A workload receives the credential of a client whose ClientIdentity names other workloads.",
+    why: "The workload can act as the client, and nobody who approved the client knew of it.",
+    remedy: "Remove the reference, or name the workload in the ClientIdentity.",
+    references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1552.001", "CIS 5.1.2"],
+    accepts: true,
+    moves: true,
+    check,
+};
+
+fn check(index: &Index) -> Vec<Found> {
+    let mut all = Vec::new();
+    for workload in &index.workloads {
+        let mut foreign = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
+        for exposure in workload.exposures.iter().filter(|e| e.slot.is_some() && !workload.uses.contains(&e.client)) {
+            // A family is one product: its workloads may hold one another's credentials.
+            let family = index.family(&exposure.client);
+            if !workload.entitled.iter().any(|own| index.family(own) == family) {
+                foreign.entry(&exposure.client).or_default().push(exposure);
+            }
+        }
+        for (client, exposures) in foreign {
+            let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.facts.object.clone());
+            found.clients.insert(client.clone());
+            found.own = Some(workload.entitled.clone());
+            found.evidence = exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
+            let of_client = index.identities.iter().filter(|i| i.client == *client);
+            found.evidence.extend(of_client.map(|i| {
+                Index::declaration(i, if i.workloads.is_empty() { "spec.serviceAccountName" } else { "spec.workloads" })
+            }));
+            all.push(found);
+        }
+    }
+    all
+}

@@ -1,0 +1,54 @@
+//! SC-302: a credential in use, and no grant in force.
+
+use std::collections::BTreeMap;
+
+use super::Found;
+use crate::grant::ClientKey;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::index::{Exposure, Index};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-302",
+    name: "use-without-active-grant",
+    severity: Severity::High,
+    what: "A workload receives the credential of a client that has no grant in force.",
+    why: "Access that nobody declares any more is still one login away.",
+    remedy: "Renew the grant, or take the credential from the workload. A client that acts for itself has a grant with \
+             basis ClientOwn.",
+    references: &["OWASP NHI1:2025", "OWASP NHI9:2025", "ATT&CK T1078"],
+    accepts: true,
+    moves: true,
+    check,
+};
+
+fn check(index: &Index) -> Vec<Found> {
+    // Without any grant nobody meant to have them looked at: SC-901 says so.
+    if !index.complete() || index.grants.is_empty() {
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    for workload in &index.workloads {
+        let mut used = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
+        for exposure in &workload.exposures {
+            if index.clients.get(&exposure.client).is_none_or(|c| c.grants.is_empty()) {
+                used.entry(&exposure.client).or_default().push(exposure);
+            }
+        }
+        for (client, exposures) in used {
+            let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.facts.object.clone());
+            found.clients.insert(client.clone());
+            found.evidence = exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
+            let ended = index.grants.iter().filter(|g| g.client == *client);
+            found.evidence.extend(ended.map(|g| crate::sharing::Evidence {
+                path: "spec.expiresAt".to_owned(),
+                place: g.place.clone(),
+                object: g.object.clone(),
+            }));
+            all.push(found);
+        }
+    }
+    all
+}

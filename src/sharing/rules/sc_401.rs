@@ -1,0 +1,58 @@
+//! SC-401: a literal where a client's credential would be.
+
+use std::collections::BTreeMap;
+
+use super::Found;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::facts::Literal;
+use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::index::Index;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-401",
+    name: "literal-credential",
+    severity: Severity::Low,
+    what: "A variable or an argument that is named as a client's credential has a literal, in a workload of a client. \
+           Medium if the container has the id of a declared client beside it. What the literal says is not looked at \
+           further and never printed.",
+    why: "Whoever may read pods or the repository has the credential; it cannot be rotated without a rollout.",
+    remedy: "Move it to a Secret or to federation, and rotate it.",
+    references: &["OWASP NHI2:2025", "ATT&CK T1552.001", "CIS 5.4.1"],
+    accepts: true,
+    moves: true,
+    check,
+};
+
+fn check(index: &Index) -> Vec<Found> {
+    let mut all = Vec::new();
+    for workload in &index.workloads {
+        let mut ids = BTreeMap::<&String, Vec<&String>>::new();
+        for literal in &workload.facts.literals {
+            if let Literal::ClientId { client, container, .. } = literal {
+                ids.entry(container).or_default().push(client);
+            }
+        }
+        for literal in &workload.facts.literals {
+            let Literal::Credential { container, path } = literal else { continue };
+            let beside = ids.get(container).into_iter().flatten();
+            // The id says which client; only a client of the same namespace is known to be meant.
+            let clients: std::collections::BTreeSet<_> = beside
+                .flat_map(|id| index.identities.iter().filter(move |i| *i.client.client == ***id))
+                .filter(|i| i.object.namespace == workload.facts.object.namespace)
+                .map(|i| i.client.clone())
+                .collect();
+            let severity = if clients.is_empty() { RULE.severity } else { Severity::Medium };
+            let clients = if clients.is_empty() { workload.uses.clone() } else { clients };
+            if clients.is_empty() {
+                continue;
+            }
+            let mut found = Found::new(RULE.id, severity, Grade::Direct, workload.facts.object.clone());
+            found.own = Some(clients.clone());
+            found.clients = clients;
+            found.evidence.push(workload.evidence(path.clone()));
+            all.push(found);
+        }
+    }
+    all
+}

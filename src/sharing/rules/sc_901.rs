@@ -1,0 +1,80 @@
+//! SC-901: what could not be told.
+
+use super::Found;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::finding::{Evidence, Grade, Object, Place, Severity};
+use crate::sharing::index::{Index, service_account};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-901",
+    name: "not-evaluable",
+    severity: Severity::Info,
+    what: "Something could not be read or is not in what was given, so that some rule can tell neither found nor clean.",
+    why: "What was not looked at is not clean.",
+    remedy: "Give what is missing: render templates first, add the grants, the workloads, or the object that is named.",
+    references: &["OWASP NHI9:2025"],
+    accepts: false,
+    moves: false,
+    check,
+};
+
+fn check(index: &Index) -> Vec<Found> {
+    let mut all = Vec::new();
+    for unread in &index.unread {
+        let file = Object::new("File", "", unread.place.file.clone());
+        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, file.clone());
+        found.evidence.push(Evidence { path: unread.why.clone(), place: unread.place.clone(), object: file });
+        all.push(found);
+    }
+    if index.identities.is_empty() {
+        return all;
+    }
+    let mut whole = |rule: &str, why: &str| {
+        let subject = Object::new("Rule", "", rule);
+        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, subject.clone());
+        found.evidence.push(Evidence { path: why.to_owned(), place: Place::default(), object: subject });
+        all.push(found);
+    };
+    if index.grants.is_empty() && index.workloads.iter().any(|w| !w.exposures.is_empty()) {
+        whole("SC-302", "no ClientGrant was given");
+    }
+    if index.workloads.is_empty() {
+        whole("SC-304", "no workload was given");
+        if index.grants.iter().any(|g| g.active) {
+            whole("SC-303", "no workload was given");
+        }
+    }
+    for identity in &index.identities {
+        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, identity.object.clone());
+        found.clients.insert(identity.client.clone());
+        if identity.is_blank() {
+            found.evidence.push(Index::declaration(identity, "spec: neither credentials nor workloads are declared"));
+        }
+        for subject in identity.foreign_subjects() {
+            let why = match service_account(subject) {
+                Some(_) => "spec.credentials: the federated subject is of another namespace",
+                None => "spec.credentials: the federated subject is no ServiceAccount",
+            };
+            found.evidence.push(Index::declaration(identity, why));
+        }
+        if !found.evidence.is_empty() {
+            all.push(found);
+        }
+    }
+    for workload in index.workloads.iter().filter(|w| !(w.uses.is_empty() && w.exposures.is_empty())) {
+        if workload.facts.opaque.is_empty() {
+            continue;
+        }
+        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, workload.facts.object.clone());
+        found.clients = workload.uses.iter().chain(workload.exposures.iter().map(|e| &e.client)).cloned().collect();
+        let opaque = workload.facts.opaque.iter();
+        found.evidence = opaque.map(|(path, what)| workload.evidence(format!("{path}: {what}"))).collect();
+        all.push(found);
+    }
+    // What hangs on the clients is said where something was found.
+    for found in &mut all {
+        found.own = Some(found.clients.clone());
+    }
+    all
+}

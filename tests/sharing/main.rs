@@ -1,0 +1,12 @@
+//! Shared credentials: what is found in manifests, what is not, and what the commands say.
+//!
+//! All offline: no server, no cluster, and no wall clock but in the tests of the commands.
+
+mod command;
+mod exceptions;
+mod malformed;
+mod metamorphic;
+mod paths;
+mod rules;
+mod shapes;
+mod support;
