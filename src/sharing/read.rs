@@ -24,6 +24,11 @@ pub const LARGEST: usize = 64 << 20;
 /// near it; a list of all pods of a large cluster is.
 const NODES: usize = 4_000_000;
 
+/// How many values a text may have: each takes a byte at least, and aliases may repeat a few.
+fn budget(text: &str) -> usize {
+    NODES.min(100_000_usize.saturating_add(text.len().saturating_mul(4)))
+}
+
 /// Brackets deeper than this are no manifest, and cost the parser the square of their number.
 const BRACKETS: usize = 512;
 
@@ -91,7 +96,7 @@ impl Reader {
             line += count_lines(rest.as_bytes().get(..blank).unwrap_or_default());
             rest = rest.trim_start();
             // A sequence of documents is parsed one at a time, so that each has the whole budget.
-            let budget = Cell::new(NODES);
+            let budget = Cell::new(budget(rest));
             let mut stream = serde_json::Deserializer::from_str(rest);
             match (Node { budget: &budget }).deserialize(&mut stream) {
                 Ok(value) => {
@@ -301,7 +306,7 @@ fn lead(document: &str) -> usize {
 
 /// One document, or how many lines in and why not.
 fn parse_yaml(document: &str) -> Result<Value, (usize, &'static str)> {
-    let budget = Cell::new(NODES);
+    let budget = Cell::new(budget(document));
     (Node { budget: &budget }).deserialize(serde_yaml::Deserializer::from_str(document)).map_err(|error| {
         let said = error.to_string();
         let known = [TWICE, NO_TEXT, TOO_MANY].into_iter().find(|why| said.contains(why));
