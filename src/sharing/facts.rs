@@ -132,13 +132,17 @@ pub fn is_workload(object: &Value) -> bool {
     KINDS.iter().any(|(g, k, _)| *k == kind && *g == group(object))
 }
 
-/// Reads one workload. `None` for what is no workload.
+/// Reads one workload. `None` for what is no workload, and for an old revision of one.
 #[must_use]
 pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> Option<Facts> {
     let kind = object["kind"].as_str()?;
     let (group, _, way) = KINDS.iter().find(|(g, k, _)| *k == kind && *g == self::group(object))?;
     let template = way.iter().fold(object, |at, step| &at[*step]);
     let meta = &object["metadata"];
+    // An old revision that its Deployment keeps to go back to: it has no pods, and what it held was fixed since.
+    if kind == "ReplicaSet" && owner(meta).is_some() && object["spec"]["replicas"].as_u64() == Some(0) {
+        return None;
+    }
     // A template is never optional, except that a Rollout may borrow that of a Deployment.
     let base = if way.is_empty() { "spec".to_owned() } else { format!("{}.spec", way.join(".")) };
     let mut facts = Facts {

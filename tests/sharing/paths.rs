@@ -287,3 +287,25 @@ fn a_secret_that_the_kubelet_uses_is_in_use() {
     let object = workload("apps/v1", "Deployment", &json!({"containers": []}));
     assert_eq!(found(&super::support::scan(&[&client, &object.to_string()])), ["SC-304 ClientIdentity/shop/c"]);
 }
+
+#[test]
+fn an_old_revision_without_pods_holds_nothing() {
+    let revision = |replicas: u32, owned: bool| {
+        let mut object = workload(
+            "apps/v1",
+            "ReplicaSet",
+            &json!({"containers": [{"name": "m", "envFrom": [{"secretRef": {"name": "s"}}]}]}),
+        );
+        object["spec"]["replicas"] = json!(replicas);
+        if owned {
+            object["metadata"]["ownerReferences"] = json!([{"kind": "Deployment", "name": "web", "controller": true}]);
+        }
+        let client = identity("c", &super::support::owns("s", "k", "api"));
+        let web = super::support::deployment("web", "containers: []");
+        open(&super::support::scan(&[&client, &web, &object.to_string()]))
+    };
+    assert!(revision(1, true).contains("SC-301 Deployment/shop/web"));
+    assert!(!revision(0, true).iter().any(|f| f.starts_with("SC-301")));
+    // One that a person wrote is only scaled down.
+    assert!(revision(0, false).contains("SC-301 ReplicaSet/shop/w"));
+}
