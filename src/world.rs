@@ -389,7 +389,8 @@ impl World {
     /// Whether revocations that outlived their grants wait for a provider.
     #[must_use]
     pub fn pending(&self, provider: &ProviderKey) -> bool {
-        self.read().grants.values().any(|e| e.key.provider == *provider && e.pending.is_some())
+        let inner = self.read();
+        inner.pending.values().filter_map(|name| inner.grants.get(name)).any(|e| e.key.provider == *provider)
     }
 
     /// Whether a namespace is being deleted.

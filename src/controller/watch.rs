@@ -24,7 +24,6 @@ use super::{Context, pending, publish, record};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, set_condition};
 use crate::api::{
     ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, PendingRevocation,
-    ProviderKind,
 };
 use crate::clock;
 use crate::grant::{ClientKey, GrantName, ProviderKey, parse};
@@ -43,10 +42,8 @@ enum Seen<K> {
     Is(Box<K>),
     /// Stored, but it cannot be read.
     Unreadable { meta: Box<ObjectMeta>, why: String },
-    /// Gone: its deletion was told.
-    Deleted(GrantName),
-    /// Gone: a complete list does not name it any more.
-    Gone(GrantName),
+    /// Gone. `told`: its deletion was; else a complete list does not name it any more.
+    Gone { name: GrantName, told: bool },
     /// A complete list begins: what follows until `Listed` is all there is.
     Listed,
 }
@@ -92,7 +89,7 @@ fn provider_change<K>(seen: Seen<K>, source: Source, is: fn(Box<K>) -> ProviderC
     match seen {
         Seen::Is(object) => is(object),
         Seen::Unreadable { meta, .. } => ProviderChange::Gone(provider_key(parse::name(&meta))),
-        Seen::Deleted(name) | Seen::Gone(name) => ProviderChange::Gone(provider_key(name)),
+        Seen::Gone { name, .. } => ProviderChange::Gone(provider_key(name)),
         Seen::Listed => ProviderChange::Listed(source),
     }
 }
@@ -137,7 +134,7 @@ async fn run<K, F>(
                 let listed = std::mem::take(&mut listing);
                 let names: BTreeSet<GrantName> = listed.iter().filter_map(name_of).collect();
                 for gone in known.difference(&names) {
-                    handle(&context, Seen::Gone(gone.clone()));
+                    handle(&context, Seen::Gone { name: gone.clone(), told: false });
                 }
                 listed.into_iter().for_each(|seen| handle(&context, seen));
                 known = names;
@@ -155,7 +152,7 @@ async fn run<K, F>(
             Ok(Event::Delete(object)) => {
                 let name = parse::name(object.meta());
                 known.remove(&name);
-                handle(&context, Seen::Deleted(name));
+                handle(&context, Seen::Gone { name, told: true });
             }
             Err(error) => tracing::warn!(?source, %error, "a watch failed and is tried again"),
         }
@@ -166,7 +163,7 @@ fn name_of<K: Resource>(seen: &Seen<K>) -> Option<GrantName> {
     match seen {
         Seen::Is(object) => Some(parse::name(object.meta())),
         Seen::Unreadable { meta, .. } => Some(parse::name(meta)),
-        Seen::Deleted(_) | Seen::Gone(_) | Seen::Listed => None,
+        Seen::Gone { .. } | Seen::Listed => None,
     }
 }
 
@@ -206,12 +203,7 @@ fn grants(context: &Arc<Context>, seen: Seen<ClientGrant>) {
                 }
             }
         }
-        Seen::Deleted(_) | Seen::Gone(_) => {
-            let (name, told) = match seen {
-                Seen::Deleted(name) => (name, true),
-                Seen::Gone(name) => (name, false),
-                _ => return,
-            };
+        Seen::Gone { name, told } => {
             // Only of a deletion that was told: what a list does not name may be missing from a restored copy.
             if let Some(left) = context.world.left_by(&name, clock::now()).filter(|_| told) {
                 tracing::warn!(grant = %name, "a grant was deleted and somebody else took its finalizer off; what it gave is ended");
@@ -285,7 +277,7 @@ fn namespaces(context: &Arc<Context>, seen: Seen<Namespace>) {
             context.world.set_namespace(&object.name_any(), Some((object.labels().clone(), terminating)))
         }
         Seen::Unreadable { meta, .. } => context.world.set_namespace(&parse::name(&meta).name, None),
-        Seen::Deleted(name) | Seen::Gone(name) => context.world.set_namespace(&name.name, None),
+        Seen::Gone { name, .. } => context.world.set_namespace(&name.name, None),
         Seen::Listed => {
             context.world.synced(Source::Namespaces);
             false
@@ -300,18 +292,13 @@ fn identities(context: &Arc<Context>, seen: Seen<ClientIdentity>) {
     let dues = match seen {
         Seen::Is(object) => {
             let name = parse::name(&object.metadata);
-            let reference = &object.spec.provider_ref;
-            let namespace = match reference.kind {
-                ProviderKind::ClusterIdentityProvider => String::new(),
-                ProviderKind::IdentityProvider => name.namespace.clone(),
-            };
-            let provider = ProviderKey { namespace, name: reference.name.clone() };
+            let provider = parse::provider_key(&object.spec.provider_ref, &name.namespace);
             let key = ClientKey { provider, client: Arc::from(object.spec.client_id.as_str()) };
             let identity = Identity { namespace: name.namespace.clone(), key, adopt: object.spec.adopt };
             context.world.set_identity(name, Some(identity))
         }
         Seen::Unreadable { meta, .. } => context.world.set_identity(parse::name(&meta), None),
-        Seen::Deleted(name) | Seen::Gone(name) => context.world.set_identity(name, None),
+        Seen::Gone { name, .. } => context.world.set_identity(name, None),
         Seen::Listed => {
             context.world.synced(Source::Identities);
             return;
@@ -329,7 +316,7 @@ fn quarantines(context: &Arc<Context>, seen: Seen<ClientQuarantine>) {
         }
         // A brake that cannot be read stays pulled.
         Seen::Unreadable { .. } => return,
-        Seen::Deleted(name) | Seen::Gone(name) => context.world.set_quarantine(&name.name, None),
+        Seen::Gone { name, .. } => context.world.set_quarantine(&name.name, None),
         Seen::Listed => {
             context.world.synced(Source::Quarantines);
             return;
@@ -341,7 +328,7 @@ fn quarantines(context: &Arc<Context>, seen: Seen<ClientQuarantine>) {
 fn revocations(context: &Arc<Context>, seen: Seen<PendingRevocation>) {
     let due = match seen {
         Seen::Is(object) => context.world.set_pending(&object),
-        Seen::Deleted(name) | Seen::Gone(name) => context.world.remove_pending(&name.name),
+        Seen::Gone { name, .. } => context.world.remove_pending(&name.name),
         // What is known of it stays.
         Seen::Unreadable { .. } => return,
         Seen::Listed => {
@@ -358,7 +345,7 @@ fn records(context: &Arc<Context>, seen: Seen<ConfigMap>) {
             let version = object.metadata.resource_version.as_deref();
             record::seen(context, &object.name_any(), version, object.data.as_ref().unwrap_or(&BTreeMap::new()));
         }
-        Seen::Deleted(name) | Seen::Gone(name) => record::seen(context, &name.name, None, &BTreeMap::new()),
+        Seen::Gone { name, .. } => record::seen(context, &name.name, None, &BTreeMap::new()),
         // Whatever it says now, what is known of it stays.
         Seen::Unreadable { .. } => {}
         Seen::Listed => context.world.synced(Source::Record),

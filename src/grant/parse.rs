@@ -14,7 +14,8 @@ use super::{
 };
 use crate::api::condition::{ConditionType, Reason, find_condition};
 use crate::api::{
-    self, AllowRule, ClientGrant, ClientGrantSpec, ClientGrantStatus, LabelOperator, ProviderKind, SubjectKind, instant,
+    self, AllowRule, ClientGrant, ClientGrantSpec, ClientGrantStatus, LabelOperator, ProviderKind, ProviderRef,
+    SubjectKind, instant,
 };
 
 /// Put on a grant once there may be something to revoke.
@@ -23,15 +24,21 @@ pub const FINALIZER: &str = "clientgrant.dev/revoke";
 /// Which client a grant names.
 #[must_use]
 pub fn client_key(grant: &ClientGrant) -> ClientKey {
-    let reference = &grant.spec.provider_ref;
-    let namespace = match reference.kind {
-        ProviderKind::ClusterIdentityProvider => String::new(),
-        ProviderKind::IdentityProvider => grant.metadata.namespace.clone().unwrap_or_default(),
-    };
+    let namespace = grant.metadata.namespace.as_deref().unwrap_or_default();
     ClientKey {
-        provider: ProviderKey { namespace, name: reference.name.clone() },
+        provider: provider_key(&grant.spec.provider_ref, namespace),
         client: Arc::from(grant.spec.client_id.as_str()),
     }
+}
+
+/// Which provider object a reference in this namespace names.
+#[must_use]
+pub fn provider_key(reference: &ProviderRef, namespace: &str) -> ProviderKey {
+    let namespace = match reference.kind {
+        ProviderKind::ClusterIdentityProvider => String::new(),
+        ProviderKind::IdentityProvider => namespace.to_owned(),
+    };
+    ProviderKey { namespace, name: reference.name.clone() }
 }
 
 /// Reads one grant. `None` only if the object has no UID, which the API server never sends.

@@ -3,8 +3,8 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::finding::{Object, Place};
-use crate::api::{ClientGrant, ClientIdentity, ProviderKind, SharingException, WorkloadRef, instant};
-use crate::grant::{ClientKey, ProviderKey, Subject, parse};
+use crate::api::{ClientGrant, ClientIdentity, SharingException, WorkloadRef, instant};
+use crate::grant::{ClientKey, Subject, parse};
 
 /// What a client authenticates with, as its owner says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,10 +65,7 @@ pub struct Grant {
 pub fn identity(object: &ClientIdentity, place: Place) -> Identity {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let spec = &object.spec;
-    let provider = match spec.provider_ref.kind {
-        ProviderKind::ClusterIdentityProvider => String::new(),
-        ProviderKind::IdentityProvider => namespace.clone(),
-    };
+    let provider = parse::provider_key(&spec.provider_ref, &namespace);
     let credentials = spec.credentials.iter().flat_map(|credential| {
         let secret = credential.secret.as_ref();
         let secret = secret.map(|s| Credential::Secret { name: s.name.clone(), key: s.key.clone() });
@@ -78,10 +75,7 @@ pub fn identity(object: &ClientIdentity, place: Place) -> Identity {
     Identity {
         object: Object::new("ClientIdentity", namespace, object.metadata.name.clone().unwrap_or_default()),
         place,
-        client: ClientKey {
-            provider: ProviderKey { namespace: provider, name: spec.provider_ref.name.clone() },
-            client: spec.client_id.as_str().into(),
-        },
+        client: ClientKey { provider, client: spec.client_id.as_str().into() },
         environment: spec.environment.clone(),
         family: spec.family.clone(),
         service_account: spec.service_account_name.clone(),

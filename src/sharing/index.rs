@@ -253,6 +253,13 @@ impl Workload {
         Evidence { path: path.into(), place: self.facts.place.clone(), object: self.facts.object.clone() }
     }
 
+    /// Which of these clients are its own. `None`: entitled to several, it stands for each of them alike.
+    #[must_use]
+    pub fn own(&self, index: &Index, clients: &BTreeSet<ClientKey>) -> Option<BTreeSet<ClientKey>> {
+        let own: BTreeSet<ClientKey> = self.entitled.intersection(clients).cloned().collect();
+        (!index.shared(&own)).then_some(own)
+    }
+
     /// The strongest grade of what exposes these clients.
     #[must_use]
     pub fn grade(&self, clients: &BTreeSet<ClientKey>) -> Grade {

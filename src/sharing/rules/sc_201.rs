@@ -33,9 +33,7 @@ fn check(index: &Index) -> Vec<Found> {
         let severity = if together(index, workload) { Severity::High } else { Severity::Medium };
         let mut found = Found::new(RULE.id, severity, workload.grade(&clients), workload.facts.object.clone());
         found.evidence = workload.exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
-        let own: BTreeSet<ClientKey> = workload.entitled.intersection(&clients).cloned().collect();
-        // Entitled to several, it stands for each of them alike.
-        found.own = (!index.shared(&own)).then_some(own);
+        found.own = workload.own(index, &clients);
         found.clients = clients;
         all.push(found);
     }

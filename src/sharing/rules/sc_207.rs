@@ -41,8 +41,7 @@ fn check(index: &Index) -> Vec<Found> {
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
             let mut found = Found::new(RULE.id, RULE.severity, grade, workload.facts.object.clone());
             found.evidence = exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
-            let own: BTreeSet<ClientKey> = workload.entitled.intersection(&clients).cloned().collect();
-            found.own = (!index.shared(&own)).then_some(own);
+            found.own = workload.own(index, &clients);
             found.clients = clients;
             all.push(found);
         }
