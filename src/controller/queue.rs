@@ -50,6 +50,29 @@ struct Pending {
     changed: bool,
 }
 
+/// A client in a worker's hands.
+#[derive(Debug)]
+struct Busy {
+    /// Whose turn it was.
+    namespace: Arc<str>,
+    /// Nothing more is done at the provider: what is left is to tell the grants.
+    telling: bool,
+}
+
+/// How many of one provider's clients are in hands.
+#[derive(Debug, Default)]
+struct Hands<'a> {
+    all: usize,
+    of: HashMap<&'a str, usize>,
+}
+
+impl<'a> Hands<'a> {
+    fn take(&mut self, namespace: &'a str) {
+        self.all += 1;
+        *self.of.entry(namespace).or_default() += 1;
+    }
+}
+
 /// The clients of one provider that wait. A client stands in the line of each namespace that made it due.
 #[derive(Debug, Default)]
 struct Lines {
@@ -101,8 +124,7 @@ impl Lines {
 struct State {
     pending: HashMap<ClientKey, Pending>,
     ready: BTreeMap<ProviderKey, Lines>,
-    /// With the namespace whose turn it was.
-    busy: HashMap<ClientKey, Arc<str>>,
+    busy: HashMap<ClientKey, Busy>,
     timers: BTreeMap<(Timestamp, ClientKey, Arc<str>), (Lane, Namespaces)>,
     timer_of: HashMap<(ClientKey, Arc<str>), Timestamp>,
     next: u64,
@@ -206,7 +228,18 @@ impl Queue {
     /// The namespace whose turn it was when a worker got this client.
     #[must_use]
     pub fn turn(&self, key: &ClientKey) -> Arc<str> {
-        self.state().busy.get(key).cloned().unwrap_or_default()
+        self.state().busy.get(key).map(|busy| busy.namespace.clone()).unwrap_or_default()
+    }
+
+    /// What is left of a look is to tell the grants. No end waits for that: hundreds of grants may have to be told.
+    pub fn telling(&self, key: &ClientKey) {
+        let mut state = self.state();
+        if let Some(busy) = state.busy.get_mut(key) {
+            busy.telling = true;
+        }
+        state.first.remove(key);
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// A worker is done with a client.
@@ -267,17 +300,23 @@ impl State {
         if !self.begun {
             return None;
         }
-        let mut busy: HashMap<&ProviderKey, HashMap<&str, usize>> = HashMap::new();
-        for (key, namespace) in &self.busy {
-            *busy.entry(&key.provider).or_default().entry(namespace).or_default() += 1;
+        // Those that act, for which an end waits; and all, for which everything else does.
+        let mut hands: HashMap<&ProviderKey, [Hands<'_>; 2]> = HashMap::new();
+        for (key, Busy { namespace, telling }) in &self.busy {
+            let [acting, all] = hands.entry(&key.provider).or_default();
+            all.take(namespace);
+            if !telling {
+                acting.take(namespace);
+            }
         }
         let late: HashSet<&ProviderKey> = self.first.iter().map(|key| &key.provider).collect();
         let first = |(provider, lines): (&ProviderKey, &Lines)| {
-            let busy = busy.get(provider);
-            let all: usize = busy.into_iter().flat_map(HashMap::values).sum();
+            let hands = hands.get(provider);
             lines.turns.iter().find_map(|(lane, last, namespace)| {
                 let ends = *lane == Lane::End;
-                let held = busy.and_then(|b| b.get(&**namespace)).copied().unwrap_or_default();
+                let hands = hands.map(|[acting, all]| if ends { acting } else { all });
+                let all = hands.map_or(0, |hands| hands.all);
+                let held = hands.and_then(|hands| hands.of.get(&**namespace)).copied().unwrap_or_default();
                 let (most, share) = if ends { (EACH + ENDING, SHARE + SHARE_ENDING) } else { (EACH, SHARE) };
                 let fits = if held == 0 { all < most } else { all < most - KEPT && held < share };
                 if !(fits && (!late.contains(provider) || ends)) {
@@ -298,7 +337,7 @@ impl State {
                 self.ready.remove(&key.provider);
             }
         }
-        self.busy.insert(key.clone(), namespace);
+        self.busy.insert(key.clone(), Busy { namespace, telling: false });
         let Pending { namespaces, grants, subjects, changed, .. } = pending;
         Some(Due { key, namespaces, grants, subjects, lane, changed })
     }

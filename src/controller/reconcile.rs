@@ -44,12 +44,25 @@ pub async fn worker(context: Arc<Context>) {
     loop {
         let due = context.queue.pop().await;
         let key = due.key.clone();
+        let namespace = context.queue.turn(&key);
         let mut memory = context.take_memory(&key);
-        turns::on_behalf(context.queue.turn(&key), client(&context, due, &mut memory)).await;
-        if context.world.leadership().leave().is_some() {
-            context.keep_memory(key.clone(), memory);
+        let ends = due.lane == Lane::End;
+        let (due, look) = turns::on_behalf(namespace.clone(), look(&context, due, &mut memory)).await;
+        context.queue.telling(&key);
+        let context = context.clone();
+        let telling = turns::on_behalf(namespace, async move {
+            say(&context, due, look, &mut memory).await;
+            if context.world.leadership().leave().is_some() {
+                context.keep_memory(key.clone(), memory);
+            }
+            context.queue.done(&key);
+        });
+        // Where something ended more may have, and that does not wait until this one is told.
+        if ends {
+            tokio::spawn(telling);
+        } else {
+            telling.await;
         }
-        context.queue.done(&key);
     }
 }
 
@@ -92,6 +105,12 @@ struct Look {
 }
 
 async fn client(context: &Context, due: Due, memory: &mut Memory) {
+    let (due, look) = look(context, due, memory).await;
+    say(context, due, look, memory).await;
+}
+
+/// Brings the IdP to what is declared, as far as that goes. What is to be told is told by [`say`].
+async fn look(context: &Context, due: Due, memory: &mut Memory) -> (Due, Look) {
     let Due { key, namespaces, mut grants, subjects, lane, changed } = due;
     let (view, begin) = (context.world.view(&key), Instant::now());
     if changed {
@@ -126,7 +145,7 @@ async fn client(context: &Context, due: Due, memory: &mut Memory) {
     };
     let (outcome, took) = (look.finding.word(), begin.elapsed());
     context.metrics.looked(outcome, took);
-    say(context, Due { namespaces, ..Due::look(key, grants, lane) }, look, memory).await;
+    (Due { namespaces, ..Due::look(key, grants, lane) }, look)
 }
 
 fn connection(context: &Context, view: &ClientView) -> Result<Arc<Idp>, Finding> {

@@ -155,6 +155,29 @@ async fn a_namespace_with_thousands_that_end_holds_up_none_with_one() {
     assert_eq!(&*next(&queue).await.unwrap().key.client, "hot-8", "what ends goes first, whoever has its turn");
 }
 
+/// Hundreds of grants that end in the same second: no client waits until those of another one have been told.
+#[tokio::test]
+async fn an_end_waits_for_no_telling() {
+    let queue = Queue::default();
+    queue.begin((0..20).map(|n| due_of("a", &format!("end-{n}"), Lane::End)).collect());
+    queue.push(due_of("a", "new", Lane::Apply));
+    let taken = all(&queue).await;
+    assert_eq!(taken.len(), 8);
+    taken.iter().for_each(|due| queue.telling(&due.key));
+    let more = all(&queue).await;
+    assert_eq!(more.len(), 8);
+    more.iter().for_each(|due| queue.telling(&due.key));
+    let rest = all(&queue).await;
+    assert_eq!(rest.len(), 4);
+    rest.iter().for_each(|due| queue.telling(&due.key));
+    assert!(next(&queue).await.is_none(), "what begins waits for the telling too");
+    queue.push(due_of("a", "end-0", Lane::End));
+    assert!(next(&queue).await.is_none(), "a client that is told about is in somebody's hands");
+    taken.iter().chain(&more).for_each(|due| queue.done(&due.key));
+    let clients: Vec<_> = all(&queue).await.into_iter().map(|due| due.key.client.to_string()).collect();
+    assert_eq!(clients, ["end-0", "new"]);
+}
+
 #[tokio::test]
 async fn namespaces_take_turns() {
     let queue = Queue::default();
