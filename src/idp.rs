@@ -7,6 +7,7 @@
 pub mod http;
 pub mod hydra;
 pub mod memory;
+pub(crate) mod resolver;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 //!
 //! No redirect is followed, no body of the IdP reaches a message, and a URL is built from segments.
 
-use std::sync::Mutex;
+use std::error::Error;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -10,6 +11,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::resolver::{Reserved, Resolver};
 use super::{Permit, Urgency};
 use crate::grant::fault::Fault;
 use crate::telemetry::Calls;
@@ -95,14 +97,10 @@ impl Http {
     /// # Errors
     /// The TLS library could not be set up.
     pub fn new(base: Url, per_second: u32, concurrency: usize, replica: &str, calls: Calls) -> Result<Self, Fault> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(3))
-            .timeout(DEADLINE)
-            .no_proxy()
-            .user_agent(format!("clientgrant/{} ({replica})", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
+        let agent = format!("clientgrant/{} ({replica})", env!("CARGO_PKG_VERSION"));
+        let client = client(Resolver::default(), |builder| {
+            builder.connect_timeout(Duration::from_secs(3)).timeout(DEADLINE).user_agent(agent)
+        })?;
         let rate = Rate { gap: Duration::from_secs(1) / per_second.max(1), next: Mutex::new(Instant::now()) };
         // The last place is for whoever else comes; look-ups of decisions are one of those that share.
         let share = concurrency.saturating_sub(1);
@@ -206,6 +204,20 @@ impl Http {
     }
 }
 
+/// A client that connects where a URL says and nowhere else: no redirect, no proxy, no reserved address.
+///
+/// # Errors
+/// The TLS library could not be set up.
+pub(super) fn client(
+    resolver: Resolver,
+    with: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, Fault> {
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+    with(builder.dns_resolver(Arc::new(resolver)))
+        .build()
+        .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })
+}
+
 /// A call in one word, without the names in it.
 fn operation(method: &Method, segments: &[&str]) -> &'static str {
     match (method.as_str(), segments) {
@@ -241,6 +253,10 @@ pub(crate) async fn read(mut answer: reqwest::Response) -> Result<Vec<u8>, Fault
 }
 
 fn transport(error: &reqwest::Error) -> Fault {
+    let mut causes = std::iter::successors(error.source(), |error| Error::source(*error));
+    if causes.any(|error| error.is::<Reserved>()) {
+        return Fault::retry(Reserved.to_string());
+    }
     Fault::retry(if error.is_timeout() {
         "the identity provider did not answer in time"
     } else if error.is_connect() {
@@ -310,6 +326,28 @@ mod tests {
         assert_eq!(ask(server("200 OK", LARGEST).await).await.unwrap().body.len(), LARGEST);
         let fault = ask(server("200 OK", LARGEST + 1).await).await.unwrap_err();
         assert!(matches!(&fault, Fault::Retry { why, .. } if why.contains("4 MiB")), "{fault:?}");
+    }
+
+    /// The name is resolved again for every connection, and may say another thing then.
+    #[tokio::test]
+    async fn a_name_leads_to_no_reserved_address() {
+        let ask = async |resolver: Resolver| {
+            let mut http = server("200 OK", 2).await;
+            let port = http.base.port().unwrap();
+            http.base = Url::parse(&format!("http://hydra.example:{port}/")).unwrap();
+            http.client = client(resolver, |builder| builder).unwrap();
+            http.get(&["admin"], &[], Urgency::Ordinary).await
+        };
+        fn at(text: &str) -> std::net::SocketAddr {
+            std::net::SocketAddr::new(text.parse().unwrap(), 0)
+        }
+        let loopback = Resolver(|_| Box::pin(async move { Ok(vec![at("127.0.0.1")]) }));
+        assert_eq!(ask(loopback).await.unwrap().body, b"11");
+        let both = Resolver(|_| Box::pin(async move { Ok(vec![at("169.254.169.254"), at("127.0.0.1")]) }));
+        assert_eq!(ask(both).await.unwrap().body, b"11");
+        let metadata = Resolver(|_| Box::pin(async move { Ok(vec![at("169.254.169.254")]) }));
+        let fault = ask(metadata).await.unwrap_err();
+        assert!(matches!(&fault, Fault::Retry { why, .. } if why.contains("metadata")), "{fault:?}");
     }
 
     #[test]

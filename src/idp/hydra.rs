@@ -27,7 +27,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
 
-use super::http::{Answer, Http};
+use super::http::{Answer, Http, client};
+use super::resolver::Resolver;
 use super::{Probe, Urgency, Wanted, Write};
 use crate::grant::consent::Consent;
 use crate::grant::fault::Fault;
@@ -100,12 +101,7 @@ impl Hydra {
     /// The HTTP client could not be set up.
     pub fn new(settings: Settings) -> Result<Self, Fault> {
         let Settings { admin, issuer, fenced, access_token_lifetime, per_second, concurrency, keys, .. } = settings;
-        let public = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(3))
-            .no_proxy()
-            .build()
-            .map_err(|_| Fault::NeedsPerson { why: "the HTTP client could not be set up".into() })?;
+        let public = client(Resolver::default(), |builder| builder.timeout(Duration::from_secs(3)))?;
         let http = Http::new(admin, per_second, concurrency, &settings.replica, settings.calls)?;
         let probes = probe::Probes::new(&settings.cluster);
         Ok(Self { http, issuer, public, fenced, access_token_lifetime, keys, probes })

@@ -19,6 +19,7 @@ use crate::grant::ProviderKey;
 use crate::grant::rules::Pattern;
 use crate::idp::Idp;
 use crate::idp::hydra::{self, dialect::Keys};
+use crate::idp::resolver::reserved;
 
 /// A connection and a digest of all that it was made of.
 pub(super) type Connected = (Arc<Idp>, [u8; 32]);
@@ -212,33 +213,6 @@ fn same_place(a: &Url, b: &Url) -> bool {
     host(a) == host(b)
         && a.port_or_known_default() == b.port_or_known_default()
         && (above.starts_with(&below) || below.starts_with(&above))
-}
-
-fn reserved(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            // Beside link-local: the metadata services of Alibaba, Oracle and Azure.
-            matches!(v4.octets(), [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16])
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-        }
-        IpAddr::V6(v6) => {
-            let segments = v6.segments();
-            if let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = segments {
-                // An IPv4 address behind a translator (RFC 6052).
-                let [a, b] = high.to_be_bytes();
-                let [c, d] = low.to_be_bytes();
-                return reserved(IpAddr::from([a, b, c, d]));
-            }
-            (segments[0] & 0xffc0) == 0xfe80
-                // Those of AWS and Google.
-                || matches!(segments[..2], [0xfd00, 0x0ec2] | [0xfd20, 0x00ce])
-                || v6.is_unspecified()
-                || v6.is_multicast()
-        }
-    }
 }
 
 /// Where cluster providers connect: a namespaced one may not go there.
