@@ -14,10 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::HeaderMap;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use secrecy::SecretString;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::controller::Context;
 use crate::grant::decide::Deny;
@@ -28,6 +34,11 @@ use crate::world::{Due, Lane};
 
 /// A look-up at the IdP that takes longer than this is a no: the hook must answer within 2 s.
 pub const LOOKUP: Duration = Duration::from_millis(1500);
+/// A connection on which no whole head of a question comes for this long ends, be it silent or slow. Longer
+/// than an identity provider pauses between two questions, so that few have to connect anew.
+const HEAD: Duration = Duration::from_secs(60);
+/// A question is answered by then: its body may take its time too.
+const WHOLE: Duration = Duration::from_secs(10);
 /// A question is not larger than this.
 const LARGEST: usize = 64 << 10;
 
@@ -64,13 +75,33 @@ pub async fn listen(
     Ok(bound)
 }
 
-fn serve<L: axum::serve::Listener<Addr = SocketAddr>>(listener: L, router: Router) {
+/// Serves every connection in a task of its own; none may be held open by saying little.
+fn serve<L: axum::serve::Listener<Addr = SocketAddr>>(mut listener: L, router: Router) {
+    let router = router.layer(middleware::from_fn(in_time));
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "a listener ended");
-            std::process::exit(1);
+        loop {
+            let (stream, _) = listener.accept().await;
+            tokio::spawn(connection(stream, router.clone(), HEAD));
         }
     });
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, router: Router, head: Duration) {
+    let mut protocol = http1::Builder::new();
+    protocol.timer(TokioTimer::new()).header_read_timeout(head);
+    let served = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
+    if let Err(error) = served {
+        // Anybody can cause it, at any rate: not a line each.
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// A question whose body does not come is not answered for ever.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(WHOLE, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response(),
+    }
 }
 
 /// Why nothing can be decided now, if so: not everything was read yet, or what was read may be old.
@@ -120,4 +151,57 @@ fn hint(context: &Context, key: &ClientKey, subject: &str) {
 /// Whether a grant's status says that it is in force.
 fn said_active(context: &Context, name: &GrantName) -> bool {
     context.world.entry(name).and_then(|e| e.status).is_some_and(|s| s.effective.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    /// The client's end of a connection that is served.
+    fn connect() -> DuplexStream {
+        let read = async |body: Bytes| body.len().to_string();
+        let router = Router::new().route("/", post(read)).layer(middleware::from_fn(in_time));
+        let (client, server) = tokio::io::duplex(4096);
+        tokio::spawn(connection(server, router, HEAD));
+        client
+    }
+
+    async fn read(client: &mut DuplexStream) -> String {
+        let mut answer = [0; 1024];
+        let read = client.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_little_is_hung_up_on_and_who_asks_again_is_not() {
+        // A byte now and then is not a head.
+        let (mut slow, begin) = (connect(), tokio::time::Instant::now());
+        slow.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
+        let more = async {
+            while slow.write_all(b"a: b\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(HEAD * 2, more).await.expect("it is hung up on");
+        assert!(begin.elapsed() >= HEAD);
+
+        let mut half = connect();
+        let begin = tokio::time::Instant::now();
+        half.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhe").await.unwrap();
+        let answer = read(&mut half).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert_eq!(begin.elapsed().as_secs(), WHOLE.as_secs());
+        assert_eq!(read(&mut half).await, "", "the connection ends");
+
+        let mut good = connect();
+        for _ in 0..3 {
+            good.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello").await.unwrap();
+            let answer = read(&mut good).await;
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with('5'), "{answer}");
+            tokio::time::sleep(HEAD - Duration::from_secs(1)).await;
+        }
+    }
 }
