@@ -37,8 +37,8 @@ seeded: tools ## Put one deliberate bug after the other into a copy, and tell wh
 	tests/seeded/run
 
 bench: tools ## Measure a release build (PART=latency, scale, hot or maester: that alone; maester compares)
-	$(CARGO) build --release --package clientgrant
-	$(TARGET)/debug/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
+	$(CARGO) build --release --workspace
+	$(TARGET)/release/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
 
 generate: ## Write CRDs, JSON schemas and the tables of documents anew
 	$(CARGO) run -- crds --directory crds

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::Recorded;
-use crate::bed::{Bed, condition, registration};
+use crate::bed::{Bed, GROUP, condition, registration};
 use crate::scale::AT_ONCE;
 
 /// Where the tenant is, and where the others are.
@@ -76,12 +76,21 @@ impl Tenant {
         stream::iter(edits).buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await
     }
 
-    /// Suspends all grants, resumes all, and so on, `at_once` at a time, until told to stop.
-    pub async fn storm(self, bed: &Bed, at_once: usize, edits: &AtomicUsize, stop: &AtomicBool) -> Result<()> {
-        let next = AtomicUsize::new(0);
+    /// Suspends all grants, resumes all, and so on, `at_once` at a time and one every `gap`, until told to stop.
+    pub async fn storm(
+        self,
+        bed: &Bed,
+        at_once: usize,
+        gap: Duration,
+        edits: &AtomicUsize,
+        stop: &AtomicBool,
+    ) -> Result<()> {
+        let (next, begin) = (AtomicUsize::new(0), tokio::time::Instant::now());
         let editors = (0..at_once).map(|_| async {
             while !stop.load(Ordering::Relaxed) {
                 let n = next.fetch_add(1, Ordering::Relaxed);
+                let turn = gap * u32::try_from(n).context("too many edits")?;
+                tokio::time::sleep_until(begin + turn).await;
                 Self::edit(bed, n % self.grants, (n / self.grants).is_multiple_of(2)).await?;
                 edits.fetch_add(1, Ordering::Relaxed);
             }
@@ -101,6 +110,8 @@ pub struct Neighbour {
 /// How long after the API server had taken the revocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Revoked {
+    /// A watch of the grant's namespace told the change: what the API server alone takes.
+    pub told: Duration,
     /// The first call about the client came to Hydra.
     pub looked: Duration,
     /// The first call that revokes came to Hydra.
@@ -155,21 +166,42 @@ impl Neighbour {
     pub async fn revoke(&self, bed: &Bed, by: By, timeout: Duration) -> Result<Revoked> {
         let looked = first(bed, self, Self::concerns);
         let called = first(bed, self, Self::ends);
-        let path = format!("namespaces/{OTHERS}/clientgrants/{}", self.id);
-        match by {
-            By::Suspension => _ = bed.patch(&path, json!({"spec": {"suspend": true}})).await?,
-            By::Deletion => bed.delete(&path).await?,
-        }
-        let taken = Instant::now();
-        while bed.hydra.admin().is_active(&self.token).await? {
-            ensure!(taken.elapsed() < timeout, "{}: still active after {timeout:?}", self.id);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let inactive = taken.elapsed();
+        let namespace = format!("namespaces/{OTHERS}/clientgrants");
+        let path = format!("{namespace}/{}", self.id);
+        let before = bed.get(&path).await?.context("the grant is not there")?;
+        let generation = before["metadata"]["generation"].as_i64();
+        let version = before["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let watched = format!("{GROUP}/{namespace}");
+        let mut told = None;
+        let told = async {
+            let newer = |_: &str, object: &serde_json::Value| {
+                let (name, meta) = (&object["metadata"]["name"], &object["metadata"]);
+                let is = *name == *self.id && meta["generation"].as_i64() > generation;
+                is.then(|| told = Some(Instant::now())).is_some()
+            };
+            bed.plane.follow(&watched, version, timeout, newer).await?;
+            Ok::<_, anyhow::Error>(told)
+        };
+        let revoked = async {
+            // The watch is there by then.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            match by {
+                By::Suspension => _ = bed.patch(&path, json!({"spec": {"suspend": true}})).await?,
+                By::Deletion => bed.delete(&path).await?,
+            }
+            let taken = Instant::now();
+            while bed.hydra.admin().is_active(&self.token).await? {
+                ensure!(taken.elapsed() < timeout, "{}: still active after {timeout:?}", self.id);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok((taken, taken.elapsed()))
+        };
+        let (told, (taken, inactive)) = tokio::try_join!(told, revoked)?;
+        let told = told.context("the watch ended without the change")?;
         let called = called.await.context("the token ended without a call that ends it")?;
         let looked = looked.await.context("the token ended without a look")?;
         let after = |at: Instant| at.saturating_duration_since(taken);
-        Ok(Revoked { looked: after(looked), called: after(called), inactive })
+        Ok(Revoked { told: after(told), looked: after(looked), called: after(called), inactive })
     }
 }
 

@@ -44,7 +44,8 @@ async fn a_tenant_with_much_to_do_delays_no_revocation_of_another() {
         stop.store(true, Ordering::Relaxed);
         (between, took)
     };
-    let ((mut between, took), storm) = tokio::join!(revoking, TENANT.storm(&bed, EDITORS, &edits, &stop));
+    let ((mut between, took), storm) =
+        tokio::join!(revoking, TENANT.storm(&bed, EDITORS, Duration::ZERO, &edits, &stop));
     storm.unwrap();
     let calls = bed.proxy.requests().iter().filter(|r: &&Recorded| Tenant::concerns(r)).count();
     let (median, most) = percentiles(took);
