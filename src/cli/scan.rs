@@ -1,4 +1,7 @@
-//! `clientgrant scan`: finds shared credentials in manifests, without a cluster.
+//! `clientgrant scan`: finds shared credentials, in manifests without a cluster or in a cluster as far as the
+//! caller may read it.
+
+mod cluster;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,9 +17,12 @@ use crate::sharing::{self, Severity, State, output, sarif};
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A file or directory with manifests, or - for standard input. Of directories every .yaml, .yml and .json is
-    /// read, except in those whose name begins with a dot.
-    #[arg(short = 'f', long = "filename", required = true, num_args = 1.., value_name = "PATH")]
+    /// read, except in those whose name begins with a dot. Default: the cluster that KUBECONFIG names.
+    #[arg(short = 'f', long = "filename", num_args = 1.., value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Read this namespace of the cluster only. What others hold is not compared with it then.
+    #[arg(short, long, conflicts_with = "paths")]
+    pub namespace: Option<String>,
     /// How findings are shown.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -43,7 +49,7 @@ pub enum Output {
 ///
 /// # Errors
 ///
-/// A path that was named is not there, or nothing can be printed.
+/// A path that was named is not there, there is no cluster to ask, or nothing can be printed.
 pub fn main(args: &Args) -> Result<ExitCode, String> {
     let mut reader = Reader::default();
     let mut seen = BTreeSet::new();
@@ -57,11 +63,14 @@ pub fn main(args: &Args) -> Result<ExitCode, String> {
             if meta.is_dir() { directory(path, &mut seen, &mut reader) } else { file(path, &mut reader) }
         }
     }
+    if args.paths.is_empty() {
+        reader = cluster::read(args.namespace.clone())?;
+    }
     let now = clock::now();
     let input = reader.finish(now);
     let unread = input.unread.clone();
     for failure in &unread {
-        let text = format!("{}:{}: not read: {}", failure.place.file, failure.place.line, failure.why);
+        let text = format!("{}: not read: {}", failure.place, failure.why);
         eprintln!("clientgrant: {}", output::visible(&text));
     }
     let evaluation = sharing::evaluate(input, now);

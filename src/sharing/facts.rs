@@ -10,18 +10,37 @@ use serde_json::Value;
 use super::finding::{Grade, Object, Place};
 use super::pod;
 
-/// The kinds that have a pod template, with their API group and the way to the pod's spec.
-const KINDS: [(&str, &str, &[&str]); 10] = [
-    ("", "Pod", &[]),
-    ("", "ReplicationController", &["spec", "template"]),
-    ("apps", "DaemonSet", &["spec", "template"]),
-    ("apps", "Deployment", &["spec", "template"]),
-    ("apps", "ReplicaSet", &["spec", "template"]),
-    ("apps", "StatefulSet", &["spec", "template"]),
-    ("batch", "CronJob", &["spec", "jobTemplate", "spec", "template"]),
-    ("batch", "Job", &["spec", "template"]),
-    ("argoproj.io", "Rollout", &["spec", "template"]),
-    ("serving.knative.dev", "Service", &["spec", "template"]),
+/// A kind that has a pod template.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Its API group.
+    pub group: &'static str,
+    /// The version in which a cluster is asked for it.
+    pub version: &'static str,
+    /// Its name.
+    pub kind: &'static str,
+    /// The name of its resource.
+    pub plural: &'static str,
+    /// The way to the template.
+    way: &'static [&'static str],
+}
+
+const fn kind(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
+    Kind { group, version, kind, plural, way: &["spec", "template"] }
+}
+
+/// The kinds that have a pod template.
+pub const KINDS: [Kind; 10] = [
+    Kind { way: &[], ..kind("", "v1", "Pod", "pods") },
+    kind("", "v1", "ReplicationController", "replicationcontrollers"),
+    kind("apps", "v1", "DaemonSet", "daemonsets"),
+    kind("apps", "v1", "Deployment", "deployments"),
+    kind("apps", "v1", "ReplicaSet", "replicasets"),
+    kind("apps", "v1", "StatefulSet", "statefulsets"),
+    Kind { way: &["spec", "jobTemplate", "spec", "template"], ..kind("batch", "v1", "CronJob", "cronjobs") },
+    kind("batch", "v1", "Job", "jobs"),
+    kind("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
+    kind("serving.knative.dev", "v1", "Service", "services"),
 ];
 
 /// The keys of a Secret that a container receives.
@@ -129,14 +148,14 @@ pub fn group(object: &Value) -> &str {
 #[must_use]
 pub fn is_workload(object: &Value) -> bool {
     let kind = object["kind"].as_str().unwrap_or_default();
-    KINDS.iter().any(|(g, k, _)| *k == kind && *g == group(object))
+    KINDS.iter().any(|k| k.kind == kind && k.group == group(object))
 }
 
 /// Reads one workload. `None` for what is no workload, and for an old revision of one.
 #[must_use]
 pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> Option<Facts> {
     let kind = object["kind"].as_str()?;
-    let (group, _, way) = KINDS.iter().find(|(g, k, _)| *k == kind && *g == self::group(object))?;
+    let Kind { group, way, .. } = KINDS.iter().find(|k| k.kind == kind && k.group == self::group(object))?;
     let template = way.iter().fold(object, |at, step| &at[*step]);
     let meta = &object["metadata"];
     // An old revision that its Deployment keeps to go back to: it has no pods, and what it held was fixed since.

@@ -114,10 +114,17 @@ impl fmt::Display for Object {
 /// Where an object was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Place {
-    /// The file, as it was named; `-` is standard input.
+    /// The file, as it was named; `-` is standard input. Empty: it was read from a cluster.
     pub file: String,
-    /// The line on which its document begins, from 1.
+    /// The line on which its document begins, from 1. 0: there are no lines.
     pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line } = self;
+        if *line == 0 { f.write_str(file) } else { write!(f, "{file}:{line}") }
+    }
 }
 
 /// One thing that a person can look up to see that a finding is true.

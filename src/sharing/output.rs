@@ -37,8 +37,8 @@ fn row(finding: &Finding) -> [String; 7] {
     let place = finding.evidence.first().map(|e| match (e.place.file.as_str(), finding.state) {
         // What could not be told is said where it is.
         ("", _) => e.path.clone(),
-        (file, State::NotEvaluable) => format!("{file}:{} {}", e.place.line, e.path),
-        (file, _) => format!("{file}:{}", e.place.line),
+        (_, State::NotEvaluable) => format!("{} {}", e.place, e.path),
+        (_, _) => e.place.to_string(),
     });
     [
         finding.severity.name().to_owned(),

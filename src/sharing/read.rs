@@ -122,7 +122,8 @@ impl Reader {
         true
     }
 
-    fn object(&mut self, mut value: Value, place: &Place) {
+    /// Takes in one object, or a list of them.
+    pub fn object(&mut self, mut value: Value, place: &Place) {
         let kind = value["kind"].as_str().unwrap_or_default().to_owned();
         if let (Some(of), Some(items)) =
             (kind.strip_suffix("List"), value.get_mut("items").and_then(Value::as_array_mut))

@@ -23,6 +23,7 @@ mod removed;
 mod replicas;
 mod rewound;
 mod scale;
+mod scan;
 mod status;
 mod support;
 mod tenancy;
