@@ -5,7 +5,7 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 FUZZ_CASES = $(or $(CLIENTGRANT_FUZZ_CASES),1000000)
 
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo test fuzz chaos endure seeded bench generate lint
+.PHONY: help build tools demo test fuzz chaos endure seeded bench image generate lint
 export ONCE
 
 help: ## Show this list
@@ -39,6 +39,9 @@ seeded: tools ## Put one deliberate bug after the other into a copy, and tell wh
 bench: tools ## Measure a release build (PART=latency, scale, hot or maester: that alone; maester compares)
 	$(CARGO) build --release --workspace
 	$(TARGET)/release/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
+
+image: ## Write a static binary as an OCI image to target/image, and run it in an empty root (docs/image.md)
+	$(CARGO) run --package clientgrant-testbed -- image --to $(TARGET)/image --check
 
 generate: ## Write CRDs, JSON schemas and the tables of documents anew
 	$(CARGO) run -- crds --directory crds

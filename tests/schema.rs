@@ -158,6 +158,22 @@ fn everything_is_bounded() {
     });
 }
 
+/// A reference stays in its own namespace, since it has no word for another one. Duties of the operator, which
+/// no tenant writes, name the grant that they come from.
+#[test]
+fn nothing_that_a_tenant_writes_names_a_namespace() {
+    let mut elsewhere = BTreeSet::new();
+    every_node(&mut |kind, path, _| {
+        let field = path.rsplit('.').next().unwrap_or_default();
+        if path.starts_with("spec.") && field.to_lowercase().contains("namespace") {
+            elsewhere.insert(format!("{kind} {path}"));
+        }
+    });
+    // Of the provider's owner: whose grants may pass.
+    let known = ["ClusterIdentityProvider spec.allow[].namespaces", "PendingRevocation spec.origin.namespace"];
+    assert_eq!(elsewhere, known.map(str::to_owned).into());
+}
+
 #[test]
 fn lists_are_atomic_except_conditions() {
     every_node(&mut |kind, path, schema| {

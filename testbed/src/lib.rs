@@ -36,6 +36,7 @@
 //! | all of it, wired together | [`bed::Bed`] |
 //! | a thousand clients, and what they cost | [`scale::Fleet`] |
 //! | a tenant in a hurry beside another one | [`hot::Tenant`] |
+//! | the image, without a container engine | [`image::layout::Image`] |
 //!
 //! Everything listens on loopback only, on ports that it found free, and ends with the value that
 //! stands for it. A value in a `static` is never dropped: its processes and files go when the
@@ -52,6 +53,7 @@ pub mod helm;
 pub mod hot;
 mod hydra;
 mod hydra_admin;
+pub mod image;
 mod iproxy;
 mod kproxy;
 mod kubeconfig;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use clientgrant_testbed::{Process, RunDir, Tools};
+use clientgrant_testbed::{Process, RunDir, Tools, image};
 
 #[derive(Parser)]
 #[command(about = "Builds and runs the real servers that tests, demo and benchmark need")]
@@ -40,6 +40,15 @@ enum Verb {
         #[arg(long, value_enum, default_values = ["latency", "scale", "hot"])]
         part: Vec<bench::Part>,
     },
+    /// Build a static program and write it as an OCI image layout; no container engine is needed.
+    Image {
+        /// The folder of the layout. An archive, the unpacked root, the digest and the list of parts lie beside it.
+        #[arg(long, default_value = "target/image")]
+        to: PathBuf,
+        /// Also run it in an empty root, as the user that it is made for.
+        #[arg(long)]
+        check: bool,
+    },
     /// Start a process that sleeps, print its id and wait: for the test that kills this one.
     #[command(hide = true)]
     Hold,
@@ -55,6 +64,11 @@ fn main() -> Result<()> {
         Verb::Bench { operator, part } => {
             Tools::ensure()?;
             tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(bench::run(&operator, &part))
+        }
+        Verb::Image { to, check } => {
+            let paths = image::Paths::of(&to);
+            image::build(&paths)?;
+            if check { image::check(&paths) } else { Ok(()) }
         }
         Verb::Hold => hold(),
     }

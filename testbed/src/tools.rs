@@ -22,6 +22,8 @@ pub struct Tools {
     pub helm: PathBuf,
     /// Ory Hydra.
     pub hydra: PathBuf,
+    /// Reads workflows for faults.
+    pub actionlint: PathBuf,
 }
 
 /// How one binary is built.
@@ -73,6 +75,17 @@ const HYDRA: Recipe = Recipe {
     ldflags: "-s -w -X github.com/ory/hydra/v2/driver/config.Version=v2.3.0",
     cgo: true,
     estimate: "1 minute",
+};
+
+const ACTIONLINT: Recipe = Recipe {
+    module: "actionlint",
+    binary: "actionlint",
+    version: "1.7.12",
+    package: "github.com/rhysd/actionlint/cmd/actionlint",
+    tags: "",
+    ldflags: "-s -w",
+    cgo: false,
+    estimate: "half a minute",
 };
 
 /// Only the benchmark compares with it.
@@ -144,15 +157,24 @@ impl Tools {
     }
 
     /// All of them.
-    pub fn paths(&self) -> [&Path; 6] {
-        [&self.etcd, &self.kube_apiserver, &self.kube_controller_manager, &self.kubectl, &self.helm, &self.hydra]
-            .map(PathBuf::as_path)
+    pub fn paths(&self) -> [&Path; 7] {
+        [
+            &self.etcd,
+            &self.kube_apiserver,
+            &self.kube_controller_manager,
+            &self.kubectl,
+            &self.helm,
+            &self.hydra,
+            &self.actionlint,
+        ]
+        .map(PathBuf::as_path)
     }
 
     fn each(locate: impl Fn(&Recipe) -> Result<PathBuf>) -> Result<Self> {
         Ok(Self {
             etcd: locate(&ETCD)?,
             hydra: locate(&HYDRA)?,
+            actionlint: locate(&ACTIONLINT)?,
             helm: locate(&HELM)?,
             kubectl: locate(&KUBECTL)?,
             kube_controller_manager: locate(&KUBE_CONTROLLER_MANAGER)?,
