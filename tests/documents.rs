@@ -4,7 +4,7 @@
 mod workflows;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clientgrant::telemetry::CATALOGUE;
 

@@ -169,8 +169,12 @@ fn nothing_that_a_tenant_writes_names_a_namespace() {
             elsewhere.insert(format!("{kind} {path}"));
         }
     });
-    // Of the provider's owner: whose grants may pass.
-    let known = ["ClusterIdentityProvider spec.allow[].namespaces", "PendingRevocation spec.origin.namespace"];
+    // The rules choose by label whose grants may pass: that refers to nothing.
+    let known = [
+        "ClusterIdentityProvider spec.allow[].namespaces",
+        "IdentityProvider spec.allow[].namespaces",
+        "PendingRevocation spec.origin.namespace",
+    ];
     assert_eq!(elsewhere, known.map(str::to_owned).into());
 }
 

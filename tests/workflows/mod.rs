@@ -48,7 +48,7 @@ fn actionlint_finds_no_fault() {
         ("needs: build", "needs: nobody", "nobody"),
         ("contents: write", "contents: everything", "everything"),
         ("${{ github.token }}", "${{ github.tokens }}", "tokens"),
-        ("name: release\n        path", "names: release\n        path", "names"),
+        ("runs-on: ubuntu-24.04", "runs-on: ubuntu-1.04", "ubuntu-1.04"),
     ] {
         let text = read(".github/workflows/release.yaml");
         assert!(text.contains(from), "{from}");

@@ -55,8 +55,15 @@ impl Crates {
         let authorities = checksums.keys().find(|key| key.starts_with("webpki-root-certs@"));
         let authorities = authorities.context("Cargo.lock names no webpki-root-certs")?.clone();
         compiles.insert(authorities.clone(), false);
-        let metadata =
-            text(cargo(&root).args(["metadata", "--locked", "--format-version", "1", "--filter-platform", target]))?;
+        let rustc = |args: &[&str]| text(std::process::Command::new("rustc").current_dir(&root).args(args));
+        let about = rustc(&["--version", "--verbose"])?;
+        let line = |name: &str| about.lines().find_map(|line| line.strip_prefix(name)).context("rustc names no host");
+        let (host, toolchain) = (line("host: ")?, line("release: ")?.to_owned());
+        // What runs while the program is compiled is of this machine.
+        let mut metadata = cargo(&root);
+        metadata.args(["metadata", "--locked", "--format-version", "1"]);
+        metadata.args(["--filter-platform", target, "--filter-platform", host]);
+        let metadata = text(&mut metadata)?;
         let metadata: Value = serde_json::from_str(&metadata).context("what `cargo metadata` prints is no JSON")?;
         let mut all = BTreeMap::new();
         for package in metadata["packages"].as_array().into_iter().flatten() {
@@ -76,8 +83,6 @@ impl Crates {
         if let Some(missing) = compiles.keys().find(|key| !all.contains_key(*key)) {
             bail!("`cargo metadata` does not know {missing}");
         }
-        let rustc = |args: &[&str]| text(std::process::Command::new("rustc").current_dir(&root).args(args));
-        let toolchain = rustc(&["--version"])?.split(' ').nth(1).context("rustc names no version")?.to_owned();
         let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
         Ok(Self { all, needs, authorities, toolchain, sysroot })
     }
