@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::publish::{self, Written};
 use super::{Context, Memory, pending, record};
 use crate::clock;
+use crate::correlation;
 use crate::grant::consent;
 use crate::grant::drift::{self, Drift};
 use crate::grant::fault::Fault;
@@ -45,7 +46,8 @@ pub async fn worker(context: Arc<Context>) {
         let due = context.queue.pop().await;
         let key = due.key.clone();
         let mut memory = context.take_memory(&key);
-        turns::on_behalf(context.queue.turn(&key), client(&context, due, &mut memory)).await;
+        let look = correlation::scope("look", client(&context, due, &mut memory));
+        turns::on_behalf(context.queue.turn(&key), look).await;
         if context.world.leadership().leave().is_some() {
             context.keep_memory(key.clone(), memory);
         }
@@ -58,9 +60,9 @@ pub async fn worker(context: Arc<Context>) {
 pub async fn twice(context: &Context, due: Due) -> BTreeSet<Arc<str>> {
     let mut memory = Memory::default();
     let grants = due.grants.clone();
-    client(context, due.clone(), &mut memory).await;
+    correlation::scope("look", client(context, due.clone(), &mut memory)).await;
     tokio::time::sleep(PASS_GAP + Duration::from_millis(100)).await;
-    client(context, Due { changed: false, ..due }, &mut memory).await;
+    correlation::scope("look", client(context, Due { changed: false, ..due }, &mut memory)).await;
     let over = |uid: &&Arc<str>| memory.track.grants.get(*uid).is_some_and(|(_, passes)| passes.second.is_some());
     grants.iter().filter(over).cloned().collect()
 }
