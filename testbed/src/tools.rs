@@ -22,6 +22,8 @@ pub struct Tools {
     pub helm: PathBuf,
     /// Ory Hydra.
     pub hydra: PathBuf,
+    /// promtool, which reads and tries alert rules.
+    pub promtool: PathBuf,
 }
 
 /// How one binary is built.
@@ -73,6 +75,18 @@ const HYDRA: Recipe = Recipe {
     ldflags: "-s -w -X github.com/ory/hydra/v2/driver/config.Version=v2.3.0",
     cgo: true,
     estimate: "1 minute",
+};
+
+const PROMTOOL: Recipe = Recipe {
+    module: "promtool",
+    binary: "promtool",
+    version: "3.15.1",
+    package: "github.com/prometheus/prometheus/cmd/promtool",
+    // It discovers nothing here.
+    tags: "remove_all_sd",
+    ldflags: "-s -w",
+    cgo: false,
+    estimate: "4 minutes",
 };
 
 /// Only the benchmark compares with it.
@@ -144,9 +158,17 @@ impl Tools {
     }
 
     /// All of them.
-    pub fn paths(&self) -> [&Path; 6] {
-        [&self.etcd, &self.kube_apiserver, &self.kube_controller_manager, &self.kubectl, &self.helm, &self.hydra]
-            .map(PathBuf::as_path)
+    pub fn paths(&self) -> [&Path; 7] {
+        [
+            &self.etcd,
+            &self.kube_apiserver,
+            &self.kube_controller_manager,
+            &self.kubectl,
+            &self.helm,
+            &self.hydra,
+            &self.promtool,
+        ]
+        .map(PathBuf::as_path)
     }
 
     fn each(locate: impl Fn(&Recipe) -> Result<PathBuf>) -> Result<Self> {
@@ -154,6 +176,7 @@ impl Tools {
             etcd: locate(&ETCD)?,
             hydra: locate(&HYDRA)?,
             helm: locate(&HELM)?,
+            promtool: locate(&PROMTOOL)?,
             kubectl: locate(&KUBECTL)?,
             kube_controller_manager: locate(&KUBE_CONTROLLER_MANAGER)?,
             kube_apiserver: locate(&KUBE_APISERVER)?,

@@ -29,3 +29,4 @@ mod tenancy;
 mod tls;
 mod tombstone;
 mod unreadable;
+mod watched;
