@@ -201,7 +201,7 @@ fn any_element(der: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
         // Certificates are far below 16 MiB.
         long @ 0x81..=0x83 => {
             let (digits, rest) = rest.split_at_checked(long - 0x80)?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+            (digits.iter().fold(0, |length, digit| (length << 8) | usize::from(*digit)), rest)
         }
         _ => return None,
     };
