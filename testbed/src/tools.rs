@@ -84,9 +84,9 @@ const PROMTOOL: Recipe = Recipe {
     package: "github.com/prometheus/prometheus/cmd/promtool",
     // It discovers nothing here.
     tags: "remove_all_sd",
-    ldflags: "-s -w",
+    ldflags: "-s -w -X github.com/prometheus/common/version.Version=3.15.1",
     cgo: false,
-    estimate: "4 minutes",
+    estimate: "2 minutes",
 };
 
 /// Only the benchmark compares with it.
