@@ -9,6 +9,7 @@ pub mod publish;
 pub mod queue;
 pub mod reconcile;
 pub mod record;
+pub mod served;
 pub mod watch;
 
 use std::collections::HashMap;

@@ -357,6 +357,20 @@ impl HookProof {
     pub fn suffices(self) -> bool {
         matches!(self, HookProof::NotDeclared | HookProof::Proved)
     }
+
+    /// In one word, as metrics have it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            HookProof::NotDeclared => "not_declared",
+            HookProof::Untried => "untried",
+            HookProof::Unasked => "unasked",
+            HookProof::Proved => "proved",
+            HookProof::NotCalled => "not_called",
+            HookProof::Unreachable => "unreachable",
+            HookProof::Elsewhere => "elsewhere",
+        }
+    }
 }
 
 /// Whether the operator may act through a provider.

@@ -36,6 +36,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod correlation;
 pub mod grant;
 pub mod hex;
 pub mod idp;

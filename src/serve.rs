@@ -26,6 +26,7 @@ use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::controller::Context;
+use crate::correlation;
 use crate::grant::decide::Deny;
 use crate::grant::{ClientKey, GrantName, Mode, ProviderKey, Subject};
 use crate::idp::Idp;
@@ -50,7 +51,19 @@ pub fn decisions(context: Arc<Context>) -> Router {
         .route("/hydra/consent/{name}", post(consent::cluster))
         .route("/hydra/consent/{namespace}/{name}", post(consent::namespaced))
         .layer(DefaultBodyLimit::max(LARGEST))
+        .layer(middleware::from_fn(correlated))
         .with_state(context)
+}
+
+/// Each question has an id of ours: the log lines have it, calls to the identity provider carry it, and the
+/// answer does, for whoever asks what became of it. That of the caller is not believed.
+async fn correlated(request: Request, next: Next) -> Response {
+    correlation::scope("decision", async {
+        let mut answer = next.run(request).await;
+        answer.headers_mut().insert(correlation::HEADER, correlation::value());
+        answer
+    })
+    .await
 }
 
 /// Serves a router until the process ends: over HTTPS where there is a certificate, else over plain HTTP.

@@ -1,4 +1,4 @@
-//! What is counted and measured, in the OpenMetrics text format, under `/metrics`.
+//! What is counted and measured, as text for Prometheus, under `/metrics`.
 //!
 //! Labels are words of ours from closed lists: no name of an object, client or subject is one, so the number
 //! of series does not grow with the number of grants. [`CATALOGUE`] names every metric for the documents.
@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -52,15 +52,21 @@ catalogue! {
     "queue_depth" ["lane"] "Clients that are due and wait for a worker",
     "grants" ["reason"] "ClientGrants by the reason of their Ready condition",
     "grants_expiring" ["within"] "ClientGrants in force that end within this time",
+    "grants_drifted" [] "ClientGrants that the identity provider holds more or less of than they declare",
+    "drift_detected_total" ["type"] "Registrations that a sweep found to be other than their grants ask",
+    "undeclared" ["what"] "What no grant declares, as the last sweeps found it, on the replica that writes",
     "pending_revocations" [] "Revocations that outlived their grants and are not done",
     "revocations_total" ["cause", "outcome"] "Calls that end authority at an identity provider, by what asked for them",
     "revocation_lag_seconds" ["cause"] "From the moment something was to end until its end was read back",
     "idp_request_duration_seconds" ["operation", "code"] "How long calls to identity providers took",
     "idp_rate_limit_wait_seconds_total" [] "Seconds that calls waited for requestsPerSecond",
-    "providers" ["state"] "Provider objects by whether the operator may act through them",
-    "sweeps_held" [] "Provider objects of which removals wait for a person",
+    "providers" ["reason"] "Provider objects by what the last look at them found",
+    "token_hooks" ["proof"] "Provider objects by what probes of their token hook show, on the replica that writes",
+    "sweeps_held" [] "Provider objects of which removals wait for a person, on the replica that writes",
     "leader" [] "1 while this replica writes",
     "cluster_silence_seconds" [] "Since when the API server was not heard",
+    "decision_certificate_expiry_timestamp_seconds" [] "When the certificate of the decision endpoints runs out, NaN without one",
+    "crd_schema_outdated" [] "1 while the API server serves definitions older than this operator, NaN while that is not known",
     "build_info" ["version"] "Always 1",
 }
 
@@ -75,6 +81,8 @@ pub struct Metrics {
     revocations: Family<RevocationLabel, Counter>,
     lags: Histograms<Cause>,
     calls: Calls,
+    drift: Family<TypeLabel, Counter>,
+    outdated: Gauge<f64, AtomicU64>,
     now: Now,
 }
 
@@ -84,11 +92,15 @@ struct Now {
     queue: Family<LaneLabel, Gauge>,
     grants: Family<ReasonLabel, Gauge>,
     expiring: Family<Within, Gauge>,
+    drifted: Gauge,
     pending: Gauge,
-    providers: Family<StateLabel, Gauge>,
+    providers: Family<ReasonLabel, Gauge>,
+    hooks: Family<Proof, Gauge>,
+    undeclared: Family<What, Gauge>,
     held: Gauge,
     leader: Gauge,
     silence: Gauge<f64, AtomicU64>,
+    certificate: Gauge<f64, AtomicU64>,
 }
 
 macro_rules! labels {
@@ -105,7 +117,9 @@ labels! {
     LaneLabel { lane: &'static str }
     ReasonLabel { reason: &'static str }
     Within { within: &'static str }
-    StateLabel { state: &'static str }
+    Proof { proof: &'static str }
+    What { what: &'static str }
+    TypeLabel { r#type: &'static str }
     RevocationLabel { cause: &'static str, outcome: &'static str }
     Cause { cause: &'static str }
     Call { operation: &'static str, code: String }
@@ -120,8 +134,14 @@ pub struct Tally {
     pub ends_in: Vec<u64>,
     /// Duties that outlived their grants.
     pub pending: i64,
-    /// Provider objects: usable, unusable, and those that do not speak for their issuer.
-    pub providers: [i64; 3],
+    /// Grants of which the identity provider holds more or less.
+    pub drifted: i64,
+    /// Provider objects by what the last look at them found.
+    pub providers: BTreeMap<&'static str, i64>,
+    /// Provider objects by what probes of their token hook show.
+    pub hooks: BTreeMap<&'static str, i64>,
+    /// Consents and clients that no grant declares.
+    pub undeclared: BTreeMap<&'static str, i64>,
     /// Provider objects of which removals wait.
     pub held: i64,
     /// Clients that wait, by lane.
@@ -130,6 +150,45 @@ pub struct Tally {
     pub leads: bool,
     /// Since when the API server was not heard; `None`: it never was.
     pub silence: Option<Duration>,
+    /// When the certificate of the decision endpoints runs out, in seconds since 1970.
+    pub certificate: Option<i64>,
+}
+
+/// How the text is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// The older text of Prometheus, for whoever does not ask for the other.
+    Prometheus,
+}
+
+impl Format {
+    /// What somebody gets who says that he accepts this.
+    #[must_use]
+    pub fn wanted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Format::OpenMetrics } else { Format::Prometheus }
+    }
+
+    /// Its media type.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Prometheus => prometheus_text::CONTENT_TYPE,
+        }
+    }
+}
+
+/// In which way a registration is not as its grants ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Differs {
+    /// It allows more.
+    Excess,
+    /// It is there, and allows no more.
+    Other,
+    /// It is gone.
+    Missing,
 }
 
 /// Where a decision is made.
@@ -209,6 +268,8 @@ impl Default for Metrics {
         let looked = calls();
         let revocations = Family::default();
         let lags: Histograms<Cause> = Family::new_with_constructor(ends);
+        let (drift, outdated) = (Family::default(), Gauge::<f64, AtomicU64>::default());
+        outdated.set(f64::NAN);
         registry.register("decisions", help("decisions_total"), decisions.clone());
         let seconds = || Unit::Seconds;
         registry.register_with_unit("decision_duration", help("decision_duration_seconds"), seconds(), decided.clone());
@@ -222,6 +283,9 @@ impl Default for Metrics {
         registry.register("queue_depth", help("queue_depth"), now.queue.clone());
         registry.register("grants", help("grants"), now.grants.clone());
         registry.register("grants_expiring", help("grants_expiring"), now.expiring.clone());
+        registry.register("grants_drifted", help("grants_drifted"), now.drifted.clone());
+        registry.register("drift_detected", help("drift_detected_total"), drift.clone());
+        registry.register("undeclared", help("undeclared"), now.undeclared.clone());
         registry.register("pending_revocations", help("pending_revocations"), now.pending.clone());
         registry.register("revocations", help("revocations_total"), revocations.clone());
         registry.register_with_unit("revocation_lag", help("revocation_lag_seconds"), seconds(), lags.clone());
@@ -231,11 +295,16 @@ impl Default for Metrics {
         let name = "idp_rate_limit_wait_seconds_total";
         registry.register_with_unit("idp_rate_limit_wait", help(name), seconds(), waited);
         registry.register("providers", help("providers"), now.providers.clone());
+        registry.register("token_hooks", help("token_hooks"), now.hooks.clone());
         registry.register("sweeps_held", help("sweeps_held"), now.held.clone());
         registry.register("leader", help("leader"), now.leader.clone());
         registry.register_with_unit("cluster_silence", help("cluster_silence_seconds"), seconds(), now.silence.clone());
+        let (name, gauge) = ("decision_certificate_expiry_timestamp_seconds", now.certificate.clone());
+        registry.register_with_unit("decision_certificate_expiry_timestamp", help(name), seconds(), gauge);
+        registry.register("crd_schema_outdated", help("crd_schema_outdated"), outdated.clone());
         registry.register("build", help("build_info"), Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-        Self { registry, decisions, decided, looks, looked, revocations, lags, calls: calls_made, now }
+        let calls = calls_made;
+        Self { registry, decisions, decided, looks, looked, revocations, lags, calls, drift, outdated, now }
     }
 }
 
@@ -272,6 +341,21 @@ impl Metrics {
         self.lags.get_or_create(&Cause { cause }).observe(lag.as_secs_f64());
     }
 
+    /// A sweep found a registration that is not as its grants ask.
+    pub fn drifted(&self, how: Differs) {
+        let r#type = match how {
+            Differs::Excess => "excess",
+            Differs::Other => "other",
+            Differs::Missing => "missing",
+        };
+        self.drift.get_or_create(&TypeLabel { r#type }).inc();
+    }
+
+    /// Whether the API server serves definitions that are older than this program.
+    pub fn outdated(&self, outdated: bool) {
+        self.outdated.set(f64::from(u8::from(outdated)));
+    }
+
     /// For whoever calls identity providers.
     #[must_use]
     pub fn calls(&self) -> Calls {
@@ -280,7 +364,7 @@ impl Metrics {
 
     /// The text of `/metrics`.
     #[must_use]
-    pub fn text(&self, tally: &Tally) -> String {
+    pub fn text(&self, tally: &Tally, format: Format) -> String {
         let now = &self.now;
         now.grants.clear();
         for (reason, count) in &tally.reasons {
@@ -293,17 +377,31 @@ impl Metrics {
         for (lane, count) in tally.queue {
             now.queue.get_or_create(&LaneLabel { lane }).set(count);
         }
-        for (state, count) in ["usable", "unusable", "issuer_taken"].into_iter().zip(tally.providers) {
-            now.providers.get_or_create(&StateLabel { state }).set(count);
+        now.providers.clear();
+        for (reason, count) in &tally.providers {
+            now.providers.get_or_create(&ReasonLabel { reason }).set(*count);
         }
+        now.hooks.clear();
+        for (proof, count) in &tally.hooks {
+            now.hooks.get_or_create(&Proof { proof }).set(*count);
+        }
+        now.undeclared.clear();
+        for (what, count) in &tally.undeclared {
+            now.undeclared.get_or_create(&What { what }).set(*count);
+        }
+        now.drifted.set(tally.drifted);
         now.pending.set(tally.pending);
         now.held.set(tally.held);
         now.leader.set(i64::from(tally.leads));
         now.silence.set(tally.silence.map_or(f64::NAN, |silence| silence.as_secs_f64()));
-        let mut text = String::new();
+        now.certificate.set(tally.certificate.map_or(f64::NAN, |at| at as f64));
+        let mut written = String::new();
         // Writing to a string does not fail.
-        _ = encode(&mut text, &self.registry);
-        text
+        _ = match format {
+            Format::OpenMetrics => text::encode(&mut written, &self.registry),
+            Format::Prometheus => prometheus_text::encode(&mut written, &self.registry),
+        };
+        written
     }
 }
 
@@ -324,15 +422,21 @@ mod tests {
         metrics.calls().made("ReadClient", Some(200), Duration::from_millis(4));
         metrics.calls().made("RevokePair", None, Duration::from_secs(10));
         metrics.calls().waited(Duration::from_millis(500));
+        metrics.drifted(Differs::Excess);
+        metrics.outdated(true);
         let tally = Tally {
             reasons: [("Granted", 7), ("Expired", 2)].into(),
             ends_in: vec![10, 86_400, 6 * 86_400, 365 * 86_400],
             pending: 1,
-            providers: [1, 0, 2],
+            drifted: 4,
+            providers: [("Connected", 1), ("IssuerTaken", 2)].into(),
+            hooks: [("proved", 1)].into(),
+            undeclared: [("consent", 5), ("client", 0)].into(),
             held: 1,
             queue: [("end", 3), ("narrow", 0), ("apply", 1), ("drift", 0)],
             leads: true,
             silence: Some(Duration::from_millis(1_500)),
+            certificate: Some(1_800_000_000),
         };
         (metrics, tally)
     }
@@ -340,7 +444,7 @@ mod tests {
     #[test]
     fn everything_is_told_in_words_of_ours() {
         let (metrics, tally) = full();
-        let text = metrics.text(&tally);
+        let text = metrics.text(&tally, Format::OpenMetrics);
         for line in [
             r#"clientgrant_decisions_total{point="token_hook",decision="deny",reason="NoGrant"} 2"#,
             r#"clientgrant_decisions_total{point="consent",decision="would_deny",reason="ScopeNotDeclared"} 1"#,
@@ -354,22 +458,54 @@ mod tests {
             r#"clientgrant_revocation_lag_seconds_bucket{le="2.5",cause="Expired"} 1"#,
             r#"clientgrant_idp_request_duration_seconds_count{operation="RevokePair",code="none"} 1"#,
             r#"clientgrant_idp_rate_limit_wait_seconds_total 0.5"#,
-            r#"clientgrant_providers{state="issuer_taken"} 2"#,
+            r#"clientgrant_providers{reason="IssuerTaken"} 2"#,
+            r#"clientgrant_token_hooks{proof="proved"} 1"#,
+            r#"clientgrant_grants_drifted 4"#,
+            r#"clientgrant_drift_detected_total{type="excess"} 1"#,
+            r#"clientgrant_undeclared{what="consent"} 5"#,
+            r#"clientgrant_crd_schema_outdated 1.0"#,
+            r#"clientgrant_decision_certificate_expiry_timestamp_seconds 1800000000.0"#,
             r#"clientgrant_sweeps_held 1"#,
             r#"clientgrant_leader 1"#,
             r#"clientgrant_cluster_silence_seconds 1.5"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
-        let none = metrics.text(&Tally::default());
-        assert!(!none.contains("reason=\"Granted\""), "what is gone is not told: {none}");
+        let none = metrics.text(&Tally::default(), Format::OpenMetrics);
+        for gone in ["reason=\"Granted\"", "reason=\"Connected\"", "proof=\"proved\"", "what=\"consent\""] {
+            assert!(!none.contains(gone), "what is gone is not told: {none}");
+        }
+        assert!(none.contains("clientgrant_decision_certificate_expiry_timestamp_seconds NaN"), "{none}");
+        let fresh = Metrics::default().text(&Tally::default(), Format::OpenMetrics);
+        assert!(fresh.contains("clientgrant_crd_schema_outdated NaN"), "not looked is not known: {fresh}");
+    }
+
+    /// Both forms tell the same.
+    #[test]
+    fn the_older_text_has_the_same_samples() {
+        let (metrics, tally) = full();
+        let samples = |format| -> Vec<String> {
+            let text = metrics.text(&tally, format);
+            // Each form has its own spelling of bounds, and place for them.
+            let head = |line: &str| line.split_once("_bucket{").map_or(line, |(name, _)| name).to_owned();
+            text.lines().filter(|l| !l.starts_with('#')).map(head).collect()
+        };
+        let sorted = |mut of: Vec<String>| {
+            of.sort();
+            of
+        };
+        assert_eq!(sorted(samples(Format::OpenMetrics)), sorted(samples(Format::Prometheus)));
+        let old = metrics.text(&tally, Format::wanted("text/plain;version=0.0.4,*/*;q=0.1"));
+        assert!(old.contains("# TYPE clientgrant_decisions_total counter") && !old.contains("# EOF"), "{old}");
+        let scraper = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        assert!(metrics.text(&tally, Format::wanted(scraper)).ends_with("# EOF\n"));
     }
 
     /// The catalogue names what a running binary tells, and nothing else.
     #[test]
     fn the_catalogue_is_what_is_told() {
         let (metrics, tally) = full();
-        let text = metrics.text(&tally);
+        let text = metrics.text(&tally, Format::OpenMetrics);
         let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for line in text.lines().filter(|l| !l.starts_with('#')) {
             let (head, _) = line.rsplit_once(' ').unwrap();

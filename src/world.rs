@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::condition::{ConditionType, Reason, find_condition};
+use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition};
 use crate::api::{ClientGrant, ClientGrantStatus, Mode, PendingRevocation, instant};
 use crate::grant::collect::Collect;
 use crate::grant::parse::FINALIZER;
@@ -161,6 +161,10 @@ struct Provider {
     idp: Option<Arc<Idp>>,
     created: Timestamp,
     uid: String,
+    /// What the last look at the provider found; `None`: there was none yet.
+    found: Option<Reason>,
+    /// Consents and clients that no grant declares, as the last sweep found them.
+    undeclared: [usize; 2],
     /// Shared with every permit: the generation, or -1 while nothing may be written.
     now: Arc<AtomicI64>,
 }
@@ -352,33 +356,51 @@ impl World {
         }
     }
 
+    /// What a look at a provider found.
+    pub fn set_found(&self, provider: &ProviderKey, found: Reason) {
+        if let Some(provider) = self.write().providers.get_mut(provider) {
+            provider.found = Some(found);
+        }
+    }
+
+    /// How many consents and clients a sweep found that no grant declares.
+    pub fn set_undeclared(&self, provider: &ProviderKey, consents: usize, clients: usize) {
+        if let Some(provider) = self.write().providers.get_mut(provider) {
+            provider.undeclared = [consents, clients];
+        }
+    }
+
     /// The moment in numbers.
     #[must_use]
     pub fn tally(&self, now: Timestamp) -> Tally {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let silence = self.heard.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed());
         let inner = self.read();
-        let mut tally = Tally {
-            pending: count(inner.pending.len()),
-            held: count(inner.held.len()),
-            leads: self.leadership.leads(),
-            silence,
-            ..Tally::default()
-        };
+        let leads = self.leadership.leads();
+        let mut tally = Tally { pending: count(inner.pending.len()), leads, silence, ..Tally::default() };
         for provider in inner.providers.values() {
-            let state = match provider.view.state {
-                ProviderState::Usable => 0,
-                ProviderState::Unusable => 1,
-                ProviderState::IssuerTaken => 2,
+            let found = match provider.view.state {
+                ProviderState::IssuerTaken => Reason::IssuerTaken,
+                ProviderState::Usable | ProviderState::Unusable => provider.found.unwrap_or(Reason::Progressing),
             };
-            tally.providers[state] += 1;
+            *tally.providers.entry(found.as_str()).or_default() += 1;
+            // Who does not write does not look, and what is known from when it did is old.
+            if leads {
+                *tally.hooks.entry(provider.view.hook.word()).or_default() += 1;
+                for (what, found) in ["consent", "client"].into_iter().zip(provider.undeclared) {
+                    *tally.undeclared.entry(what).or_default() += count(found);
+                }
+            }
         }
+        tally.held = if leads { count(inner.held.len()) } else { 0 };
         for entry in inner.grants.values().filter(|e| e.pending.is_none()) {
             let status = entry.status.as_deref();
             let ready = status.and_then(|s| find_condition(&s.conditions, ConditionType::Ready));
             // Tenants can write a status, but not a word of ours.
             let reason = ready.and_then(|c| Reason::parse(&c.reason)).map_or("None", Reason::as_str);
             *tally.reasons.entry(reason).or_default() += 1;
+            let drifted = status.and_then(|s| find_condition(&s.conditions, ConditionType::Drifted));
+            tally.drifted += i64::from(drifted.is_some_and(|c| c.status == ConditionStatus::True.as_str()));
             let until = status.and_then(|s| instant::parse(&s.effective.as_ref()?.expires_at));
             let left = until.and_then(|end| u64::try_from(end.as_second() - now.as_second()).ok());
             tally.ends_in.extend(left);
@@ -664,8 +686,11 @@ impl World {
     pub fn set_provider(&self, view: ProviderView, idp: Option<Arc<Idp>>, created: Timestamp, uid: String) {
         let mut inner = self.write();
         let old = inner.providers.remove(&view.key);
+        let (found, undeclared) = old.as_ref().map_or((None, [0, 0]), |p| (p.found, p.undeclared));
         let now = old.map_or_else(|| Arc::new(AtomicI64::new(-1)), |p| p.now);
-        inner.providers.insert(view.key.clone(), Provider { view: Arc::new(view), idp, created, uid, now });
+        let key = view.key.clone();
+        let provider = Provider { view: Arc::new(view), idp, created, uid, found, undeclared, now };
+        inner.providers.insert(key, provider);
         inner.settle_issuers();
         inner.forget_views();
     }

@@ -69,6 +69,60 @@ pub fn json_schemas() -> Vec<(String, String)> {
     crds().into_iter().map(file).collect()
 }
 
+/// Where the API server tells which schemas of ours it serves (OpenAPI 3).
+pub fn openapi_path() -> String {
+    let crd = ClientGrant::crd();
+    let version = crd.spec.versions.first().map_or("", |version| &version.name);
+    format!("/openapi/v3/apis/{}/{version}", crd.spec.group)
+}
+
+/// What the definitions that an API server serves do not have of ours: kinds, fields, words of closed lists,
+/// and rules. What they have beyond ours is newer and no matter.
+pub fn lacking(served: &Value) -> Vec<String> {
+    let schemas = served["components"]["schemas"].as_object();
+    let of_kind = |kind: &str| {
+        schemas.into_iter().flat_map(|all| all.values()).find(|schema| {
+            let versions = schema["x-kubernetes-group-version-kind"].as_array();
+            versions.is_some_and(|all| all.iter().any(|v| v["kind"] == kind))
+        })
+    };
+    let mut lacks = Vec::new();
+    for mut crd in crds() {
+        let kind = crd.spec.names.kind.clone();
+        let own = crd.spec.versions.iter_mut().find_map(|version| serde_json::to_value(root_schema(version)?).ok());
+        match (own, of_kind(&kind)) {
+            (Some(own), Some(served)) => compare(&kind, &own, served, &mut lacks),
+            _ => lacks.push(format!("the kind {kind}")),
+        }
+    }
+    lacks
+}
+
+fn compare(path: &str, own: &Value, served: &Value, lacks: &mut Vec<String>) {
+    for (name, own) in own["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        match &served["properties"][name] {
+            Value::Null => lacks.push(path),
+            served => compare(&path, own, served, lacks),
+        }
+    }
+    if let (Some(own), Some(served)) = (own["enum"].as_array(), served["enum"].as_array()) {
+        let words = own.iter().filter(|word| !served.contains(word));
+        lacks.extend(words.map(|word| format!("the value {word} of {path}")));
+    }
+    let rules = |of: &Value| -> Vec<String> {
+        let rules = of["x-kubernetes-validations"].as_array().into_iter().flatten();
+        rules.filter_map(|rule| rule["rule"].as_str().map(str::to_owned)).collect()
+    };
+    let known = rules(served);
+    lacks.extend(rules(own).iter().filter(|rule| !known.contains(rule)).map(|_| format!("a rule of {path}")));
+    for inner in ["items", "additionalProperties"] {
+        if own[inner].is_object() {
+            compare(&format!("{path}[]"), &own[inner], &served[inner], lacks);
+        }
+    }
+}
+
 /// Refuses fields that are not known, and takes out what only the API server understands.
 fn close(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
@@ -384,4 +438,51 @@ pub(super) fn conditions(_: &mut Generator) -> Schema {
             },
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an API server would tell that serves our own definitions.
+    fn document() -> Value {
+        let schemas = crds().into_iter().map(|mut crd| {
+            let (group, kind) = (crd.spec.group.clone(), crd.spec.names.kind.clone());
+            let mut schema = serde_json::to_value(root_schema(&mut crd.spec.versions[0])).unwrap();
+            schema["x-kubernetes-group-version-kind"] =
+                json!([{ "group": group, "version": crd.spec.versions[0].name, "kind": kind }]);
+            (kind, schema)
+        });
+        json!({ "components": { "schemas": schemas.collect::<serde_json::Map<_, _>>() } })
+    }
+
+    #[test]
+    fn what_older_definitions_lack_is_named_and_what_newer_ones_add_is_not() {
+        assert_eq!(openapi_path(), "/openapi/v3/apis/clientgrant.dev/v1alpha1");
+        let lacks = |change: &dyn Fn(&mut Value)| {
+            let mut document = document();
+            change(&mut document["components"]["schemas"]);
+            lacking(&document)
+        };
+        assert!(lacks(&|_| {}).is_empty());
+        let take = |of: &mut Value, pointer: &str, name: &str| {
+            of.pointer_mut(pointer).and_then(Value::as_object_mut).and_then(|map| map.remove(name)).expect(pointer);
+        };
+        let spec = "/ClientGrant/properties/spec/properties";
+        assert_eq!(lacks(&|s| take(s, spec, "suspend")), ["ClientGrant.spec.suspend"]);
+        let inner = format!("{spec}/purpose/properties");
+        assert_eq!(lacks(&|s| take(s, &inner, "id")), ["ClientGrant.spec.purpose.id"]);
+        assert_eq!(lacks(&|s| take(s, "", "PendingRevocation")), ["the kind PendingRevocation"]);
+        let said = lacks(&|s| take(s, "/ClientGrant/properties/spec", "x-kubernetes-validations"));
+        assert!(!said.is_empty() && said.iter().all(|lack| lack == "a rule of ClientGrant.spec"), "{said:?}");
+        let words = format!("{spec}/basis/enum");
+        let said = lacks(&|s| drop(s.pointer_mut(&words).unwrap().as_array_mut().unwrap().pop()));
+        assert!(said.len() == 1 && said[0].ends_with(" of ClientGrant.spec.basis"), "{said:?}");
+        let newer = |s: &mut Value| {
+            s["ClientGrant"]["properties"]["spec"]["properties"]["later"] = json!({ "type": "string" });
+            s.pointer_mut(&words).unwrap().as_array_mut().unwrap().push(json!("Later"));
+        };
+        assert!(lacks(&newer).is_empty());
+        assert_eq!(lacking(&Value::Null).len(), crds().len(), "nothing is served");
+    }
 }

@@ -9,11 +9,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::api::ClientGrant;
 use crate::clock;
 use crate::config::{Config, LogFormat};
-use crate::controller::{Context, provider, reconcile, record, watch};
+use crate::controller::{Context, provider, reconcile, record, served, watch};
 use crate::hex;
 use crate::lease::{self, Leadership, Timing};
 use crate::serve;
@@ -43,12 +45,34 @@ pub(super) fn block_on(work: impl Future<Output = Result<(), String>>) -> Result
 }
 
 pub(super) fn telemetry(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
-        LogFormat::Text => lines.with_ansi(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => tracing_subscriber::fmt()
+            .with_env_filter(filter())
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(false)
+            .init(),
+        LogFormat::Json => json(std::io::stderr).init(),
     }
+}
+
+fn filter() -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+/// One JSON object a line. Of the spans the current one says what a line belongs to.
+pub(crate) fn json<W>(writer: W) -> impl tracing::Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter())
+        .with_writer(writer)
+        .with_target(false)
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .finish()
 }
 
 /// The client of the Kubernetes API.
@@ -77,7 +101,8 @@ async fn run(config: Config) -> Result<(), String> {
     let identity = config.identity.clone().map_or_else(random_name, Ok)?;
     let context = Arc::new(Context::new(kube, config, cluster, identity.clone(), leadership.clone()));
     let config = &context.config;
-    let health = serve::listen(config.health_address, "health", serve::health::router(context.clone()), None).await?;
+    let router = serve::health::router(context.clone(), certificate.clone());
+    let health = serve::listen(config.health_address, "health", router, None).await?;
     tracing::info!(address = %health, "serving /livez and /readyz");
     serve_decisions(&context, certificate).await?;
 
@@ -85,6 +110,7 @@ async fn run(config: Config) -> Result<(), String> {
     tokio::spawn(provider::run(context.clone(), changes));
     watch::start(&context, &send);
     tokio::spawn(listen_to_the_api_server(context.clone()));
+    tokio::spawn(served::watch(context.clone()));
     tokio::spawn(lead(context.clone()));
     let leases = Api::<Lease>::namespaced(context.kube.clone(), &config.operator_namespace);
     let election =

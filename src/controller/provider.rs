@@ -24,6 +24,7 @@ use super::watch::ProviderChange;
 use crate::api::condition::{ConditionType, Reason, find_condition};
 use crate::api::{Connection, IdentityProviderSpec, IdentityProviderStatus, duration};
 use crate::clock;
+use crate::correlation;
 use crate::grant::backoff;
 use crate::grant::fault::Fault;
 use crate::grant::parse;
@@ -354,6 +355,7 @@ async fn supervise(
                     kept.keep(None);
                     current = None;
                     set(&context, &object, &kept, None);
+                    context.world.set_found(&object.key, trouble.reason);
                     failures += 1;
                     publish_status(&context, &object, &kept, Err(&trouble), None).await;
                     attempted.take().map(|a| a.send(()));
@@ -363,7 +365,8 @@ async fn supervise(
             }
         }
         let Some((idp, _)) = &current else { continue };
-        let looked = look(&context, &object, &kept, idp, usable).await;
+        let looked = correlation::scope("provider", look(&context, &object, &kept, idp, usable)).await;
+        context.world.set_found(&object.key, looked.as_ref().map_or_else(|t| t.reason, |_| Reason::Connected));
         if looked.is_ok() && !held {
             held = hold(&context, &object).await;
         }

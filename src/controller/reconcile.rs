@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::publish::{self, Written};
 use super::{Context, Memory, pending, record};
 use crate::clock;
+use crate::correlation;
 use crate::grant::consent;
 use crate::grant::drift::{self, Drift};
 use crate::grant::fault::Fault;
@@ -45,24 +46,26 @@ pub async fn worker(context: Arc<Context>) {
         let due = context.queue.pop().await;
         let key = due.key.clone();
         let namespace = context.queue.turn(&key);
-        let mut memory = context.take_memory(&key);
-        let ends = due.lane == Lane::End;
-        let (due, look) = turns::on_behalf(namespace.clone(), look(&context, due, &mut memory)).await;
-        context.queue.telling(&key);
-        let context = context.clone();
-        let telling = turns::on_behalf(namespace, async move {
-            say(&context, due, look, &mut memory).await;
-            if context.world.leadership().leave().is_some() {
-                context.keep_memory(key.clone(), memory);
+        let work = turns::on_behalf(namespace.clone(), async {
+            let (ends, mut memory) = (due.lane == Lane::End, context.take_memory(&key));
+            let (due, look) = look(&context, due, &mut memory).await;
+            context.queue.telling(&key);
+            let context = context.clone();
+            let telling = turns::on_behalf(namespace, async move {
+                say(&context, due, look, &mut memory).await;
+                if context.world.leadership().leave().is_some() {
+                    context.keep_memory(key.clone(), memory);
+                }
+                context.queue.done(&key);
+            });
+            // Where something ended more may have, and that does not wait until this one is told.
+            if ends {
+                tokio::spawn(correlation::kept(telling));
+            } else {
+                telling.await;
             }
-            context.queue.done(&key);
         });
-        // Where something ended more may have, and that does not wait until this one is told.
-        if ends {
-            tokio::spawn(telling);
-        } else {
-            telling.await;
-        }
+        correlation::scope("look", work).await;
     }
 }
 
@@ -71,9 +74,9 @@ pub async fn worker(context: Arc<Context>) {
 pub async fn twice(context: &Context, due: Due) -> BTreeSet<Arc<str>> {
     let mut memory = Memory::default();
     let grants = due.grants.clone();
-    client(context, due.clone(), &mut memory).await;
+    correlation::scope("look", client(context, due.clone(), &mut memory)).await;
     tokio::time::sleep(PASS_GAP + Duration::from_millis(100)).await;
-    client(context, Due { changed: false, ..due }, &mut memory).await;
+    correlation::scope("look", client(context, Due { changed: false, ..due }, &mut memory)).await;
     let over = |uid: &&Arc<str>| memory.track.grants.get(*uid).is_some_and(|(_, passes)| passes.second.is_some());
     grants.iter().filter(over).cloned().collect()
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::resolver::{Reserved, Resolver};
 use super::{Permit, Urgency};
+use crate::correlation;
 use crate::grant::fault::Fault;
 use crate::telemetry::Calls;
 use crate::turns::Gate;
@@ -149,7 +150,7 @@ impl Http {
         let place = tokio::time::timeout(DEADLINE, self.in_flight.enter()).await;
         let _place = place.map_err(|_| Fault::retry("the identity provider did not answer others in time"))?;
         let operation = operation(&method, segments);
-        let mut request = self.client.request(method, url);
+        let mut request = self.client.request(method, url).header(correlation::HEADER, correlation::value());
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -348,6 +349,64 @@ mod tests {
         let metadata = Resolver(|_| Box::pin(async move { Ok(vec![at("169.254.169.254")]) }));
         let fault = ask(metadata).await.unwrap_err();
         assert!(matches!(&fault, Fault::Retry { why, .. } if why.contains("metadata")), "{fault:?}");
+    }
+
+    /// What is logged and what the identity provider is told of one look have one id, and names have no part in it.
+    #[tokio::test]
+    async fn a_call_carries_the_id_of_the_log_line() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        crate::install_tls();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let (send, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut bytes = [0; 2048];
+                let read = stream.read(&mut bytes).await.unwrap_or_default();
+                send.send(String::from_utf8_lossy(&bytes[..read]).to_lowercase()).unwrap();
+                _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}").await;
+            }
+        });
+        let http = Http::new(base, 100, 1, "a", Calls::default()).unwrap();
+        let log = Lines::default();
+        let written = log.clone();
+        let subscriber = crate::cli::run::json(move || written.clone());
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            correlation::scope("look", async {
+                for _ in 0..2 {
+                    http.get(&["admin", "clients", "a-client"], &[], Urgency::Ordinary).await.unwrap();
+                    tracing::info!(client = "a-client", "written at the identity provider");
+                }
+            })
+            .await;
+        }
+        for line in String::from_utf8(log.0.lock().unwrap().clone()).unwrap().lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&line["span"]["of"], &line["client"]), (&"look".into(), &"a-client".into()), "{line}");
+            let id = line["span"]["request_id"].as_str().unwrap().to_owned();
+            let head = asked.recv().await.unwrap();
+            assert!(head.contains(&format!("\r\nx-request-id: {id}\r\n")), "{id}: {head}");
+            assert!(!id.contains("client") && id.len() < 32, "{id}");
+            ids.push(id);
+        }
+        assert!(ids.len() == 4 && ids[0] == ids[1] && ids[2] == ids[3] && ids[0] != ids[2], "{ids:?}");
+    }
+
+    /// What a log wrote.
+    #[derive(Clone, Debug, Default)]
+    struct Lines(std::sync::Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 use super::http::{Answer, Http, client};
 use super::resolver::Resolver;
 use super::{Probe, Urgency, Wanted, Write};
+use crate::correlation;
 use crate::grant::consent::Consent;
 use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, ObservedClient};
@@ -155,7 +156,8 @@ impl Hydra {
     /// The issuer that the public side names, if it can be reached from here.
     async fn discovery(&self) -> Option<String> {
         let url = self.public_url(&[".well-known", "openid-configuration"])?;
-        let answer = self.public.get(url).send().await.ok()?;
+        let call = self.public.get(url).header(correlation::HEADER, correlation::value());
+        let answer = call.send().await.ok()?;
         let document: Value = super::http::json(&super::http::read(answer).await.ok()?).ok()?;
         document.get("issuer")?.as_str().map(str::to_owned)
     }

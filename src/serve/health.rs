@@ -5,28 +5,33 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::routing::get;
 
+use super::tls::Pair;
 use crate::clock;
 use crate::controller::Context;
+use crate::telemetry::Format;
 
-/// The health endpoints.
-pub fn router(context: Arc<Context>) -> Router {
+/// The health endpoints. `certificate`: that of the decision endpoints, whose end is told.
+pub fn router(context: Arc<Context>, certificate: Option<Pair>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(context)
+        .with_state(context.clone())
+        .merge(Router::new().route("/metrics", get(metrics)).with_state((context, certificate)))
 }
 
-const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-async fn metrics(State(context): State<Arc<Context>>) -> ([(HeaderName, &'static str); 1], String) {
+async fn metrics(
+    State((context, certificate)): State<(Arc<Context>, Option<Pair>)>,
+    headers: HeaderMap,
+) -> ([(HeaderName, &'static str); 1], String) {
     let mut tally = context.world.tally(clock::now());
     tally.queue = context.queue.depth();
-    ([(CONTENT_TYPE, METRICS)], context.metrics.text(&tally))
+    tally.certificate = certificate.and_then(|pair| pair.ends());
+    let format = Format::wanted(headers.get(ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or_default());
+    ([(CONTENT_TYPE, format.media_type())], context.metrics.text(&tally, format))
 }
 
 /// An API server that has been silent for longer makes this replica not ready.

@@ -24,6 +24,8 @@ pub struct Tools {
     pub hydra: PathBuf,
     /// Reads workflows for faults.
     pub actionlint: PathBuf,
+    /// promtool, which reads and tries alert rules.
+    pub promtool: PathBuf,
 }
 
 /// How one binary is built.
@@ -86,6 +88,18 @@ const ACTIONLINT: Recipe = Recipe {
     ldflags: "-s -w",
     cgo: false,
     estimate: "half a minute",
+};
+
+const PROMTOOL: Recipe = Recipe {
+    module: "promtool",
+    binary: "promtool",
+    version: "3.15.1",
+    package: "github.com/prometheus/prometheus/cmd/promtool",
+    // It discovers nothing here.
+    tags: "remove_all_sd",
+    ldflags: "-s -w -X github.com/prometheus/common/version.Version=3.15.1",
+    cgo: false,
+    estimate: "2 minutes",
 };
 
 /// Only the benchmark compares with it.
@@ -157,7 +171,7 @@ impl Tools {
     }
 
     /// All of them.
-    pub fn paths(&self) -> [&Path; 7] {
+    pub fn paths(&self) -> [&Path; 8] {
         [
             &self.etcd,
             &self.kube_apiserver,
@@ -166,6 +180,7 @@ impl Tools {
             &self.helm,
             &self.hydra,
             &self.actionlint,
+            &self.promtool,
         ]
         .map(PathBuf::as_path)
     }
@@ -176,6 +191,7 @@ impl Tools {
             hydra: locate(&HYDRA)?,
             actionlint: locate(&ACTIONLINT)?,
             helm: locate(&HELM)?,
+            promtool: locate(&PROMTOOL)?,
             kubectl: locate(&KUBECTL)?,
             kube_controller_manager: locate(&KUBE_CONTROLLER_MANAGER)?,
             kube_apiserver: locate(&KUBE_APISERVER)?,

@@ -125,6 +125,7 @@ async fn the_chart_on_a_real_server() {
     pods_are_restricted(&cluster).await;
     roles(&cluster).await;
     upgrade(&cluster).await;
+    watched(&cluster).await;
     uninstall_and_come_back(&cluster, &install).await;
 }
 
@@ -286,6 +287,40 @@ async fn upgrade(cluster: &Cluster) {
     assert!(!output.success && output.stderr.contains("replica"), "{}", output.stderr);
     assert_eq!(cluster.read(&path).await.unwrap()["spec"]["replicas"], 3);
     println!("{}", cluster.shell(&format!("helm history clientgrant -n {NAMESPACE}")));
+}
+
+/// Rules come with the Prometheus Operator, and their absence is said.
+async fn watched(cluster: &Cluster) {
+    let upgrade = format!(
+        "helm upgrade clientgrant charts/clientgrant -n {NAMESPACE} --reuse-values \
+         --set prometheusRule.enabled=true --set dashboards.enabled=true"
+    );
+    let told = cluster.shell(&upgrade);
+    assert!(told.contains("does not serve PrometheusRules"), "{told}");
+    let maps =
+        cluster.read(&format!("api/v1/namespaces/{NAMESPACE}/configmaps?labelSelector=grafana_dashboard=1")).await;
+    assert_eq!(maps.unwrap()["items"].as_array().unwrap().len(), 3);
+    let kind = json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "prometheusrules.monitoring.coreos.com"},
+        "spec": {
+            "group": "monitoring.coreos.com",
+            "names": {"kind": "PrometheusRule", "plural": "prometheusrules", "singular": "prometheusrule"},
+            "scope": "Namespaced",
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    });
+    cluster.plane.apply_yaml(&kind.to_string()).await.unwrap();
+    cluster.kubectl("wait --for=condition=Established --timeout=30s crd/prometheusrules.monitoring.coreos.com").await;
+    let told = cluster.shell(&upgrade);
+    assert!(!told.contains("does not serve"), "{told}");
+    let rule = format!("apis/monitoring.coreos.com/v1/namespaces/{NAMESPACE}/prometheusrules/clientgrant");
+    let groups = cluster.read(&rule).await.expect("the rules")["spec"]["groups"].as_array().unwrap().len();
+    assert_eq!(groups, 4);
 }
 
 async fn uninstall_and_come_back(cluster: &Cluster, install: &str) {

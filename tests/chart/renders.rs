@@ -94,6 +94,7 @@ fn every_object_has_labels_and_a_namespace_where_it_needs_one_and_no_name_twice(
         &one(&all, "PodDisruptionBudget", "")["spec"]["selector"]["matchLabels"],
         &one(&all, "NetworkPolicy", "")["spec"]["podSelector"]["matchLabels"],
         &pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+        &one(&all, "PodMonitor", "")["spec"]["selector"]["matchLabels"],
     ] {
         let selector = selector.as_object().unwrap();
         assert!(selector.len() == 2 && selector.iter().all(|(name, value)| labels[name] == *value), "{selector:?}");

@@ -83,5 +83,8 @@ pub const FULL: &str = r#"{
         "decisionsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "iam"}}}],
         "healthFrom": [{"podSelector": {}}],
         "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 443}]}]
-    }
+    },
+    "podMonitor": {"enabled": true, "renderMode": "alwaysRender", "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": true, "renderMode": "alwaysRender", "runbookURL": "https://runbooks.example.com/clientgrant"},
+    "dashboards": {"enabled": true, "annotations": {"grafana_folder": "identity"}}
 }"#;

@@ -43,7 +43,21 @@ const WRONG: &[(&str, &str)] = &[
     (r#"affinity={"nodeaffinity":{}}"#, "nodeaffinity"),
     (r#"resources={"request":{}}"#, "request"),
     (r#"extraEnv=[{"name":"POD_NAME","value":"a"}]"#, "extraEnv"),
+    (r#"serviceMonitor={"scrapeInterval":"30s"}"#, "scrapeInterval"),
+    (r#"podmonitor={"enabled":true}"#, "podmonitor"),
+    (r#"prometheusRule={"runbookUrl":"https://a"}"#, "runbookUrl"),
+    (r#"prometheusRules={"enabled":true}"#, "prometheusRules"),
+    (r#"dashboards={"folder":"a"}"#, "folder"),
     // Of another type, or out of range.
+    (r#"serviceMonitor={"renderMode":"always"}"#, "renderMode"),
+    (r#"serviceMonitor={"interval":"30"}"#, "interval"),
+    (r#"podMonitor={"interval":"0s"}"#, "interval"),
+    (r#"podMonitor={"labels":{"release":1}}"#, "labels"),
+    (r#"prometheusRule={"runbookURL":"https://a/"}"#, "runbookURL"),
+    (r#"prometheusRule={"runbookURL":"a b"}"#, "runbookURL"),
+    (r#"dashboards={"enabled":"yes"}"#, "enabled"),
+    (r#"serviceMonitor={"enabled":true,"renderMode":"failIfMissing"}"#, "serviceMonitor.renderMode is failIfMissing"),
+    (r#"prometheusRule={"enabled":true,"renderMode":"failIfMissing"}"#, "prometheusRule.renderMode is failIfMissing"),
     (r#"replicas=0"#, "replicas"),
     (r#"replicas=17"#, "replicas"),
     (r#"replicas="two""#, "replicas"),
@@ -99,6 +113,12 @@ fn wrong_values_are_refused_by_name() {
     let enabled = ["--set", "networkPolicy.enabled=true", "--set", "decision.tls.secretName=a"];
     let said = helm.template(&enabled).unwrap_err().to_string();
     assert!(said.contains("networkPolicy.decisionsFrom"), "{said}");
+    let closed = ["--set", "networkPolicy.enabled=true,podMonitor.enabled=true"];
+    let said = helm.template(&closed).unwrap_err().to_string();
+    assert!(said.contains("networkPolicy.healthFrom"), "{said}");
+    let twice = ["--set", "serviceMonitor.enabled=true,podMonitor.enabled=true"];
+    let said = helm.template(&twice).unwrap_err().to_string();
+    assert!(said.contains("exclude each other"), "{said}");
 }
 
 /// Every object of the schema that has keys of its own is closed, and says so.

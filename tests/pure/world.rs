@@ -1,7 +1,9 @@
 //! What the picture makes of what it is told, and what it then asks to be looked at.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use clientgrant::api::condition::Reason;
 use clientgrant::api::{self, ClientGrant, ClientGrantStatus, PendingRevocation, Revocation, SubjectKind};
 use clientgrant::grant::parse::{self, FINALIZER};
 use clientgrant::grant::rules::Rule;
@@ -11,6 +13,7 @@ use clientgrant::grant::{
 };
 use clientgrant::idp::Idp;
 use clientgrant::idp::memory::Memory;
+use clientgrant::lease::{Leadership, Timing};
 use clientgrant::world::{Due, Identity, Lane, Quarantine, Source, World};
 
 use crate::support::*;
@@ -559,4 +562,29 @@ fn a_look_says_whose_grants_made_it_due() {
     assert!(world.looks(at(0)).iter().all(|(due, _, _)| due.namespaces.len() == 1));
     let gone = world.remove_grant(&parse::name(&in_it.metadata)).unwrap();
     assert_eq!((of(&gone), uids(&gone)), (vec!["it".to_owned()], vec!["1"]));
+}
+
+/// What only the replica that writes can know is told by it alone: elsewhere it would be old, or nothing.
+#[test]
+fn providers_are_told_by_what_a_look_found_and_the_rest_by_who_writes() {
+    for leads in [true, false] {
+        let timing = Timing::new(Duration::from_secs(10));
+        let world = World::new(Arc::new(if leads { Leadership::alone() } else { Leadership::elected(timing) }));
+        world.set_provider(provider(), idp(), at(-5000), "provider".into());
+        let key = provider().key;
+        assert_eq!(world.tally(at(0)).providers, [("Progressing", 1)].into(), "before the first look");
+        world.set_found(&key, Reason::ProviderUnavailable);
+        world.set_undeclared(&key, 3, 1);
+        world.set_held(&key, true);
+        // An edit of the object takes nothing of it back.
+        world.set_provider(provider(), idp(), at(-5000), "provider".into());
+        let tally = world.tally(at(0));
+        assert_eq!((tally.leads, tally.providers), (leads, [("ProviderUnavailable", 1)].into()));
+        let hooks = if leads { [(provider().hook.word(), 1)].into() } else { [].into() };
+        let undeclared = if leads { [("consent", 3), ("client", 1)].into() } else { [].into() };
+        assert_eq!((tally.hooks, tally.undeclared, tally.held), (hooks, undeclared, i64::from(leads)));
+        world.remove_provider(&key);
+        let tally = world.tally(at(0));
+        assert!(tally.providers.is_empty() && tally.hooks.is_empty() && tally.undeclared.is_empty());
+    }
 }

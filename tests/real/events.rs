@@ -49,7 +49,7 @@ async fn what_somebody_should_notice_is_told_once() {
         r#"clientgrant_grants{reason="Suspended"} 1"#,
         r#"clientgrant_grants{reason="Conflict"} 1"#,
         r#"clientgrant_revocation_lag_seconds_count{cause="Suspended"} 1"#,
-        r#"clientgrant_providers{state="usable"} 1"#,
+        r#"clientgrant_providers{reason="Connected"} 1"#,
         "clientgrant_leader 1",
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");

@@ -30,3 +30,4 @@ mod tenancy;
 mod tls;
 mod tombstone;
 mod unreadable;
+mod watched;

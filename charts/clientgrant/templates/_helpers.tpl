@@ -30,3 +30,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $own := include "clientgrant.labels" . | fromYaml -}}
 {{- merge $own .Values.podLabels | toYaml -}}
 {{- end -}}
+
+{{/* Whether a kind of the Prometheus Operator is to be rendered: the context, the value it belongs to, the kind. */}}
+{{- define "clientgrant.wanted" -}}
+{{- $root := index . 0 -}}
+{{- $mode := (get $root.Values (index . 1)).renderMode -}}
+{{- $kind := printf "monitoring.coreos.com/v1/%s" (index . 2) -}}
+{{- $served := $root.Capabilities.APIVersions.Has $kind -}}
+{{- if and (eq $mode "failIfMissing") (not $served) -}}
+{{- fail (printf "%s.renderMode is failIfMissing, and the cluster does not serve %s" (index . 1) $kind) -}}
+{{- end -}}
+{{- if or $served (eq $mode "alwaysRender") -}}yes{{- end -}}
+{{- end -}}

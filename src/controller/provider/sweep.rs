@@ -18,6 +18,7 @@ use crate::grant::standing::{self, Refusal, Standing};
 use crate::grant::{Authority, ClientKey, ClientView, Subject, desired};
 use crate::idp::Idp;
 use crate::idp::hydra::probe::PROBE;
+use crate::telemetry::Differs;
 use crate::world::{Due, Lane};
 
 /// Subjects and clients named as a sample.
@@ -107,6 +108,8 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
         tracing::error!(%provider, removals = hold.count, id = hold.id, "the sweep holds removals back until a person releases them");
     }
     context.world.set_held(provider, hold.is_some());
+    let clients = picture.candidates.iter().filter(|c| matches!(c, Candidate::Client(_))).count();
+    context.world.set_undeclared(provider, state.pairs().count(), clients);
     state.hold = hold;
     drop(state);
     context.queue.push_all(context.world.set_collect(provider, collect));
@@ -140,7 +143,7 @@ fn registration(
     let now = clock::now();
     unadmitted(view, picture);
     let ceiling = desired::ceiling(view, now);
-    let lane = match found {
+    let (lane, how) = match found {
         Some(client) if client.is_exactly(&ceiling, &context.cluster) => {
             if view.grants.is_empty() {
                 picture.at_rest.insert(key.client.clone());
@@ -153,11 +156,12 @@ fn registration(
             picture.candidates.insert(Candidate::Client(key.client.clone()));
             return;
         }
-        Some(client) if client.exceeds(&ceiling) => Lane::Narrow,
-        Some(_) => Lane::Drift,
+        Some(client) if client.exceeds(&ceiling) => (Lane::Narrow, Differs::Excess),
+        Some(_) => (Lane::Drift, Differs::Other),
         None if ceiling.scopes.is_empty() => return,
-        None => Lane::Drift,
+        None => (Lane::Drift, Differs::Missing),
     };
+    context.metrics.drifted(how);
     tracing::info!(client = %key.client, provider = %key.provider, "the registration is not as its grants ask");
     context.queue.push(Due::look(key.clone(), BTreeSet::new(), lane));
 }

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::{Hydra, MARK};
+use crate::correlation;
 use crate::grant::HookProof;
 use crate::grant::fault::Fault;
 use crate::hex;
@@ -143,7 +144,8 @@ impl Hydra {
             ("client_secret", secret.expose_secret()),
             ("scope", nonce.as_str()),
         ];
-        let answer = match self.public.post(url).timeout(PATIENCE).form(&form).send().await {
+        let call = self.public.post(url).header(correlation::HEADER, correlation::value());
+        let answer = match call.timeout(PATIENCE).form(&form).send().await {
             Ok(answer) => answer,
             // A hook that is silent keeps Hydra waiting for a minute.
             Err(error) if error.is_timeout() && !error.is_connect() => {
@@ -177,7 +179,8 @@ impl Hydra {
     /// for want of a token, and unknown as a route otherwise.
     pub(crate) async fn registration_open(&self) -> Option<bool> {
         let url = self.public_url(&["oauth2", "register", &self.probes.client])?;
-        match self.public.get(url).send().await.ok()?.status().as_u16() {
+        let call = self.public.get(url).header(correlation::HEADER, correlation::value());
+        match call.send().await.ok()?.status().as_u16() {
             401 | 403 => Some(true),
             404 => Some(false),
             _ => None,
