@@ -25,6 +25,7 @@
 //! - [`lease`]: of several replicas one writes; all of them answer.
 //! - [`sharing`]: which clients a workload can act as, pure; so far for `clientgrant scan` alone.
 //! - [`serve`]: token hook, consent decision, health. In doubt the answer is no.
+//! - [`served`]: whether the definitions in the cluster are as new as this binary.
 //!
 //! Three promises shape the code. *Ending authority is two passes*: revoke at once, and once more when
 //! every answer that was already given has run out ([`grant::plan`]). *A write proves nothing*: `Ready`
@@ -41,6 +42,7 @@ pub mod hex;
 pub mod idp;
 pub mod lease;
 pub mod serve;
+pub mod served;
 pub mod sharing;
 pub mod telemetry;
 pub mod turns;

@@ -16,7 +16,7 @@ use crate::config::{Config, LogFormat};
 use crate::controller::{Context, provider, reconcile, record, watch};
 use crate::hex;
 use crate::lease::{self, Leadership, Timing};
-use crate::serve;
+use crate::{serve, served};
 
 /// How often the API server is asked whether it answers.
 const LISTEN_AGAIN: Duration = Duration::from_secs(15);
@@ -85,6 +85,7 @@ async fn run(config: Config) -> Result<(), String> {
     tokio::spawn(provider::run(context.clone(), changes));
     watch::start(&context, &send);
     tokio::spawn(listen_to_the_api_server(context.clone()));
+    tokio::spawn(served::tell(context.kube.clone()));
     tokio::spawn(lead(context.clone()));
     let leases = Api::<Lease>::namespaced(context.kube.clone(), &config.operator_namespace);
     let election =
@@ -146,7 +147,10 @@ async fn lead(context: Arc<Context>) {
 /// A watch that says nothing may be one on which nothing happens, or one that is dead: a list of one
 /// object, from the newest there is, tells them apart.
 async fn listen_to_the_api_server(context: Arc<Context>) {
-    let api: Api<ClientGrant> = Api::all(context.kube.clone());
+    let api: Api<ClientGrant> = match context.config.watch_namespaces.first() {
+        Some(namespace) => Api::namespaced(context.kube.clone(), namespace),
+        None => Api::all(context.kube.clone()),
+    };
     let mut newest = 0;
     loop {
         match tokio::time::timeout(Duration::from_secs(10), api.list_metadata(&ListParams::default().limit(1))).await {
