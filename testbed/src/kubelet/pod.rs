@@ -117,7 +117,8 @@ impl Life {
             self.ports.insert(port, free_port()?);
         }
         let target = json!({"apiVersion": "v1", "kind": "Node", "name": NODE});
-        let binding = json!({"metadata": {"name": self.meta("name")}, "target": target});
+        let binding =
+            json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": self.meta("name")}, "target": target});
         self.node.send(Method::POST, &format!("{}/binding", self.path), binding, "application/json").await?;
         Ok(())
     }
@@ -236,7 +237,8 @@ impl Life {
         let account = text(&self.pod["spec"]["serviceAccountName"]);
         let account = if account.is_empty() { "default" } else { account };
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": self.meta("name"), "uid": self.meta("uid")});
-        let body = json!({"spec": {"expirationSeconds": 3600 * 24, "boundObjectRef": pod}});
+        let spec = json!({"expirationSeconds": 3600 * 24, "boundObjectRef": pod});
+        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
         let path = format!("api/v1/namespaces/{}/serviceaccounts/{account}/token", self.meta("namespace"));
         let answer = self.node.send(Method::POST, &path, body, "application/json").await?;
         let token = Credential::Token(text(&answer["status"]["token"]));

@@ -48,14 +48,16 @@ pub(super) async fn charts_with_grants(all: &Installed) {
     all.reason("unknown", "UnknownClient").await;
     // Not by itself: Helm does not wait for it.
     all.client("greedy", json!({"scope": "openid offline_access transactions:read admin"})).await;
-    let corp = |adoption: &str| json!({"spec": {"adoption": adoption}}).to_string();
-    let patch = ["patch", "clusteridentityproviders.clientgrant.dev", "corp", "--type=merge", "-p"];
-    all.plane.kubectl(&[&patch[..], &[&corp("Explicit")]].concat()).await.unwrap();
+    let adoption = async |how: &str| {
+        let corp = "patch clusteridentityproviders.clientgrant.dev corp --type=merge -p";
+        all.kubectl(&format!("{corp} {{\"spec\":{{\"adoption\":\"{how}\"}}}}")).await
+    };
+    adoption("Explicit").await;
     let (output, took) = install(all, "stalled", json!({"clientID": "greedy"}), "60s").await;
     assert!(!output.success && took < Duration::from_secs(30), "{took:?} {}", output.stderr);
     assert!(output.stderr.contains("ClientGrant/finance/stalled not ready. status: Failed"), "{}", output.stderr);
     all.reason("stalled", "AdoptionNeeded").await;
-    all.plane.kubectl(&[&patch[..], &[&corp("Automatic")]].concat()).await.unwrap();
+    adoption("Automatic").await;
     for name in ["awaiting", "in-force", "over", "unknown", "stalled"] {
         all.helm_does(&format!("uninstall {name} -n finance"), &[]).await;
     }

@@ -64,7 +64,7 @@ async fn confined(all: &Installed) {
     all.kubectl(&format!("create clusterrolebinding mistake --clusterrole=cluster-admin --user={OPERATOR}")).await;
     let as_operator = format!("--as={OPERATOR}");
     let create = async |object: Value| {
-        let args = ["create", "--dry-run=server", &as_operator, "-f", "-"];
+        let args = ["create", "--dry-run=server", as_operator.as_str(), "-f", "-"];
         all.plane.kubectl_with_input(&args, &object.to_string()).await.unwrap()
     };
     let nothing = "creates and deletes nothing that people declare";
@@ -116,7 +116,8 @@ fn ahead(days: u64) -> String {
 async fn lifetime(all: &Installed) {
     let create = async |who: &str, days: u64| {
         let object = grant("finance", "limited", &json!({"subject": {"id": "eve"}, "expiresAt": ahead(days)}));
-        let args = ["create", "--dry-run=server", &format!("--as={who}"), "-f", "-"];
+        let who = format!("--as={who}");
+        let args = ["create", "--dry-run=server", who.as_str(), "-f", "-"];
         all.plane.kubectl_with_input(&args, &object.to_string()).await.unwrap()
     };
     let most = "A grant lasts 90d at most";

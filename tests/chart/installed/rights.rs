@@ -37,7 +37,7 @@ pub(super) async fn exactly_what_is_used(all: &Installed) {
             let refused: Vec<&Asked> = asked.iter().filter(|one| one.code == 403 || one.code == 422).collect();
             assert!(refused.is_empty(), "{account} was refused: {refused:?}");
             let secrets: BTreeSet<&str> =
-                asked.iter().filter(|one| one.right.contains("/secrets ")).map(|one| one.whole.as_str()).collect();
+                asked.iter().filter(|one| one.right.contains("/secrets/")).map(|one| one.whole.as_str()).collect();
             assert_eq!(secrets, BTreeSet::from(["get clientgrant-system/hydra-hook"]), "{account}");
             break;
         }
