@@ -36,6 +36,8 @@ pub(super) async fn who_writes_what(all: &Installed, chart: &str) {
     confined(all).await;
     lifetime(all).await;
     guarded(all).await;
+    let off = ["--reuse-values", "--set", "policies.maxLifetime=", "--set", "policies.guardFinalizer=false"];
+    all.release("upgrade", chart, &off).await;
 }
 
 /// The operator's account: status and its own finalizer, and nothing else, even where it may more.
@@ -54,7 +56,14 @@ async fn confined(all: &Installed) {
     refused(&operator("", others).await, POLICY, "leaves finalizers of others alone");
     passes(&operator("", json!({"metadata": {"finalizers": []}})).await);
     passes(&operator("", json!({"metadata": {"finalizers": [FINALIZER]}})).await);
-    passes(&operator("--subresource=status", json!({"status": {"observedGeneration": 7}})).await);
+    let status = json!({
+        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientGrant",
+        "metadata": {"name": "reporting", "namespace": "finance"}, "status": {"observedGeneration": 7},
+    });
+    let as_operator = format!("--as={OPERATOR}");
+    let apply = ["apply", "--server-side", "--force-conflicts", "--subresource=status", "--dry-run=server", "-f", "-"];
+    let apply = [&apply[..], &[as_operator.as_str()]].concat();
+    passes(&all.plane.kubectl_with_input(&apply, &status.to_string()).await.unwrap());
     let corp = "clusteridentityproviders.clientgrant.dev/corp";
     let mode = json!({"spec": {"mode": "Observe"}});
     refused(&all.tries(OPERATOR, corp, "", mode.clone()).await, POLICY, "never changes a spec");
@@ -62,13 +71,12 @@ async fn confined(all: &Installed) {
 
     // Whoever gave it more by mistake has not given it this.
     all.kubectl(&format!("create clusterrolebinding mistake --clusterrole=cluster-admin --user={OPERATOR}")).await;
-    let as_operator = format!("--as={OPERATOR}");
     let create = async |object: Value| {
         let args = ["create", "--dry-run=server", as_operator.as_str(), "-f", "-"];
         all.plane.kubectl_with_input(&args, &object.to_string()).await.unwrap()
     };
     let nothing = "creates and deletes nothing that people declare";
-    refused(&create(grant("finance", "made", &json!({}))).await, POLICY, nothing);
+    refused(&create(grant("finance", "made", &json!({"expiresAt": ahead(30)}))).await, POLICY, nothing);
     let brake = json!({
         "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientQuarantine", "metadata": {"name": "made"},
         "spec": {"issuer": all.hydra.issuer(), "clientID": "batch", "reason": "None"},
@@ -80,7 +88,9 @@ async fn confined(all: &Installed) {
     all.kubectl("delete clusterrolebinding mistake").await;
 
     // A duty of its own it makes, and does not rewrite.
-    let duty = duty(all, "11111111-1111-4111-8111-111111111111", "nobody", json!({"kind": "Any"}));
+    let mut duty = duty(all, "11111111-1111-4111-8111-111111111111", "nobody", json!({"kind": "Any"}));
+    // Nobody can do it, so it stays.
+    duty["spec"]["issuer"] = json!("https://gone.example.com/");
     passes(&create(duty.clone()).await);
     all.apply(duty).await;
     let path = "pendingrevocations.clientgrant.dev/11111111-1111-4111-8111-111111111111 -n clientgrant-system";
