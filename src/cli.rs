@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 pub mod crds;
+pub mod doctor;
 pub mod explain;
 pub mod release;
 pub mod run;
@@ -29,6 +30,8 @@ enum Command {
     Sweep(sweep::Args),
     /// Give a client back: the operator does not manage it any more.
     Release(release::Args),
+    /// Check an installation: its definitions are served, and the operator is ready.
+    Doctor(doctor::Args),
     /// Find shared credentials in manifests, without a cluster. Exit code 0: none, 1: some, 2: it could not be told.
     Scan(scan::Args),
     /// Explain a rule about shared credentials.
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Run(config) => run::main(config),
         Command::Sweep(args) => sweep::main(args),
         Command::Release(args) => release::main(args),
+        Command::Doctor(args) => doctor::main(args),
         Command::Scan(args) => match scan::main(&args) {
             Ok(code) => return code,
             Err(message) => Err(message),

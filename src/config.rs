@@ -38,6 +38,11 @@ pub struct Config {
     /// where clusters are copied: copies share that UID.
     #[arg(long, env = "CLIENTGRANT_CLUSTER_ID")]
     pub cluster_id: Option<String>,
+    /// See these namespaces only, and need no right beyond them. Grants, identities and providers of others do
+    /// not exist then, nor do cluster providers and quarantines, which belong to no namespace. Default: the
+    /// whole cluster.
+    #[arg(long, env = "CLIENTGRANT_WATCH_NAMESPACES", value_delimiter = ',', requires = "cluster_id", value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
     /// Of several replicas let one write. Without election this process takes itself for the only one.
     #[arg(long, env = "CLIENTGRANT_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_election: bool,
@@ -72,6 +77,12 @@ pub struct Config {
 
 fn duration(text: &str) -> Result<Duration, String> {
     api::duration::parse(text).ok_or_else(|| "use the form 30s, 5m, 2h or 1d".to_owned())
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let fits = (1..=63).contains(&text.len()) && text.bytes().all(label);
+    fits.then(|| text.to_owned()).ok_or_else(|| "use names of namespaces, separated by commas".to_owned())
 }
 
 fn identity(text: &str) -> Result<String, String> {

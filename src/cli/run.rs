@@ -172,7 +172,10 @@ async fn lead(context: Arc<Context>) {
 /// A watch that says nothing may be one on which nothing happens, or one that is dead: a list of one
 /// object, from the newest there is, tells them apart.
 async fn listen_to_the_api_server(context: Arc<Context>) {
-    let api: Api<ClientGrant> = Api::all(context.kube.clone());
+    let api: Api<ClientGrant> = match context.config.watch_namespaces.first() {
+        Some(namespace) => Api::namespaced(context.kube.clone(), namespace),
+        None => Api::all(context.kube.clone()),
+    };
     let mut newest = 0;
     loop {
         match tokio::time::timeout(Duration::from_secs(10), api.list_metadata(&ListParams::default().limit(1))).await {

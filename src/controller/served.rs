@@ -23,9 +23,8 @@ const NAMED: usize = 5;
 pub async fn watch(context: Arc<Context>) {
     let mut missed = Vec::new();
     loop {
-        let pause = match read(&context.kube).await {
-            Ok(document) => {
-                let lacking = schema::lacking(&document);
+        let pause = match missing(&context.kube).await {
+            Ok(lacking) => {
                 context.metrics.outdated(!lacking.is_empty());
                 if !lacking.is_empty() && lacking != missed {
                     let some = lacking.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -49,13 +48,19 @@ pub async fn watch(context: Arc<Context>) {
     }
 }
 
-/// The served schemas of our group.
-async fn read(kube: &kube::Client) -> Result<Value, String> {
+/// What this program knows and the API server does not serve: kinds, fields, values and rules.
+///
+/// # Errors
+/// The API server did not say what it serves.
+pub async fn missing(kube: &kube::Client) -> Result<Vec<String>, String> {
     let path = schema::openapi_path();
     let request = axum::http::Request::get(path).header("accept", "application/json").body(Vec::new());
     let request = request.map_err(|error| error.to_string())?;
-    match tokio::time::timeout(Duration::from_secs(10), kube.request(request)).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
+    match tokio::time::timeout(Duration::from_secs(10), kube.request::<Value>(request)).await {
+        Ok(Ok(document)) => Ok(schema::lacking(&document)),
+        // It serves nothing of our group.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(schema::lacking(&Value::Null)),
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the API server does not answer".to_owned()),
     }
 }

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
@@ -36,6 +37,9 @@ pub const WATCH_TIMEOUT: u32 = 55;
 /// A status that somebody else wrote is looked at after this.
 const FORGED_AGAIN: Duration = Duration::from_secs(1);
 
+/// Namespaces that cannot be watched are read this often.
+const NAMESPACES_AGAIN: Duration = Duration::from_secs(10);
+
 /// What a watch reports.
 enum Seen<K> {
     /// Created or changed.
@@ -52,10 +56,12 @@ enum Seen<K> {
 pub fn start(context: &Arc<Context>, providers: &mpsc::UnboundedSender<ProviderChange>) {
     let client = &context.kube;
     let all = watcher::Config::default;
-    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Grants, grants));
-    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Namespaces, namespaces));
-    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Identities, identities));
-    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Quarantines, quarantines));
+    everywhere(context, Source::Grants, grants);
+    everywhere(context, Source::Identities, identities);
+    let send = providers.clone();
+    everywhere(context, Source::Providers, move |_: &Arc<Context>, seen: Seen<IdentityProvider>| {
+        _ = send.send(provider_change(seen, Source::Providers, ProviderChange::Namespaced));
+    });
     let ours = Api::namespaced(client.clone(), &context.config.operator_namespace);
     tokio::spawn(run(ours, all().labels(record::LABEL), context.clone(), Source::Record, records));
     let ours = Api::namespaced(client.clone(), &context.config.operator_namespace);
@@ -64,12 +70,73 @@ pub fn start(context: &Arc<Context>, providers: &mpsc::UnboundedSender<ProviderC
     let cluster = move |_: &Arc<Context>, seen: Seen<ClusterIdentityProvider>| {
         _ = send.send(provider_change(seen, Source::ClusterProviders, ProviderChange::Cluster));
     };
-    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::ClusterProviders, cluster));
-    let send = providers.clone();
-    let namespaced = move |_: &Arc<Context>, seen: Seen<IdentityProvider>| {
-        _ = send.send(provider_change(seen, Source::Providers, ProviderChange::Namespaced));
-    };
-    tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Providers, namespaced));
+    if context.config.watch_namespaces.is_empty() {
+        tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Namespaces, namespaces));
+        tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::Quarantines, quarantines));
+        tokio::spawn(run(Api::all(client.clone()), all(), context.clone(), Source::ClusterProviders, cluster));
+    } else {
+        // A right in a namespace reaches none of what belongs to no namespace.
+        quarantines(context, Seen::Listed);
+        cluster(context, Seen::Listed);
+        tokio::spawn(look_at_namespaces(context.clone()));
+    }
+}
+
+/// Watches a kind in the whole cluster, or in each of the namespaces that there are for this process: then it
+/// has been listed when it was in all of them.
+fn everywhere<K, F>(context: &Arc<Context>, source: Source, handle: F)
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default,
+    F: FnMut(&Arc<Context>, Seen<K>) + Clone + Send + 'static,
+{
+    let (client, config) = (&context.kube, watcher::Config::default);
+    let watched = &context.config.watch_namespaces;
+    if watched.is_empty() {
+        tokio::spawn(run(Api::all(client.clone()), config(), context.clone(), source, handle));
+        return;
+    }
+    let left = Arc::new(AtomicUsize::new(watched.len()));
+    for namespace in watched {
+        let (left, mut handle, mut first) = (left.clone(), handle.clone(), true);
+        let handle = move |context: &Arc<Context>, seen: Seen<K>| {
+            if matches!(seen, Seen::Listed) {
+                left.fetch_sub(usize::from(std::mem::take(&mut first)), Ordering::Relaxed);
+                if left.load(Ordering::Relaxed) > 0 {
+                    return;
+                }
+            }
+            handle(context, seen);
+        };
+        tokio::spawn(run(Api::namespaced(client.clone(), namespace), config(), context.clone(), source, handle));
+    }
+}
+
+/// A right in a namespace lets its object be read, but not watched: labels, and that it ends, are seen a little
+/// later.
+async fn look_at_namespaces(context: Arc<Context>) {
+    let api: Api<Namespace> = Api::all(context.kube.clone());
+    loop {
+        let mut all = true;
+        for name in &context.config.watch_namespaces {
+            match tokio::time::timeout(NAMESPACES_AGAIN, api.get_opt(name)).await {
+                Ok(Ok(Some(object))) => namespaces(&context, Seen::Is(Box::new(object))),
+                Ok(Ok(None)) => {
+                    let name = GrantName { namespace: String::new(), name: name.clone() };
+                    namespaces(&context, Seen::Gone { name, told: true });
+                }
+                Ok(Err(error)) => {
+                    all = false;
+                    tracing::warn!(namespace = name, %error, "a namespace cannot be read");
+                }
+                Err(_) => all = false,
+            }
+        }
+        if all {
+            namespaces(&context, Seen::Listed);
+        }
+        tokio::time::sleep(NAMESPACES_AGAIN).await;
+    }
 }
 
 /// A change of a provider object, for the provider controller.

@@ -382,7 +382,8 @@ mod tests {
             })
             .await;
         }
-        for line in String::from_utf8(log.0.lock().unwrap().clone()).unwrap().lines() {
+        let written = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        for line in written.lines() {
             let line: Value = serde_json::from_str(line).unwrap();
             assert_eq!((&line["span"]["of"], &line["client"]), (&"look".into(), &"a-client".into()), "{line}");
             let id = line["span"]["request_id"].as_str().unwrap().to_owned();

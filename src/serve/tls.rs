@@ -172,8 +172,8 @@ fn not_after(certificate: &[u8]) -> Option<i64> {
         fields = element(fields, tag)?.1;
     }
     let (validity, _) = element(fields, SEQUENCE)?;
-    let (_, not_after) = any_element(validity)?;
-    let (tag, text) = any_element(not_after)?.0;
+    let (_, _, not_after) = any_element(validity)?;
+    let (tag, text, _) = any_element(not_after)?;
     let text = std::str::from_utf8(text).ok()?;
     let text = match tag {
         // UTCTime: two digits of the year, from 1950 to 2049.
@@ -189,12 +189,12 @@ fn not_after(certificate: &[u8]) -> Option<i64> {
 
 /// The first element of some DER, if it has this tag: what is in it, and what follows it.
 fn element(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
-    let ((tag, inner), rest) = any_element(der)?;
+    let (tag, inner, rest) = any_element(der)?;
     (tag == wanted).then_some((inner, rest))
 }
 
 /// The first element of some DER: its tag and what is in it, and what follows it.
-fn any_element(der: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
+fn any_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let [tag, length, rest @ ..] = der else { return None };
     let (length, rest) = match usize::from(*length) {
         short @ 0..=0x7f => (short, rest),
@@ -206,7 +206,7 @@ fn any_element(der: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
         _ => return None,
     };
     let (inner, rest) = rest.split_at_checked(length)?;
-    Some(((*tag, inner), rest))
+    Some((*tag, inner, rest))
 }
 
 /// What follows the files.

@@ -365,7 +365,8 @@ pub fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Applies the CRDs, the operator's account and rights as the chart has them, its Secret, and the namespaces.
+/// Applies the CRDs, the operator's account, its rights and what confines it as the chart has them, its Secret,
+/// and the namespaces.
 pub async fn install(plane: &ControlPlane) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let crds = root.join("../crds");
@@ -373,8 +374,8 @@ pub async fn install(plane: &ControlPlane) -> Result<()> {
     plane.kubectl(&["apply", "--server-side", "-f", crds]).await?;
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", crds]).await?;
     let helm = Helm::new(plane.tools())?;
-    let account = ["--show-only", "templates/serviceaccount.yaml", "--show-only", "templates/rbac.yaml"];
-    let account = helm.template(&account)?;
+    let templates = ["serviceaccount", "rbac", "policies"].map(|name| format!("--show-only=templates/{name}.yaml"));
+    let account = helm.template(&templates.each_ref().map(String::as_str))?;
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",

@@ -1,5 +1,5 @@
 //! A Kubernetes control plane on loopback: etcd, kube-apiserver and, where a test wants it,
-//! kube-controller-manager. There is no kubelet: pods stay Pending.
+//! kube-controller-manager. Pods stay Pending without a [`Kubelet`](crate::Kubelet).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,27 @@ pub struct ControlPlaneOptions {
     pub apiserver_args: Vec<String>,
 }
 
+/// The API server as its administrator reaches it.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl Caller {
+    /// See [`ControlPlane::call`].
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<(Value, &str)>) -> Result<(u16, Value)> {
+        let mut request = self.client.request(method, format!("{}/{path}", self.url));
+        if let Some((body, kind)) = body {
+            request = request.header("content-type", kind).body(body.to_string());
+        }
+        let answer = request.send().await.context("the API server is silent")?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+}
+
 /// A copy of etcd's data; see [`ControlPlane::copy_data`].
 #[derive(Debug)]
 pub struct DataCopy(PathBuf);
@@ -41,7 +62,7 @@ pub struct ControlPlane {
     tools: Tools,
     authority: Authority,
     admin: Pair,
-    client: reqwest::Client,
+    caller: Caller,
     port: u16,
     etcd_url: String,
     etcd_peer: String,
@@ -79,7 +100,7 @@ impl ControlPlane {
             apiserver: None,
             etcd: None,
             tools: tools.clone(),
-            client: client(&authority, &admin)?,
+            caller: Caller { client: client(&authority, &admin)?, url },
             authority,
             admin,
             port,
@@ -134,6 +155,11 @@ impl ControlPlane {
         self.write_kubeconfig(url, name, Credential::Token(token.trim()))
     }
 
+    /// Calls as its administrator that outlive a borrow.
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller.clone()
+    }
+
     /// For a proxy that passes itself off as the API server.
     pub(crate) fn tls(&self) -> Result<Tls> {
         Ok(Tls { server: self.authority.server()?, authority: self.ca_pem() })
@@ -181,9 +207,9 @@ impl ControlPlane {
         let mut command = Command::new(&self.tools.kube_apiserver);
         command.args(self.apiserver_flags()).args(&self.options.apiserver_args);
         let process = Process::spawn(&self.dir, "kube-apiserver", command)?;
-        wait_http(&self.client, &format!("{}/readyz", self.url()), &process, START).await?;
+        wait_http(&self.caller.client, &format!("{}/readyz", self.url()), &process, START).await?;
         let default = format!("{}/api/v1/namespaces/default", self.url());
-        wait_http(&self.client, &default, &process, START).await?;
+        wait_http(&self.caller.client, &default, &process, START).await?;
         self.apiserver = Some(process);
         Ok(())
     }
@@ -287,7 +313,7 @@ impl ControlPlane {
         ]);
         let process = Process::spawn(&self.dir, "kube-controller-manager", command)?;
         let url = format!("https://127.0.0.1:{port}/healthz");
-        wait_http(&self.client, &url, &process, START).await?;
+        wait_http(&self.caller.client, &url, &process, START).await?;
         self.controller_manager = Some(process);
         Ok(())
     }
@@ -295,14 +321,7 @@ impl ControlPlane {
     /// Any call to the API server, as its administrator: status and JSON answer. The body comes with its
     /// content type.
     pub async fn call(&self, method: Method, path: &str, body: Option<(Value, &str)>) -> Result<(u16, Value)> {
-        let mut request = self.client.request(method, format!("{}/{path}", self.url()));
-        if let Some((body, kind)) = body {
-            request = request.header("content-type", kind).body(body.to_string());
-        }
-        let answer = request.send().await.context("the API server is silent")?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await?;
-        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        self.caller.call(method, path, body).await
     }
 
     /// Follows the objects at a path of the API until `enough` says so: it is handed the kind of each event
@@ -320,7 +339,8 @@ impl ControlPlane {
             // The server ends a watch after some minutes, or where nobody reads fast enough.
             loop {
                 let url = format!("{}/{path}?watch=true&resourceVersion={version}", self.url());
-                let answer = self.client.get(url).timeout(timeout).send().await.context("the API server is silent")?;
+                let answer =
+                    self.caller.client.get(url).timeout(timeout).send().await.context("the API server is silent")?;
                 let mut answer = answer.error_for_status().context("the API server refuses a watch")?;
                 let mut read = Vec::new();
                 while let Ok(Some(part)) = answer.chunk().await {

@@ -162,7 +162,7 @@ fn compile() -> Result<PathBuf> {
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let executable = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let executable = executable.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    let executable = executable.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
     executable.context("cargo named no program")
 }
 

@@ -25,6 +25,7 @@
 //! | files of a run, kept when something failed | [`RunDir`] |
 //! | a Kubernetes control plane, kubectl, users | [`ControlPlane`] |
 //! | Helm and the chart | [`helm::Helm`] |
+//! | a kubelet that runs the operator's pods as processes | [`Kubelet`] |
 //! | Hydra and its admin API | [`Hydra`], [`HydraAdmin`] |
 //! | browser and login app | [`UserAgent`] |
 //! | consent apps, honest and not | [`ConsentApp`] |
@@ -58,6 +59,7 @@ mod iproxy;
 mod kproxy;
 mod kubeconfig;
 mod kubectl;
+mod kubelet;
 pub mod net;
 mod oauth_client;
 mod operator;
@@ -76,6 +78,7 @@ pub use hydra_admin::{Challenge, HydraAdmin};
 pub use iproxy::Iproxy;
 pub use kproxy::Kproxy;
 pub use kubectl::KubectlOutput;
+pub use kubelet::{Kubelet, Seen};
 pub use net::free_port;
 pub use oauth_client::{ClientAuth, OAuthClient, TokenOutcome};
 pub use operator::{Operator, OperatorOptions};

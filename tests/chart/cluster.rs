@@ -197,7 +197,8 @@ async fn roles(cluster: &Cluster) {
     cluster.bind("rolebinding", "vic", "view", "vic", Some("finance")).await;
     cluster.bind("rolebinding", "adm", "admin", "adm", Some("finance")).await;
     cluster.bind("clusterrolebinding", "aud", "clientgrant-auditor", "aud", None).await;
-    cluster.bind("rolebinding", "qua", "clientgrant-quarantine", "qua", Some("finance")).await;
+    // A quarantine belongs to no namespace, and a RoleBinding gives no right to it.
+    cluster.bind("clusterrolebinding", "qua", "clientgrant-quarantine", "qua", None).await;
     // The controller adds the viewer role to `view`.
     let view = "apis/rbac.authorization.k8s.io/v1/clusterroles/view";
     cluster
@@ -239,13 +240,17 @@ async fn roles(cluster: &Cluster) {
         ),
         (
             "vic",
-            &["list clientgrants.clientgrant.dev -n finance", "watch clientquarantines.clientgrant.dev -n finance"],
-            &["list clientgrants.clientgrant.dev -n it", "update clientgrants.clientgrant.dev -n finance"],
+            &["list clientgrants.clientgrant.dev -n finance", "watch clientidentities.clientgrant.dev -n finance"],
+            &[
+                "list clientgrants.clientgrant.dev -n it",
+                "update clientgrants.clientgrant.dev -n finance",
+                "list clientquarantines.clientgrant.dev",
+            ],
         ),
         (
             "qua",
-            &["create clientquarantines.clientgrant.dev -n finance", "list clientgrants.clientgrant.dev -n finance"],
-            &["create clientgrants.clientgrant.dev -n finance", "create clientquarantines.clientgrant.dev -n it"],
+            &["create clientquarantines.clientgrant.dev", "list clientgrants.clientgrant.dev -n finance"],
+            &["create clientgrants.clientgrant.dev -n finance", "create clusteridentityproviders.clientgrant.dev"],
         ),
     ] {
         for what in can {

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod documents;
+mod installed;
 mod renders;
 mod support;
 mod values;

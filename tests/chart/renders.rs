@@ -18,12 +18,13 @@ fn every_profile_is_linted_and_rendered_for_the_oldest_and_the_newest_kubernetes
     let (helm, chart) = (helm(), chart());
     let dir = RunDir::new("values").unwrap();
     let full = dir.write("full.yaml", FULL).unwrap();
-    let profiles = [chart.join("values.yaml"), chart.join("values-ha.yaml"), full];
+    let profiles =
+        [chart.join("values.yaml"), chart.join("values-ha.yaml"), chart.join("values-namespaced.yaml"), full];
     let mut rendered = Vec::new();
     for profile in &profiles {
         let values = profile.to_str().unwrap();
         for version in KUBERNETES {
-            let args = ["--values", values, "--kube-version", version];
+            let args = ["--values", values, "--set", "operator.clusterID=a", "--kube-version", version];
             let lint = helm.run(&[&["lint", "--strict", chart.to_str().unwrap()][..], &args].concat()).unwrap();
             assert!(lint.success, "{values} {version}: {}{}", lint.stdout, lint.stderr);
             rendered.push(helm.template(&args).unwrap());
@@ -66,6 +67,8 @@ fn every_object_has_labels_and_a_namespace_where_it_needs_one_and_no_name_twice(
     let full = dir.write("full.yaml", FULL).unwrap();
     let all = rendered(&["--values", full.to_str().unwrap()]);
     let cluster = ["CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"];
+    let admission = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+    let cluster = [&cluster[..], &admission].concat();
     let mut names = BTreeSet::new();
     for object in &all {
         let (kind, metadata) = (object["kind"].as_str().unwrap(), &object["metadata"]);
@@ -73,13 +76,18 @@ fn every_object_has_labels_and_a_namespace_where_it_needs_one_and_no_name_twice(
         assert_eq!(metadata["namespace"].is_null(), cluster.contains(&kind), "{kind} {metadata}");
         if kind != "CustomResourceDefinition" {
             let labels = &metadata["labels"];
-            assert_eq!(labels["app.kubernetes.io/name"], "clientgrant", "{kind}");
+            // No Service may take the pod of `helm test` for one that answers.
+            let name = if kind == "Pod" { "clientgrant-test" } else { "clientgrant" };
+            assert_eq!(labels["app.kubernetes.io/name"], name, "{kind}");
             assert_eq!(labels["app.kubernetes.io/managed-by"], "Helm", "{kind}");
             assert_eq!(labels["team"], "platform", "{kind}");
         }
     }
     let kinds: BTreeSet<&str> = all.iter().map(|o| o["kind"].as_str().unwrap()).collect();
-    assert!(kinds.contains("PodDisruptionBudget") && kinds.contains("NetworkPolicy"), "{kinds:?}");
+    for kind in ["PodDisruptionBudget", "NetworkPolicy", "CronJob", "ConfigMap", "ValidatingAdmissionPolicy", "Pod"] {
+        assert!(kinds.contains(kind), "{kind}: {kinds:?}");
+    }
+    assert_eq!(one(&all, "ConfigMap", "")["metadata"]["name"], "clientgrant-more");
     let deployment = one(&all, "Deployment", "");
     let pod = &deployment["spec"]["template"];
     let env: Vec<&Value> =
@@ -137,16 +145,19 @@ fn a_pod_is_as_restricted_as_can_be_and_values_do_not_loosen_it() {
     let dir = RunDir::new("values").unwrap();
     let wide = dir.write("wide.yaml", wide).unwrap();
     for (args, user) in [(vec![], json!(65532)), (vec!["--values", wide.to_str().unwrap()], Value::Null)] {
-        let all = rendered(&args);
-        let pod = &one(&all, "Deployment", "")["spec"]["template"]["spec"];
-        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-        assert_eq!(pod["securityContext"]["runAsUser"], user);
-        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-        let hard = json!({
-            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
-        });
-        assert_eq!(pod["containers"][0]["securityContext"], hard);
-        assert!(pod["hostNetwork"].is_null() && pod["volumes"].is_null());
+        let all = rendered(&[&args[..], &["--set", "sweep.enabled=true"]].concat());
+        let cron = &one(&all, "CronJob", "")["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+        let operator = &one(&all, "Deployment", "")["spec"]["template"]["spec"];
+        for pod in [operator, cron, &one(&all, "Pod", "-test")["spec"]] {
+            assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+            assert_eq!(pod["securityContext"]["runAsUser"], user);
+            assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+            let hard = json!({
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+            });
+            assert_eq!(pod["containers"][0]["securityContext"], hard);
+            assert!(pod["hostNetwork"].is_null() && pod["volumes"].is_null());
+        }
     }
 }
 
@@ -188,4 +199,52 @@ fn no_role_has_a_wildcard_or_reads_secrets_that_are_not_named() {
     assert_eq!(aggregated(&all), ["clientgrant-viewer"]);
     assert!(aggregated(&rendered(&["--set", "rbac.aggregateToView=false"])).is_empty());
     assert!(!all.iter().any(|o| o["metadata"]["labels"].to_string().contains("aggregate-to-edit")));
+}
+
+/// The profile for single namespaces has no object outside of them, and says so where it is not filled in.
+#[test]
+fn the_profile_for_namespaces_has_nothing_that_belongs_to_the_cluster() {
+    let values = chart().join("values-namespaced.yaml");
+    let profile = ["--values", values.to_str().unwrap(), "--set", "sweep.enabled=true"];
+    let named = ["--set-json", r#"watchNamespaces=["team-a","team-b"]"#, "--set", "operator.clusterID=team"];
+    let all = rendered(&[&profile[..], &named].concat());
+    for object in &all {
+        assert!(object["metadata"]["namespace"].is_string(), "{} {}", object["kind"], object["metadata"]["name"]);
+    }
+    let mut roles: Vec<_> = all.iter().filter(|o| o["kind"] == "Role").collect();
+    roles.retain(|role| role["metadata"]["name"] == "clientgrant-watched");
+    let namespaces: Vec<&Value> = roles.iter().map(|role| &role["metadata"]["namespace"]).collect();
+    assert_eq!(namespaces, ["team-a", "team-b"]);
+    for role in all.iter().filter(|o| o["kind"] == "Role" && o["metadata"]["namespace"] == "clientgrant-system") {
+        assert!(!role["rules"].to_string().contains("secrets"), "providers name Secrets of their own namespaces");
+    }
+    let said = helm().template(&profile).unwrap_err().to_string();
+    assert!(said.contains("operator.clusterID"), "{said}");
+    let unfilled = rendered(&[&profile[..], &["--set", "operator.clusterID=team"]].concat());
+    assert!(
+        unfilled.iter().any(|o| o["metadata"]["namespace"] == "name-your-namespaces"),
+        "no such namespace is there"
+    );
+}
+
+/// Policies come and go with their switches.
+#[test]
+fn each_policy_has_a_switch_and_a_binding() {
+    let names = |args: &[&str], kind: &str| -> Vec<String> {
+        let all = rendered(args);
+        all.iter().filter(|o| o["kind"] == kind).map(|o| o["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for (set, policies) in [
+        ("policies.confineOperator=true", &["clientgrant-confine-operator"][..]),
+        ("policies.confineOperator=false", &[]),
+        ("policies.maxLifetime=90d", &["clientgrant-confine-operator", "clientgrant-lifetime", "clientgrant-renewal"]),
+        ("policies.guardFinalizer=true", &["clientgrant-confine-operator", "clientgrant-guard-finalizer"]),
+    ] {
+        assert_eq!(names(&["--set", set], "ValidatingAdmissionPolicy"), policies, "{set}");
+        assert_eq!(names(&["--set", set], "ValidatingAdmissionPolicyBinding"), policies, "{set}");
+    }
+    // An expression knows hours, and a person says days.
+    let all = rendered(&["--set", "policies.maxLifetime=90d"]);
+    let lifetime = &one(&all, "ValidatingAdmissionPolicy", "-lifetime")["spec"]["validations"][0];
+    assert!(lifetime["expression"].as_str().unwrap().ends_with("duration('2160h')"), "{lifetime}");
 }

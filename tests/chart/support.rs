@@ -66,6 +66,15 @@ pub const FULL: &str = r#"{
     "commonLabels": {"team": "platform"},
     "replicas": 3,
     "image": {"pullSecrets": ["registry"], "digest": "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"},
+    "watchNamespaces": ["finance"],
+    "policies": {"maxLifetime": "90d", "guardFinalizer": true},
+    "sweep": {"enabled": true},
+    "extraObjects": [{
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "{{ .Release.Name }}-more", "namespace": "{{ .Release.Namespace }}", "labels": {
+            "app.kubernetes.io/name": "clientgrant", "app.kubernetes.io/managed-by": "Helm", "team": "platform"
+        }}
+    }],
     "operator": {"clusterID": "east-1", "allowProviderURLs": ["https://hydra.example.com/*"], "allowInsecureHTTP": true},
     "decision": {"port": 9443, "tls": {"secretName": "decisions-tls"}},
     "serviceAccount": {"annotations": {"a": "b"}},

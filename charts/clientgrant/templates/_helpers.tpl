@@ -42,3 +42,79 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- if or $served (eq $mode "alwaysRender") -}}yes{{- end -}}
 {{- end -}}
+
+{{/* The image. */}}
+{{- define "clientgrant.image" -}}
+{{- .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ default .Chart.AppVersion .Values.image.tag }}{{ end -}}
+{{- end -}}
+
+{{/* What every pod of the chart has, wherever it runs. */}}
+{{- define "clientgrant.podSettings" -}}
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- name: {{ . | quote }}
+{{- end }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  {{- range $key := list "runAsUser" "runAsGroup" "fsGroup" }}
+  {{- with get $.Values.podSecurityContext $key }}
+  {{ $key }}: {{ int64 . }}
+  {{- end }}
+  {{- end }}
+  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What every container of the chart has. */}}
+{{- define "clientgrant.containerSettings" -}}
+image: {{ include "clientgrant.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.resources }}
+resources: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* Flags of whatever looks at the cluster and at identity providers. */}}
+{{- define "clientgrant.flags" -}}
+- --operator-namespace={{ .Release.Namespace }}
+{{- with .Values.watchNamespaces }}
+- --watch-namespaces={{ join "," . }}
+{{- end }}
+{{- with .Values.operator }}
+{{- with .clusterID }}
+- --cluster-id={{ . }}
+{{- end }}
+{{- range .allowProviderURLs }}
+- {{ printf "--allow-provider-url=%s" . | quote }}
+{{- end }}
+{{- if .allowInsecureHTTP }}
+- --allow-insecure-http
+{{- end }}
+- --log-format={{ .logFormat }}
+{{- end }}
+{{- end -}}
+
+{{/* What pods beside the operator's own are found by: none of them answers for it. */}}
+{{- define "clientgrant.partSelector" -}}
+app.kubernetes.io/name: {{ printf "%s-%s" (default .root.Chart.Name .root.Values.nameOverride | trunc 50 | trimSuffix "-") .part }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end -}}
+
+{{/* Labels of such pods. */}}
+{{- define "clientgrant.partLabels" -}}
+{{- $own := include "clientgrant.partSelector" . | fromYaml -}}
+{{- merge $own (include "clientgrant.labels" .root | fromYaml) | toYaml -}}
+{{- end -}}
