@@ -44,7 +44,7 @@ pub fn rendered(args: &[&str]) -> Vec<Value> {
 pub fn one<'o>(objects: &'o [Value], kind: &str, end: &str) -> &'o Value {
     let fits = |o: &&Value| o["kind"] == kind && o["metadata"]["name"].as_str().is_some_and(|n| n.ends_with(end));
     let found: Vec<&Value> = objects.iter().filter(fits).collect();
-    assert_eq!(found.len(), 1, "{kind} {end}: {found:?}");
+    assert_eq!(found.len(), 1, "{kind} {end}: {} of them", found.len());
     found[0]
 }
 

@@ -89,14 +89,16 @@ async fn confined(all: &Installed) {
 
     // A duty of its own it makes, and does not rewrite.
     let mut duty = duty(all, "11111111-1111-4111-8111-111111111111", "nobody", json!({"kind": "Any"}));
-    // Nobody can do it, so it stays.
-    duty["spec"]["issuer"] = json!("https://gone.example.com/");
+    // There is nothing to revoke, and it would go at once.
+    duty["metadata"]["finalizers"] = json!(["example.com/keep"]);
     passes(&create(duty.clone()).await);
     all.apply(duty).await;
     let path = "pendingrevocations.clientgrant.dev/11111111-1111-4111-8111-111111111111 -n clientgrant-system";
     let label = json!({"metadata": {"labels": {"a": "b"}}});
     refused(&all.tries(OPERATOR, path, "", label.clone()).await, POLICY, "never changes labels");
     all.kubectl(&format!("delete {path} --wait=false")).await;
+    all.kubectl(&format!("patch {path} --type=json -p [{{\"op\":\"remove\",\"path\":\"/metadata/finalizers/0\"}}]"))
+        .await;
 
     // Others are not meant.
     passes(&all.tries("ann", GRANT, "", label).await);

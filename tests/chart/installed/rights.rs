@@ -156,11 +156,12 @@ async fn duties(all: &Installed) {
         let uid = granted["metadata"]["uid"].as_str().unwrap();
         let path = format!("{list}/{uid}");
         all.proxy.set_rule(|_| Action::Answer(503, "{}".into()));
-        if written {
-            all.apply(policies::duty(all, uid, "finance-duty", json!({"kind": "User", "id": "ann"}))).await;
-            all.wait(&path, "seen", |o| condition(o, "Done")["status"] == "False").await;
-        }
         all.kubectl("delete clientgrants.clientgrant.dev duty -n finance --wait=false").await;
+        if written {
+            let mut duty = policies::duty(all, uid, "finance-duty", json!({"kind": "User", "id": "ann"}));
+            duty["metadata"]["finalizers"] = json!(["example.com/keep"]);
+            all.apply(duty).await;
+        }
         let duty = format!("{GROUP}/namespaces/finance/clientgrants/duty");
         let end = Instant::now() + LONG;
         loop {
@@ -179,8 +180,15 @@ async fn duties(all: &Installed) {
             assert!(Instant::now() < end, "{wanted}: never asked\n{}", all.logs());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        all.wait(&path, "said to wait", |o| condition(o, "Done")["status"] == "False").await;
+        if !written {
+            all.wait(&path, "said to wait", |o| condition(o, "Done")["status"] == "False").await;
+        }
         all.proxy.clear_rule();
+        if written {
+            all.kubectl(&format!("patch pendingrevocations.clientgrant.dev {uid} -n {NAMESPACE} --type=merge -p {{\"metadata\":{{\"finalizers\":[]}}}}")).await;
+            all.kubectl(&format!("delete pendingrevocations.clientgrant.dev {uid} -n {NAMESPACE} --ignore-not-found"))
+                .await;
+        }
         all.wait(&list, "empty", |o| o["items"] == json!([])).await;
     }
 }
