@@ -56,14 +56,14 @@ async fn everything_is_told_and_no_more_of_it_with_more_grants() {
     bed.reason("finance", "ann", "Granted").await.unwrap();
     let wide = json!([{"op": "replace", "path": "/scope", "value": format!("{SCOPE} admin")}]);
     bed.hydra.admin().patch_client("finance-reporting", &wide).await.unwrap();
-    bed.patch("namespaces/finance/clientgrants/ann", json!({"spec": {"suspend": true}})).await.unwrap();
-    bed.reason("finance", "ann", "Suspended").await.unwrap();
     let start = Instant::now();
     let drifted = r#"clientgrant_drift_detected_total{type="excess"} "#;
     while !bed.operator.metrics().await.unwrap().contains(drifted) {
         assert!(start.elapsed() < Duration::from_secs(10), "{}", bed.operator.metrics().await.unwrap());
         pause(100).await;
     }
+    bed.patch("namespaces/finance/clientgrants/ann", json!({"spec": {"suspend": true}})).await.unwrap();
+    bed.reason("finance", "ann", "Suspended").await.unwrap();
     pause(1_500).await;
 
     let few = bed.operator.metrics().await.unwrap();
@@ -135,5 +135,6 @@ async fn definitions_that_are_older_than_the_operator_are_told() {
 
     served(&bed, &whole).await;
     bed.operator.restart().unwrap();
+    bed.ready().await.unwrap();
     gauge(&bed, "0.0").await;
 }
