@@ -22,8 +22,11 @@ mod record;
 mod removed;
 mod replicas;
 mod rewound;
+mod rows;
 mod scale;
 mod status;
+#[path = "../status_rows/mod.rs"]
+mod status_rows;
 mod support;
 mod tenancy;
 mod tls;
