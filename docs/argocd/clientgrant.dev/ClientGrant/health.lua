@@ -1,5 +1,6 @@
--- Health of a ClientGrant. The operator follows kstatus: observedGeneration, Ready, Reconciling and Stalled. Ready is
--- True of a grant that is not in force, too, where that is as it should be; the message says which.
+-- Health of a ClientGrant. The operator follows kstatus: observedGeneration, Ready and Stalled; while it works on
+-- something Ready is not True. It is True of a grant that is not in force, too, where that is as it should be; the
+-- message says which.
 
 -- Status and conditions may be missing or of any shape: nothing here is taken for granted.
 local function map(value)
@@ -39,17 +40,14 @@ end
 if is("Ready", "False") and ready.reason == "RevocationOverdue" then
   return say("Degraded", ready.message)
 end
-if is("Reconciling", "True") then
-  return say("Progressing", ready.message)
-end
 if is("Stalled", "True") then
   return say("Degraded", ready.message)
 end
 if not is("Ready", "True") then
   return say("Progressing", ready.message)
 end
--- Only told of where nothing is repaired: in mode Observe.
-if ready.reason == "Observed" and is("Drifted", "True") then
+-- Of a grant that is Ready this is said only where nothing is repaired: in mode Observe.
+if is("Drifted", "True") then
   return say("Degraded", map(conditions.Drifted).message)
 end
 return say("Healthy", ready.message)
