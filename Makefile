@@ -49,6 +49,7 @@ generate: ## Write CRDs, JSON schemas and the tables of documents anew
 	$(CARGO) run -- crds --json-schemas schemas
 	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test chart documents::the_table
 	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test documents
+	CLIENTGRANT_WRITE=1 $(CARGO) test --package clientgrant --test gitops generated
 	$(CARGO) run -- explain --all > docs/sharing.md
 
 lint: ## Check format, lints, documentation, generated files, licences and sources

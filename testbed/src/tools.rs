@@ -1,4 +1,4 @@
-//! The real servers: built once by the Go toolchain from the modules under `tools/`, then cached.
+//! The real servers and tools: built once by the Go toolchain from the modules under `tools/`, then cached.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -26,11 +26,13 @@ pub struct Tools {
     pub actionlint: PathBuf,
     /// promtool, which reads and tries alert rules.
     pub promtool: PathBuf,
+    /// Says what kstatus makes of objects.
+    pub kstatus: PathBuf,
 }
 
 /// How one binary is built.
 struct Recipe {
-    /// The folder under `tools/` that holds go.mod and go.sum.
+    /// The folder under `tools/` that holds go.mod and go.sum, and what is ours of the program.
     module: &'static str,
     binary: &'static str,
     version: &'static str,
@@ -84,6 +86,18 @@ const ACTIONLINT: Recipe = Recipe {
     binary: "actionlint",
     version: "1.7.12",
     package: "github.com/rhysd/actionlint/cmd/actionlint",
+    tags: "",
+    ldflags: "-s -w",
+    cgo: false,
+    estimate: "half a minute",
+};
+
+/// The library with which Flux and Helm wait, and a program of ours around it.
+const KSTATUS: Recipe = Recipe {
+    module: "kstatus",
+    binary: "kstatus",
+    version: "1.2.2",
+    package: "clientgrant.dev/testbed/tools/kstatus",
     tags: "",
     ldflags: "-s -w",
     cgo: false,
@@ -171,18 +185,11 @@ impl Tools {
     }
 
     /// All of them.
-    pub fn paths(&self) -> [&Path; 8] {
-        [
-            &self.etcd,
-            &self.kube_apiserver,
-            &self.kube_controller_manager,
-            &self.kubectl,
-            &self.helm,
-            &self.hydra,
-            &self.actionlint,
-            &self.promtool,
-        ]
-        .map(PathBuf::as_path)
+    pub fn paths(&self) -> [&Path; 9] {
+        let Self { etcd, kube_apiserver, kube_controller_manager, kubectl, helm, hydra, actionlint, promtool, kstatus } =
+            self;
+        [etcd, kube_apiserver, kube_controller_manager, kubectl, helm, hydra, actionlint, promtool, kstatus]
+            .map(PathBuf::as_path)
     }
 
     fn each(locate: impl Fn(&Recipe) -> Result<PathBuf>) -> Result<Self> {
@@ -192,6 +199,7 @@ impl Tools {
             actionlint: locate(&ACTIONLINT)?,
             helm: locate(&HELM)?,
             promtool: locate(&PROMTOOL)?,
+            kstatus: locate(&KSTATUS)?,
             kubectl: locate(&KUBECTL)?,
             kube_controller_manager: locate(&KUBE_CONTROLLER_MANAGER)?,
             kube_apiserver: locate(&KUBE_APISERVER)?,
@@ -215,12 +223,18 @@ impl Recipe {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.module)
     }
 
-    /// The place of the binary; it names the module's exact content, so a changed dependency
+    /// The place of the binary; it names the module's exact content, so a changed dependency or source
     /// leads to a new build and an unchanged one never does.
     fn path(&self) -> Result<PathBuf> {
+        let folder = self.folder();
+        let mut files = vec![folder.join("go.mod"), folder.join("go.sum")];
+        let listed = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let mut ours: Vec<PathBuf> = listed.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
+        ours.retain(|path| path.extension().is_some_and(|extension| extension == "go"));
+        ours.sort();
+        files.append(&mut ours);
         let mut content = Vec::new();
-        for name in ["go.mod", "go.sum"] {
-            let file = self.folder().join(name);
+        for file in files {
             content.extend(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
         }
         let digest = ring::digest::digest(&ring::digest::SHA256, &content);

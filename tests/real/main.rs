@@ -22,9 +22,12 @@ mod record;
 mod removed;
 mod replicas;
 mod rewound;
+mod rows;
 mod scale;
 mod scan;
 mod status;
+#[path = "../status_rows/mod.rs"]
+mod status_rows;
 mod support;
 mod tenancy;
 mod tls;
