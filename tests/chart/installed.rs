@@ -189,14 +189,7 @@ async fn the_operator_as_helm_installs_it() {
     let begun = Instant::now();
     let all = Installed::start().await;
     let (ours, ha) = (path(chart()), path(chart().join("values-ha.yaml")));
-    let usual = [
-        "--values",
-        ha.as_str(),
-        "--set",
-        "decision.tls.secretName=decisions-tls",
-        "--set",
-        "operator.leaseDuration=3s",
-    ];
+    let usual = ["--values", ha.as_str(), "--set", "decision.tls.secretName=decisions-tls"];
 
     all.release("install", &ours, &usual).await;
     assert_eq!(all.ready_pods().len(), 2, "Helm waited for both");
