@@ -10,6 +10,8 @@ use super::{Installed, OPERATOR};
 
 const GRANT: &str = "clientgrants.clientgrant.dev/reporting -n finance";
 const FINALIZER: &str = "clientgrant.dev/revoke";
+/// Of providers.
+const GRANTS: &str = "clientgrant.dev/grants";
 
 fn passes(output: &KubectlOutput) {
     assert!(output.success, "{}", output.stderr);
@@ -31,7 +33,9 @@ async fn once(policy: &str, mut look: impl AsyncFnMut() -> KubectlOutput) {
 
 pub(super) async fn who_writes_what(all: &Installed, chart: &str) {
     let values = ["--reuse-values", "--set", "policies.maxLifetime=90d", "--set", "policies.guardFinalizer=true"];
-    all.release("upgrade", chart, &[&values[..], &["--set", "sweep.enabled=true"]].concat()).await;
+    // It runs when it is told to: another pod at a quarter past would be waited for.
+    let sweep = ["--set", "sweep.enabled=true", "--set-string", "sweep.schedule=0 0 1 1 *"];
+    all.release("upgrade", chart, &[&values[..], &sweep].concat()).await;
     all.kubectl("create rolebinding ann --clusterrole=clientgrant-requester --user=ann -n finance").await;
     confined(all).await;
     lifetime(all).await;
@@ -67,7 +71,9 @@ async fn confined(all: &Installed) {
     let corp = "clusteridentityproviders.clientgrant.dev/corp";
     let mode = json!({"spec": {"mode": "Observe"}});
     refused(&all.tries(OPERATOR, corp, "", mode.clone()).await, POLICY, "never changes a spec");
-    passes(&all.tries(OPERATOR, corp, "", json!({"metadata": {"finalizers": [FINALIZER]}})).await);
+    for finalizers in [json!([]), json!([GRANTS])] {
+        passes(&all.tries(OPERATOR, corp, "", json!({"metadata": {"finalizers": finalizers}})).await);
+    }
 
     // Whoever gave it more by mistake has not given it this.
     all.kubectl(&format!("create clusterrolebinding mistake --clusterrole=cluster-admin --user={OPERATOR}")).await;
@@ -161,11 +167,14 @@ async fn lifetime(all: &Installed) {
 async fn guarded(all: &Installed) {
     let off = json!({"metadata": {"finalizers": []}});
     once("clientgrant-guard-finalizer", async || all.tries("ann", GRANT, "", off.clone()).await).await;
-    let only = "Only the operator takes the finalizer";
+    let only = "Only the operator takes its finalizer off";
     for who in ["ann", "system:admin"] {
         let group = if who == "ann" { "" } else { "--as-group=system:masters" };
         refused(&all.tries(who, GRANT, group, off.clone()).await, "guard-finalizer", only);
     }
+    let corp = "clusteridentityproviders.clientgrant.dev/corp";
+    let admin = all.tries("system:admin", corp, "--as-group=system:masters", off.clone()).await;
+    refused(&admin, "guard-finalizer", only);
     passes(&all.tries(OPERATOR, GRANT, "", off.clone()).await);
     passes(&all.tries("ann", GRANT, "", json!({"spec": {"suspend": true}})).await);
     let mut other = grant("finance", "reporting", &json!({"suspend": true}));
