@@ -144,7 +144,7 @@ fn compile() -> Result<PathBuf> {
     ];
     let mut command = cargo(&root);
     command
-        .args(["build", "--locked", "--profile", "image", "--package", "clientgrant", "--bin", "clientgrant"])
+        .args(["build", "--locked", "--profile", "static", "--package", "clientgrant", "--bin", "clientgrant"])
         .args(["--target", TARGET, "--message-format", "json-render-diagnostics"])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_INCREMENTAL", "0");
