@@ -32,7 +32,7 @@ enum Command {
     Release(release::Args),
     /// Check an installation: its definitions are served, and the operator is ready.
     Doctor(doctor::Args),
-    /// Find shared credentials in manifests, without a cluster. Exit code 0: none, 1: some, 2: it could not be told.
+    /// Find shared credentials in a cluster, or in manifests without one. Exit code 0: none, 1: some, 2: it could not be told.
     Scan(scan::Args),
     /// Explain a rule about shared credentials.
     Explain(explain::Args),

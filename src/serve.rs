@@ -94,14 +94,14 @@ fn serve<L: axum::serve::Listener<Addr = SocketAddr>>(mut listener: L, router: R
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await;
-            tokio::spawn(connection(stream, router.clone(), HEAD));
+            tokio::spawn(connection(stream, router.clone()));
         }
     });
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, router: Router, head: Duration) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, router: Router) {
     let mut protocol = http1::Builder::new();
-    protocol.timer(TokioTimer::new()).header_read_timeout(head);
+    protocol.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let served = protocol.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
     if let Err(error) = served {
         // Anybody can cause it, at any rate: not a line each.
@@ -178,7 +178,7 @@ mod tests {
         let read = async |body: Bytes| body.len().to_string();
         let router = Router::new().route("/", post(read)).layer(middleware::from_fn(in_time));
         let (client, server) = tokio::io::duplex(4096);
-        tokio::spawn(connection(server, router, HEAD));
+        tokio::spawn(connection(server, router));
         client
     }
 

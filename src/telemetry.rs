@@ -4,6 +4,7 @@
 //! of series does not grow with the number of grants. [`CATALOGUE`] names every metric for the documents.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -110,6 +111,9 @@ macro_rules! labels {
     )+ };
 }
 
+/// How many there are, by a word of ours.
+type Counts = BTreeMap<&'static str, i64>;
+
 labels! {
     Decision { point: &'static str, decision: &'static str, reason: &'static str }
     PointLabel { point: &'static str }
@@ -129,7 +133,7 @@ labels! {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Grants by the reason of their Ready condition.
-    pub reasons: BTreeMap<&'static str, i64>,
+    pub reasons: Counts,
     /// Seconds until the end of each grant in force.
     pub ends_in: Vec<u64>,
     /// Duties that outlived their grants.
@@ -137,11 +141,11 @@ pub struct Tally {
     /// Grants of which the identity provider holds more or less.
     pub drifted: i64,
     /// Provider objects by what the last look at them found.
-    pub providers: BTreeMap<&'static str, i64>,
+    pub providers: Counts,
     /// Provider objects by what probes of their token hook show.
-    pub hooks: BTreeMap<&'static str, i64>,
+    pub hooks: Counts,
     /// Consents and clients that no grant declares.
-    pub undeclared: BTreeMap<&'static str, i64>,
+    pub undeclared: Counts,
     /// Provider objects of which removals wait.
     pub held: i64,
     /// Clients that wait, by lane.
@@ -308,6 +312,14 @@ impl Default for Metrics {
     }
 }
 
+/// Tells these counts, and of what is gone nothing any more.
+fn tell<L: Clone + Hash + Eq>(family: &Family<L, Gauge>, counts: &Counts, label: fn(&'static str) -> L) {
+    family.clear();
+    for (word, count) in counts {
+        family.get_or_create(&label(word)).set(*count);
+    }
+}
+
 impl Metrics {
     /// Counts one decision; `reason` is empty for a plain yes.
     pub fn decided(&self, point: Point, answer: Answer, reason: &'static str) {
@@ -366,10 +378,7 @@ impl Metrics {
     #[must_use]
     pub fn text(&self, tally: &Tally, format: Format) -> String {
         let now = &self.now;
-        now.grants.clear();
-        for (reason, count) in &tally.reasons {
-            now.grants.get_or_create(&ReasonLabel { reason }).set(*count);
-        }
+        tell(&now.grants, &tally.reasons, |reason| ReasonLabel { reason });
         for (within, days) in SOON {
             let soon = tally.ends_in.iter().filter(|seconds| **seconds <= days * 86_400).count();
             now.expiring.get_or_create(&Within { within }).set(i64::try_from(soon).unwrap_or(i64::MAX));
@@ -377,18 +386,9 @@ impl Metrics {
         for (lane, count) in tally.queue {
             now.queue.get_or_create(&LaneLabel { lane }).set(count);
         }
-        now.providers.clear();
-        for (reason, count) in &tally.providers {
-            now.providers.get_or_create(&ReasonLabel { reason }).set(*count);
-        }
-        now.hooks.clear();
-        for (proof, count) in &tally.hooks {
-            now.hooks.get_or_create(&Proof { proof }).set(*count);
-        }
-        now.undeclared.clear();
-        for (what, count) in &tally.undeclared {
-            now.undeclared.get_or_create(&What { what }).set(*count);
-        }
+        tell(&now.providers, &tally.providers, |reason| ReasonLabel { reason });
+        tell(&now.hooks, &tally.hooks, |proof| Proof { proof });
+        tell(&now.undeclared, &tally.undeclared, |what| What { what });
         now.drifted.set(tally.drifted);
         now.pending.set(tally.pending);
         now.held.set(tally.held);

@@ -12,8 +12,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::{
-    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, IdentityProvider, PendingRevocation,
-    bounds, duration, instant,
+    ClientGrant, ClientIdentity, ClientQuarantine, ClusterIdentityProvider, GROUP, IdentityProvider, PendingRevocation,
+    VERSION, bounds, duration, instant,
 };
 
 /// Every CRD, in alphabetical order of the kinds.
@@ -71,9 +71,7 @@ pub fn json_schemas() -> Vec<(String, String)> {
 
 /// Where the API server tells which schemas of ours it serves (OpenAPI 3).
 pub fn openapi_path() -> String {
-    let crd = ClientGrant::crd();
-    let version = crd.spec.versions.first().map_or("", |version| &version.name);
-    format!("/openapi/v3/apis/{}/{version}", crd.spec.group)
+    format!("/openapi/v3/apis/{GROUP}/{VERSION}")
 }
 
 /// What the definitions that an API server serves do not have of ours: kinds, fields, words of closed lists,

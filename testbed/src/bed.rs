@@ -23,7 +23,8 @@ pub const CLIENT_SECRET: &str = "a-client-secret-of-the-test-bed";
 /// Where clients are sent back to. Nobody listens there.
 pub const CALLBACK: &str = "http://127.0.0.1:1/callback";
 
-pub(crate) const GROUP: &str = "apis/clientgrant.dev/v1alpha1";
+/// Where the API server has our kinds.
+pub const GROUP: &str = "apis/clientgrant.dev/v1alpha1";
 
 /// What differs from one bed to the next.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ mod single;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clientgrant_testbed::bed::{self, CALLBACK, CLIENT_SECRET, CONSENT_KEY, HOOK_KEY, condition};
+use clientgrant_testbed::bed::{self, CALLBACK, CLIENT_SECRET, CONSENT_KEY, GROUP, HOOK_KEY, condition};
 use clientgrant_testbed::helm::{Helm, chart};
 use clientgrant_testbed::{
     AuthRequest, Authority, ClientAuth, ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy,
@@ -23,7 +23,6 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "clientgrant-system";
 const SCOPE: &str = "openid offline_access transactions:read";
-const GROUP: &str = "apis/clientgrant.dev/v1alpha1";
 const OPERATOR: &str = "system:serviceaccount:clientgrant-system:clientgrant";
 const LONG: Duration = Duration::from_secs(60);
 

@@ -1,6 +1,7 @@
 //! The health scripts of Argo CD in a Lua of the same version, with no more than Argo CD gives them.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mlua::{HookTriggers, Lua, LuaOptions, StdLib, Value as LuaValue, VmState};
@@ -115,6 +116,22 @@ fn every_test_of_the_folders_holds() {
         assert_eq!(inputs, there, "{kind}: every file is a case");
     }
     assert_eq!(cases, rows().len());
+}
+
+/// Argo CD loads each script by itself, so that each has to bring what all of them need.
+#[test]
+fn scripts_begin_alike() {
+    let common = |kind: &str| {
+        let script = text(&folder().join(kind).join("health.lua"));
+        let end = "return say(\"Progressing\", \"Being deleted\")\nend\n";
+        let (_, after) = script.split_once("-- Status and conditions may be missing").expect(kind);
+        after.split_once(end).expect(kind).0.to_owned()
+    };
+    let kinds: BTreeSet<&str> = rows().iter().map(|row| row.kind).collect();
+    assert_eq!(kinds.len(), 6);
+    for kind in kinds {
+        assert_eq!(common(kind), common("ClientGrant"), "{kind}");
+    }
 }
 
 #[test]

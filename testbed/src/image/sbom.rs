@@ -262,7 +262,6 @@ fn package(key: &str, part: &Crate) -> Value {
         "copyrightText": "NOASSERTION",
     });
     if name != "clientgrant" {
-        package["downloadLocation"] = json!(format!("https://crates.io/api/v1/crates/{name}/{version}/download"));
         package["externalRefs"] = json!([{
             "referenceCategory": "PACKAGE-MANAGER",
             "referenceType": "purl",

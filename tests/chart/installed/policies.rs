@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use clientgrant::controller::provider::FINALIZER as GRANTS;
+use clientgrant::grant::parse::FINALIZER;
 use clientgrant_testbed::bed::grant;
 use clientgrant_testbed::{KubectlOutput, bed};
 use serde_json::{Value, json};
@@ -9,9 +11,6 @@ use serde_json::{Value, json};
 use super::{Installed, OPERATOR};
 
 const GRANT: &str = "clientgrants.clientgrant.dev/reporting -n finance";
-const FINALIZER: &str = "clientgrant.dev/revoke";
-/// Of providers.
-const GRANTS: &str = "clientgrant.dev/grants";
 
 fn passes(output: &KubectlOutput) {
     assert!(output.success, "{}", output.stderr);
