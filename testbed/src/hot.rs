@@ -172,15 +172,13 @@ impl Neighbour {
         let generation = before["metadata"]["generation"].as_i64();
         let version = before["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         let watched = format!("{GROUP}/{namespace}");
-        let mut told = None;
         let told = async {
             let newer = |_: &str, object: &serde_json::Value| {
-                let (name, meta) = (&object["metadata"]["name"], &object["metadata"]);
-                let is = *name == *self.id && meta["generation"].as_i64() > generation;
-                is.then(|| told = Some(Instant::now())).is_some()
+                let meta = &object["metadata"];
+                meta["name"] == *self.id && meta["generation"].as_i64() > generation
             };
             bed.plane.follow(&watched, version, timeout, newer).await?;
-            Ok::<_, anyhow::Error>(told)
+            Ok::<_, anyhow::Error>(Instant::now())
         };
         let revoked = async {
             // The watch is there by then.
@@ -197,7 +195,6 @@ impl Neighbour {
             Ok((taken, taken.elapsed()))
         };
         let (told, (taken, inactive)) = tokio::try_join!(told, revoked)?;
-        let told = told.context("the watch ended without the change")?;
         let called = called.await.context("the token ended without a call that ends it")?;
         let looked = looked.await.context("the token ended without a look")?;
         let after = |at: Instant| at.saturating_duration_since(taken);
