@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -21,6 +20,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 use crate::config::Config;
 
@@ -159,54 +160,11 @@ impl Pair {
     }
 }
 
-/// `notAfter` of a certificate (RFC 5280, section 4.1), in seconds since 1970: nobody below us tells it.
+/// `notAfter` of a certificate (RFC 5280, section 4.1.2.5), in seconds since 1970.
 fn not_after(certificate: &[u8]) -> Option<i64> {
-    const SEQUENCE: u8 = 0x30;
-    let (body, _) = element(certificate, SEQUENCE)?;
-    let (mut fields, _) = element(body, SEQUENCE)?;
-    // The version has a tag of its own and may be absent. Then: serial number, algorithm, issuer.
-    if let Some((_, rest)) = element(fields, 0xa0) {
-        fields = rest;
-    }
-    for tag in [0x02, SEQUENCE, SEQUENCE] {
-        fields = element(fields, tag)?.1;
-    }
-    let (validity, _) = element(fields, SEQUENCE)?;
-    let (_, _, not_after) = any_element(validity)?;
-    let (tag, text, _) = any_element(not_after)?;
-    let text = std::str::from_utf8(text).ok()?;
-    let text = match tag {
-        // UTCTime: two digits of the year, from 1950 to 2049.
-        0x17 => format!("{}{text}", if text.get(..2)? < "50" { "20" } else { "19" }),
-        0x18 => text.to_owned(),
-        _ => return None,
-    };
-    let part = |at: usize, end: usize| text.get(at..end);
-    let (date, time) = ((part(0, 4)?, part(4, 6)?, part(6, 8)?), (part(8, 10)?, part(10, 12)?, part(12, 14)?));
-    let iso = format!("{}-{}-{}T{}:{}:{}Z", date.0, date.1, date.2, time.0, time.1, time.2);
-    (part(14, text.len())? == "Z").then(|| iso.parse::<Timestamp>().ok())?.map(|at| at.as_second())
-}
-
-/// The first element of some DER, if it has this tag: what is in it, and what follows it.
-fn element(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
-    let (tag, inner, rest) = any_element(der)?;
-    (tag == wanted).then_some((inner, rest))
-}
-
-/// The first element of some DER: its tag and what is in it, and what follows it.
-fn any_element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let [tag, length, rest @ ..] = der else { return None };
-    let (length, rest) = match usize::from(*length) {
-        short @ 0..=0x7f => (short, rest),
-        // Certificates are far below 16 MiB.
-        long @ 0x81..=0x83 => {
-            let (digits, rest) = rest.split_at_checked(long - 0x80)?;
-            (digits.iter().fold(0, |length, digit| (length << 8) | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    let (inner, rest) = rest.split_at_checked(length)?;
-    Some((*tag, inner, rest))
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let ends = certificate.tbs_certificate().validity().not_after.to_unix_duration();
+    i64::try_from(ends.as_secs()).ok()
 }
 
 /// What follows the files.
@@ -343,6 +301,7 @@ mod tests {
     use std::fs;
 
     use clientgrant_testbed::{Authority, RunDir};
+    use k8s_openapi::jiff::Timestamp;
 
     use super::*;
 
@@ -404,27 +363,7 @@ mod tests {
         let ends = "4096-01-01T00:00:00Z".parse::<Timestamp>().unwrap().as_second();
         assert_eq!(now(&files).unwrap().ends(), Some(ends), "rcgen's default");
 
-        let element = |tag: u8, parts: &[&[u8]]| -> Vec<u8> {
-            let inner = parts.concat();
-            [&[tag, 0x82, (inner.len() >> 8) as u8, inner.len() as u8], &inner[..]].concat()
-        };
-        let certificate = |tag: u8, end: &str, version: bool| {
-            let begin = element(0x17, &[b"260101000000Z"]);
-            let validity = element(0x30, &[&begin, &element(tag, &[end.as_bytes()])]);
-            let version = if version { element(0xa0, &[&element(2, &[&[2]])]) } else { Vec::new() };
-            let (serial, empty) = (element(2, &[&[1]]), element(0x30, &[]));
-            element(0x30, &[&element(0x30, &[&version, &serial, &empty, &empty, &validity])])
-        };
-        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap().as_second());
-        for version in [true, false] {
-            assert_eq!(not_after(&certificate(0x17, "261231235959Z", version)), at("2026-12-31T23:59:59Z"));
-            assert_eq!(not_after(&certificate(0x17, "991231235959Z", version)), at("1999-12-31T23:59:59Z"));
-            assert_eq!(not_after(&certificate(0x18, "20511231235959Z", version)), at("2051-12-31T23:59:59Z"));
-        }
-        for (tag, end) in [(0x17, "2612312359Z"), (0x17, "261231235959+0100"), (0x17, "ä61231235959Z"), (0x0c, "a")] {
-            assert_eq!(not_after(&certificate(tag, end, true)), None, "{end}");
-        }
-        let whole = certificate(0x17, "261231235959Z", true);
+        let whole = CertificateDer::pem_slice_iter(pair.cert.as_bytes()).next().unwrap().unwrap();
         for length in 0..whole.len() {
             assert_eq!(not_after(&whole[..length]), None, "cut at {length}");
         }
