@@ -107,6 +107,27 @@ securityContext:
 {{- end }}
 {{- end -}}
 
+{{/* The authorities that identity providers are believed by: environment, mount and volume, or nothing. */}}
+{{- define "clientgrant.trustEnv" -}}
+{{- if .Values.trust.configMapName -}}
+- {name: SSL_CERT_FILE, value: /etc/clientgrant/trust/ca.crt}
+{{- end -}}
+{{- end -}}
+{{- define "clientgrant.trustMount" -}}
+{{- if .Values.trust.configMapName -}}
+- {name: trust, mountPath: /etc/clientgrant/trust, readOnly: true}
+{{- end -}}
+{{- end -}}
+{{- define "clientgrant.trustVolume" -}}
+{{- with .Values.trust.configMapName -}}
+- name: trust
+  configMap:
+    name: {{ . | quote }}
+    items:
+    - {key: {{ $.Values.trust.key | quote }}, path: ca.crt}
+{{- end -}}
+{{- end -}}
+
 {{/* What pods beside the operator's own are found by: none of them answers for it. */}}
 {{- define "clientgrant.partSelector" -}}
 app.kubernetes.io/name: {{ printf "%s-%s" (default .root.Chart.Name .root.Values.nameOverride | trunc 50 | trimSuffix "-") .part }}

@@ -164,22 +164,26 @@ impl Life {
         self.node.pods().insert(self.meta("uid").to_owned(), seen);
     }
 
-    /// Writes the Secrets that the pod mounts, anew when they have changed, as a kubelet does: the files are
+    /// Writes the Secrets and ConfigMaps that the pod mounts, anew when they have changed, as a kubelet does: the files are
     /// links through one link, which is swapped. Returns the directories by path in the container.
     async fn volumes(&self) -> Result<Vec<(String, PathBuf)>> {
         let mut mounts = Vec::new();
         for mount in self.container()["volumeMounts"].as_array().into_iter().flatten() {
             let volumes = self.pod["spec"]["volumes"].as_array();
             let volume = volumes.and_then(|all| all.iter().find(|v| v["name"] == mount["name"]));
-            let secret = &volume.context("a mount has no volume")?["secret"];
-            let name = secret["secretName"].as_str().context("only Secrets are mounted here")?;
-            let path = format!("api/v1/namespaces/{}/secrets/{name}", self.meta("namespace"));
+            let volume = volume.context("a mount has no volume")?;
+            let (resource, items, name) = match (&volume["secret"], &volume["configMap"]) {
+                (Value::Null, map) => ("configmaps", map, &map["name"]),
+                (secret, _) => ("secrets", secret, &secret["secretName"]),
+            };
+            let name = name.as_str().context("only Secrets and ConfigMaps are mounted here")?;
+            let path = format!("api/v1/namespaces/{}/{resource}/{name}", self.meta("namespace"));
             let (status, stored) = self.node.caller.call(Method::GET, &path, None).await?;
-            ensure!(status == 200, "Secret {name} cannot be mounted ({status})");
+            ensure!(status == 200, "{resource}/{name} cannot be mounted ({status})");
             let dir = self.node.dir.data(&format!("{}/{}", self.meta("uid"), text(&mount["name"])))?;
             let version = format!("..{}", text(&stored["metadata"]["resourceVersion"]));
             if fs::read_link(dir.join("..data")).ok().as_deref() != Some(Path::new(&version)) {
-                write(&dir, &version, secret, &stored)?;
+                write(&dir, &version, items, &stored)?;
             }
             mounts.push((text(&mount["mountPath"]).to_owned(), dir));
         }
@@ -195,7 +199,7 @@ impl Life {
                 Some("metadata.namespace") => self.meta("namespace"),
                 Some(other) => bail!("no field {other} is known here"),
             };
-            env.insert(text(&entry["name"]).to_owned(), value.to_owned());
+            env.insert(text(&entry["name"]).to_owned(), in_mounts(value.to_owned(), mounts));
         }
         let mut command = Command::new(&self.node.binary);
         command.env_clear().envs(&env);
@@ -219,9 +223,7 @@ impl Life {
         for (pod, own) in &self.ports {
             arg = arg.replace(&format!("0.0.0.0:{pod}"), &format!("127.0.0.1:{own}"));
         }
-        for (path, dir) in mounts {
-            arg = arg.replace(path, &dir.display().to_string());
-        }
+        arg = in_mounts(arg, mounts);
         let service = format!(".{}.svc:", self.meta("namespace"));
         if let Some((before, after)) = arg.split_once(&service) {
             let digits = after.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
@@ -310,13 +312,19 @@ impl Life {
     }
 }
 
-/// Writes the items of a Secret into a directory of their own, and swaps the link.
-fn write(dir: &Path, version: &str, volume: &Value, secret: &Value) -> Result<()> {
+/// A text with the paths where the pod's volumes are on this machine.
+fn in_mounts(text: String, mounts: &[(String, PathBuf)]) -> String {
+    mounts.iter().fold(text, |text, (path, dir)| text.replace(path, &dir.display().to_string()))
+}
+
+/// Writes the items of a Secret or ConfigMap into a directory of their own, and swaps the link.
+fn write(dir: &Path, version: &str, volume: &Value, stored: &Value) -> Result<()> {
     fs::create_dir_all(dir.join(version)).context("cannot write a volume")?;
     for item in volume["items"].as_array().into_iter().flatten() {
         let (key, path) = (text(&item["key"]), text(&item["path"]));
-        let data = secret["data"][key].as_str().with_context(|| format!("the Secret has no key {key}"))?;
-        fs::write(dir.join(version).join(path), STANDARD.decode(data)?)?;
+        let data = stored["data"][key].as_str().with_context(|| format!("the volume's object has no key {key}"))?;
+        let content = if stored["kind"] == "Secret" { STANDARD.decode(data)? } else { data.as_bytes().to_vec() };
+        fs::write(dir.join(version).join(path), content)?;
         if dir.join(path).symlink_metadata().is_err() {
             symlink(Path::new("..data").join(path), dir.join(path))?;
         }
