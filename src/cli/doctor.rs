@@ -49,13 +49,16 @@ async fn look(args: &Args) -> Result<(), String> {
     if let Some(url) = &args.ready_url {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
         let client = client.map_err(|error| format!("the HTTP client cannot be made: {error}"))?;
-        let answer = client.get(url.clone()).send().await.map_err(|_| format!("{url} does not answer"))?;
+        // A password in it is for the server only.
+        let mut shown = url.clone();
+        _ = shown.set_password(None);
+        let answer = client.get(url.clone()).send().await.map_err(|_| format!("{shown} does not answer"))?;
         let status = answer.status();
         let said = answer.text().await.unwrap_or_default();
         if !status.is_success() {
-            return Err(format!("{url} says {status}: {}", said.trim()));
+            return Err(format!("{shown} says {status}: {}", said.trim()));
         }
-        println!("{url}: ready.");
+        println!("{shown}: ready.");
     }
     Ok(())
 }

@@ -1,14 +1,18 @@
 //! `clientgrant run`: the operator.
 
+use std::error::Error as _;
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
+use kube::config::{InferConfigError, KubeconfigError};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -57,7 +61,10 @@ pub(super) fn telemetry(format: LogFormat) {
 }
 
 fn filter() -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))
+    // Whatever is asked for: one level more and the lines of a kubeconfig would be repeated.
+    let silent = Directive::from_str("kube_client::config=debug").into_iter();
+    let asked = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    silent.fold(asked, EnvFilter::add_directive)
 }
 
 /// One JSON object a line. Of the spans the current one says what a line belongs to.
@@ -77,14 +84,27 @@ where
 
 /// The client of the Kubernetes API.
 pub(super) async fn kubernetes() -> Result<Client, String> {
-    let mut settings = kube::Config::infer()
-        .await
-        .map_err(|error| format!("no Kubernetes configuration ({error}); set KUBECONFIG or run in a cluster"))?;
+    let mut settings = kube::Config::infer().await.map_err(|error| {
+        let why = unreadable(&error).unwrap_or_else(|| error.to_string());
+        format!("no Kubernetes configuration ({why}); set KUBECONFIG or run in a cluster")
+    })?;
     // A watch that died silently is found by its reads; nothing is retried behind our back.
     settings.read_timeout = Some(Duration::from_secs(u64::from(watch::WATCH_TIMEOUT) + 5));
     settings.connect_timeout = Some(Duration::from_secs(5));
     settings.default_retry = false;
     Client::try_from(settings).map_err(|error| format!("the Kubernetes client cannot be made: {error}"))
+}
+
+/// What is wrong with a kubeconfig that cannot be read, without its lines: they have credentials in them, and the
+/// library repeats them.
+fn unreadable(error: &InferConfigError) -> Option<String> {
+    match error.source()?.downcast_ref()? {
+        KubeconfigError::Parse(wrong) => {
+            let line = wrong.location().map(|at| format!(", line {}", at.line())).unwrap_or_default();
+            Some(format!("the kubeconfig is not one, or no YAML{line}"))
+        }
+        _ => None,
+    }
 }
 
 async fn run(config: Config) -> Result<(), String> {
