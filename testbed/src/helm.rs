@@ -20,9 +20,14 @@ pub struct Helm {
 }
 
 impl Helm {
-    /// Finds it.
+    /// Helm 4.
     pub fn new(tools: &Tools) -> Result<Self> {
         Ok(Self { binary: tools.helm.clone(), home: RunDir::new("helm")? })
+    }
+
+    /// Helm 3.
+    pub fn three(tools: &Tools) -> Result<Self> {
+        Ok(Self { binary: tools.helm3.clone(), home: RunDir::new("helm3")? })
     }
 
     /// A call of it, for more arguments. It knows no cluster.

@@ -18,8 +18,10 @@ pub struct Tools {
     pub kube_controller_manager: PathBuf,
     /// kubectl.
     pub kubectl: PathBuf,
-    /// Helm.
+    /// Helm 4.
     pub helm: PathBuf,
+    /// Helm 3.
+    pub helm3: PathBuf,
     /// Ory Hydra.
     pub hydra: PathBuf,
     /// Reads workflows for faults.
@@ -69,6 +71,17 @@ const HELM: Recipe = Recipe {
     ldflags: "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
     cgo: false,
     estimate: "2 minutes",
+};
+/// Many still have it, and what it renders has to be the same.
+const HELM3: Recipe = Recipe {
+    module: "helm3",
+    binary: "helm",
+    version: "3.22.0",
+    package: "helm.sh/helm/v3/cmd/helm",
+    tags: "",
+    ldflags: "-s -w -X helm.sh/helm/v3/internal/version.version=v3.22.0",
+    cgo: false,
+    estimate: "1 minute",
 };
 const HYDRA: Recipe = Recipe {
     module: "hydra",
@@ -185,10 +198,10 @@ impl Tools {
     }
 
     /// All of them.
-    pub fn paths(&self) -> [&Path; 9] {
-        let Self { etcd, kube_apiserver, kube_controller_manager, kubectl, helm, hydra, actionlint, promtool, kstatus } =
-            self;
-        [etcd, kube_apiserver, kube_controller_manager, kubectl, helm, hydra, actionlint, promtool, kstatus]
+    pub fn paths(&self) -> [&Path; 10] {
+        let Self { etcd, kube_apiserver, kube_controller_manager, kubectl, .. } = self;
+        let Self { helm, helm3, hydra, actionlint, promtool, kstatus, .. } = self;
+        [etcd, kube_apiserver, kube_controller_manager, kubectl, helm, helm3, hydra, actionlint, promtool, kstatus]
             .map(PathBuf::as_path)
     }
 
@@ -198,6 +211,7 @@ impl Tools {
             hydra: locate(&HYDRA)?,
             actionlint: locate(&ACTIONLINT)?,
             helm: locate(&HELM)?,
+            helm3: locate(&HELM3)?,
             promtool: locate(&PROMTOOL)?,
             kstatus: locate(&KSTATUS)?,
             kubectl: locate(&KUBECTL)?,

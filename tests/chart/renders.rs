@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use clientgrant::api::schema;
-use clientgrant_testbed::RunDir;
-use clientgrant_testbed::helm::chart;
+use clientgrant_testbed::helm::{Helm, chart};
+use clientgrant_testbed::{RunDir, Tools};
 use serde_json::{Value, json};
 
-use crate::support::{FULL, definitions, file, helm, one, rendered, root};
+use crate::support::{FULL, definitions, file, helm, objects, one, rendered, root};
 
 /// The oldest and the newest Kubernetes that is supported.
 const KUBERNETES: [&str; 2] = ["1.33.0", "1.36.3"];
@@ -20,6 +20,8 @@ fn every_profile_is_linted_and_rendered_for_the_oldest_and_the_newest_kubernetes
     let full = dir.write("full.yaml", FULL).unwrap();
     let profiles =
         [chart.join("values.yaml"), chart.join("values-ha.yaml"), chart.join("values-namespaced.yaml"), full];
+    let three = Helm::three(&Tools::find().unwrap()).unwrap();
+    assert!(three.run(&["version", "--template", "{{.Version}}"]).unwrap().stdout.starts_with("v3."));
     let mut rendered = Vec::new();
     for profile in &profiles {
         let values = profile.to_str().unwrap();
@@ -29,6 +31,8 @@ fn every_profile_is_linted_and_rendered_for_the_oldest_and_the_newest_kubernetes
             assert!(lint.success, "{values} {version}: {}{}", lint.stdout, lint.stderr);
             rendered.push(helm.template(&args).unwrap());
         }
+        let args = ["--values", values, "--set", "operator.clusterID=a", "--kube-version", KUBERNETES[1]];
+        assert_eq!(objects(&three.template(&args).unwrap()), objects(rendered.last().unwrap()), "{values}: Helm 3");
     }
     for pair in rendered.chunks(2) {
         assert_eq!(pair[0], pair[1], "both versions get the same");
@@ -175,6 +179,36 @@ fn decisions_are_offered_where_there_is_a_certificate() {
     assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o440);
     let mount = &pod["containers"][0]["volumeMounts"][0];
     assert!(mount["subPath"].is_null() && mount["readOnly"] == true, "a file of its own would never change: {mount}");
+}
+
+/// Other authorities are trusted by whatever asks an identity provider.
+#[test]
+fn who_signs_certificates_of_identity_providers_can_be_said() {
+    let mounted = |pod: &Value| {
+        let container = &pod["containers"][0];
+        let env = container["env"].as_array().unwrap().iter().find(|e| e["name"] == "SSL_CERT_FILE");
+        let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+        let mount = mounts.clone().find(|m| m["name"] == "trust").map(|m| m["mountPath"].clone());
+        let volumes = pod["volumes"].as_array().into_iter().flatten();
+        let volume = volumes.clone().find(|v| v["name"] == "trust").map(|v| v["configMap"].clone());
+        (env.map(|e| e["value"].clone()), mount, volume, volumes.count(), mounts.count())
+    };
+    let pods = |args: &[&str]| {
+        let all = rendered(&[&["--set", "sweep.enabled=true"], args].concat());
+        let template = one(&all, "CronJob", "")["spec"]["jobTemplate"]["spec"]["template"]["spec"].clone();
+        [mounted(&one(&all, "Deployment", "")["spec"]["template"]["spec"]), mounted(&template)]
+    };
+    let volume = json!({"name": "roots", "items": [{"key": "all.pem", "path": "ca.crt"}]});
+    let said = |more: usize| {
+        let (env, mount) = (json!("/etc/clientgrant/trust/ca.crt"), json!("/etc/clientgrant/trust"));
+        (Some(env), Some(mount), Some(volume.clone()), 1 + more, 1 + more)
+    };
+    let roots = ["--set", "trust.configMapName=roots,trust.key=all.pem"];
+    assert_eq!(pods(&roots), [said(0), said(0)]);
+    let both = [&roots[..], &["--set", "decision.tls.secretName=tls"]].concat();
+    assert_eq!(pods(&both), [said(1), said(0)]);
+    assert_eq!(pods(&[]), [(None, None, None, 0, 0), (None, None, None, 0, 0)]);
+    assert_eq!(pods(&["--set", "decision.tls.secretName=tls"])[0], (None, None, None, 1, 1));
 }
 
 /// Roles name what they allow, and the operator's allow it nothing beyond its own business.
