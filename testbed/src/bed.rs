@@ -8,23 +8,31 @@ use anyhow::{Context as _, Result, bail};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::canary::{self, client_secret, consent_key, hook_key};
 use crate::helm::Helm;
 use crate::{
     ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy, Kproxy, OAuthClient, Operator,
     OperatorOptions, Recorded, Storage, TokenHook, Tools, UserAgent, free_port,
 };
 
-/// The key that Hydra presents at the token hook.
-pub const HOOK_KEY: &str = "the-hook-key-of-the-test-bed";
-/// The key that the consent app presents.
-pub const CONSENT_KEY: &str = "the-consent-key-of-the-test-bed";
-/// Secret of every client that [`Bed::client`] registers.
-pub const CLIENT_SECRET: &str = "a-client-secret-of-the-test-bed";
 /// Where clients are sent back to. Nobody listens there.
 pub const CALLBACK: &str = "http://127.0.0.1:1/callback";
 
 /// Where the API server has our kinds.
 pub const GROUP: &str = "apis/clientgrant.dev/v1alpha1";
+
+/// Where everything is that the operator writes down at the API server.
+const TOLD: [&str; 9] = [
+    "apis/clientgrant.dev/v1alpha1/clientgrants",
+    "apis/clientgrant.dev/v1alpha1/clientidentities",
+    "apis/clientgrant.dev/v1alpha1/clientquarantines",
+    "apis/clientgrant.dev/v1alpha1/clusteridentityproviders",
+    "apis/clientgrant.dev/v1alpha1/identityproviders",
+    "apis/clientgrant.dev/v1alpha1/pendingrevocations",
+    "apis/events.k8s.io/v1/events",
+    "api/v1/configmaps",
+    "apis/coordination.k8s.io/v1/leases",
+];
 
 /// What differs from one bed to the next.
 #[derive(Clone, Debug)]
@@ -85,7 +93,7 @@ impl Bed {
         let tools = Tools::find()?;
         let decision_port = free_port()?;
         let hooks = Iproxy::start(&format!("http://127.0.0.1:{decision_port}"))?;
-        let hook = TokenHook { url: format!("{}/hydra/token-hook/corp", hooks.url()), api_key: HOOK_KEY.to_owned() };
+        let hook = TokenHook { url: format!("{}/hydra/token-hook/corp", hooks.url()), api_key: hook_key().to_owned() };
         let hydra = HydraOptions {
             token_hook: Some(hook),
             storage: options.storage,
@@ -145,12 +153,12 @@ impl Bed {
 
     /// A consent app that does what the operator says.
     pub fn honest(&self) -> ConsentApp {
-        ConsentApp::honest(&self.consent_url(), CONSENT_KEY)
+        ConsentApp::honest(&self.consent_url(), consent_key())
     }
 
     /// A consent app that asks and then does something else.
     pub fn hostile(&self, mutate: impl Fn(&mut Value, &Value, &Value) + Send + Sync + 'static) -> ConsentApp {
-        ConsentApp::hostile(&self.consent_url(), CONSENT_KEY, mutate)
+        ConsentApp::hostile(&self.consent_url(), consent_key(), mutate)
     }
 
     /// A browser without cookies.
@@ -166,7 +174,7 @@ impl Bed {
 
     /// A client that is registered already.
     pub fn oauth(&self, id: &str) -> Result<OAuthClient> {
-        Ok(OAuthClient::new(&self.hydra, id, CLIENT_SECRET)?.with_auth(crate::ClientAuth::Post))
+        Ok(OAuthClient::new(&self.hydra, id, client_secret())?.with_auth(crate::ClientAuth::Post))
     }
 
     /// Applies a grant: `{namespace, name, …spec}` over a usual spec.
@@ -254,6 +262,15 @@ impl Bed {
         Ok(asked)
     }
 
+    /// Everything that the operator tells beside its log: what [`told`] reads, and metrics while it runs.
+    pub async fn told(&self) -> Result<String> {
+        let mut told = told(&self.plane).await?;
+        if self.operator.process().is_alive() {
+            told += &self.operator.metrics().await?;
+        }
+        Ok(told)
+    }
+
     /// Waits until a resource of our group is as `holds` asks; `what` names it in the error.
     pub async fn wait(
         &self,
@@ -294,12 +311,45 @@ impl Bed {
     }
 }
 
+impl Drop for Bed {
+    /// What the operator told is searched for secrets at the end of each test; see [`canary`]. A test that left
+    /// the API server or the operator broken leaves nothing to search but the log.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let look = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), self.told()).await? })
+        };
+        // A thread of its own, since this one may belong to a runtime.
+        let told = std::thread::scope(|threads| threads.spawn(look).join());
+        if let Ok(Ok(told)) = told {
+            canary::untold("the operator", &told);
+        }
+    }
+}
+
+/// Everything that an operator writes down at the API server: status and other fields of our kinds, its record
+/// and Lease, and events.
+pub async fn told(plane: &ControlPlane) -> Result<String> {
+    let mut told = String::new();
+    for path in TOLD {
+        let (status, list) = plane.call(Method::GET, path, None).await?;
+        if status != 200 {
+            bail!("{path} cannot be read ({status}): {}", list["message"]);
+        }
+        told += &format!("{list:#}\n");
+    }
+    Ok(told)
+}
+
 /// How a client is registered at Hydra: `over` is merged over a usual registration.
 pub fn registration(id: &str, over: &Value) -> Value {
     let mut client = json!({
         "client_id": id,
         "client_name": id,
-        "client_secret": CLIENT_SECRET,
+        "client_secret": client_secret(),
         "scope": "openid offline_access",
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
@@ -381,7 +431,7 @@ pub async fn install(plane: &ControlPlane) -> Result<()> {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "hydra-hook", "namespace": "clientgrant-system"},
-        "stringData": {"key": HOOK_KEY, "consent-key": CONSENT_KEY},
+        "stringData": {"key": hook_key(), "consent-key": consent_key()},
     });
     let namespaces: String = ["clientgrant-system", "finance", "it"]
         .iter()

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use clientgrant_testbed::bed::{Bed, BedOptions, CALLBACK, HOOK_KEY, condition};
+use clientgrant_testbed::bed::{Bed, BedOptions, CALLBACK, condition};
+use clientgrant_testbed::canary::hook_key;
 use clientgrant_testbed::{AuthRequest, net};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
@@ -145,7 +146,7 @@ async fn latency(bed: &Bed, what: &str, body: &str) -> Result<()> {
         let mut took = Vec::new();
         for _ in 0..EACH {
             let begin = Instant::now();
-            let call = client.post(&url).header("X-Api-Key", HOOK_KEY).header("content-type", "application/json");
+            let call = client.post(&url).header("X-Api-Key", hook_key()).header("content-type", "application/json");
             let status = call.body(body.to_owned()).send().await?.status();
             ensure!(status == 204, "the hook said {status}");
             took.push(begin.elapsed().as_secs_f64() * 1e3);

@@ -6,6 +6,8 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
+use crate::canary;
+
 /// A certificate with its key, both in PEM.
 #[derive(Clone, Debug)]
 pub struct Pair {
@@ -71,7 +73,9 @@ pub(crate) fn signing_key() -> Result<(String, String)> {
 }
 
 fn new_key() -> Result<KeyPair> {
-    KeyPair::generate().context("cannot generate a key")
+    let key = KeyPair::generate().context("cannot generate a key")?;
+    canary::watch_pem(&key.serialize_pem());
+    Ok(key)
 }
 
 fn name(common: &str, groups: &[&str]) -> Result<DistinguishedName> {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::net::{free_port, http, wait_http};
-use crate::{HydraAdmin, Process, RunDir, Tools};
+use crate::{HydraAdmin, Process, RunDir, Tools, canary};
 
 const START: Duration = Duration::from_secs(60);
 
@@ -69,7 +69,6 @@ pub struct Hydra {
     binary: PathBuf,
     options: HydraOptions,
     public: u16,
-    secret: String,
     admin: HydraAdmin,
     admin_port: u16,
     client: reqwest::Client,
@@ -87,8 +86,6 @@ impl Hydra {
             binary: tools.hydra.clone(),
             options,
             public: free_port()?,
-            // Fixed for the instance: tokens stay valid over a restart.
-            secret: "a secret of the test bed, worth nothing".to_owned(),
             admin,
             admin_port,
             client,
@@ -205,7 +202,7 @@ impl Hydra {
                 "consent": self.options.consent_url,
             },
             "strategies": { "scope": "exact", "access_token": "opaque" },
-            "secrets": { "system": [self.secret] },
+            "secrets": { "system": [canary::system_secret()] },
             "sqa": { "opt_out": true },
             "log": { "level": "info" },
         });

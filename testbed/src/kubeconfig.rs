@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::canary;
 use crate::certs::Pair;
 
 /// By what a kubeconfig identifies its user.
@@ -19,7 +20,10 @@ pub(crate) fn kubeconfig(server: &str, ca: &str, user: &str, credential: Credent
             "client-certificate-data": STANDARD.encode(&pair.cert),
             "client-key-data": STANDARD.encode(&pair.key),
         }),
-        Credential::Token(token) => json!({ "token": token }),
+        Credential::Token(token) => {
+            canary::watch("a ServiceAccount's token", token);
+            json!({ "token": token })
+        }
     };
     let cluster = json!({ "server": server, "certificate-authority-data": STANDARD.encode(ca) });
     let config: Value = json!({

@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::control_plane::Caller;
 use crate::net::{free_port, http};
-use crate::{ControlPlane, RunDir};
+use crate::{ControlPlane, RunDir, canary};
 
 const NODE: &str = "testbed";
 const TICK: Duration = Duration::from_millis(200);
@@ -93,6 +93,18 @@ impl Kubelet {
         String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
     }
 
+    /// What the processes of all pods have written, those of before too.
+    fn logs(&self) -> Result<String> {
+        let mut logs = String::new();
+        for file in std::fs::read_dir(self.node.dir.path())? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                logs += &String::from_utf8_lossy(&std::fs::read(path)?);
+            }
+        }
+        Ok(logs)
+    }
+
     /// Does what a Service does: each connection to the port of loopback that this returns goes to one of the
     /// ready pods of a namespace that have `port`, by turns.
     pub async fn forward(&self, namespace: &str, port: u16) -> Result<u16> {
@@ -103,6 +115,7 @@ impl Kubelet {
 impl Drop for Kubelet {
     fn drop(&mut self) {
         self.task.abort();
+        canary::untold("a pod's log", &self.logs().unwrap_or_default());
     }
 }
 

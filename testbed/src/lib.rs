@@ -23,6 +23,7 @@
 //! | builds and finds the servers | [`Tools`] |
 //! | child processes that never outlive this one | [`Process`] |
 //! | files of a run, kept when something failed | [`RunDir`] |
+//! | secrets that nobody may repeat | [`canary`] |
 //! | a Kubernetes control plane, kubectl, users | [`ControlPlane`] |
 //! | Helm and the chart | [`helm::Helm`] |
 //! | a kubelet that runs the operator's pods as processes | [`Kubelet`] |
@@ -47,6 +48,7 @@
 //! `TESTBED_KEEP=1` keeps them always.
 
 pub mod bed;
+pub mod canary;
 mod certs;
 mod consent_app;
 mod control_plane;

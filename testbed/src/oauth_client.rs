@@ -3,8 +3,12 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::Hydra;
 use crate::net::http;
+use crate::{Hydra, canary};
+
+/// What an answer of the token endpoint has that nobody else may have.
+const TOKENS: [(&str, &str); 3] =
+    [("access_token", "an access token"), ("refresh_token", "a refresh token"), ("id_token", "an ID token")];
 
 /// How a client shows its secret.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -82,7 +86,10 @@ impl OAuthClient {
         let answer = request.form(&form).send().await.context("the token endpoint is silent")?;
         let status = answer.status().as_u16();
         let text = answer.text().await.context("the token endpoint's answer is not complete")?;
-        let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        let json: Value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        for (field, what) in TOKENS {
+            canary::watch(what, json[field].as_str().unwrap_or_default());
+        }
         Ok(TokenOutcome { status, json })
     }
 }

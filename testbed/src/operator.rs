@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::net::{free_port, http, wait_http};
-use crate::{Process, RunDir};
+use crate::{Process, RunDir, canary};
 
 /// What to run and how.
 #[derive(Clone, Debug, Default)]
@@ -175,6 +175,7 @@ impl Drop for Operator {
     fn drop(&mut self) {
         // A callback may still hold the process.
         self.kill();
+        canary::untold("the operator's log", &self.log());
     }
 }
 

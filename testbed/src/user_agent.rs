@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::consent_app::{Answer, ConsentApp, Said};
 use crate::hydra_admin::Challenge;
 use crate::net::http;
-use crate::{Hydra, HydraAdmin};
+use crate::{Hydra, HydraAdmin, canary};
 
 /// An authorization request and the person behind it.
 #[derive(Clone, Debug)]
@@ -191,9 +191,11 @@ impl UserAgent {
             if next.as_str().starts_with(&request.redirect_uri) || params.contains_key("error") {
                 outcome.returned = next.as_str().starts_with(&request.redirect_uri);
                 outcome.params = params;
+                canary::watch("a code", outcome.code().unwrap_or_default());
                 return Ok(outcome);
             }
             if let Some(challenge) = params.get(Challenge::Consent.parameter()) {
+                canary::watch("a consent challenge", challenge);
                 outcome.consent_challenge = Some(challenge.clone());
                 return Ok(outcome);
             }

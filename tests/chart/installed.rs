@@ -12,7 +12,8 @@ mod single;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clientgrant_testbed::bed::{self, CALLBACK, CLIENT_SECRET, CONSENT_KEY, GROUP, HOOK_KEY, condition};
+use clientgrant_testbed::bed::{self, CALLBACK, GROUP, condition};
+use clientgrant_testbed::canary::{self, client_secret, consent_key, hook_key};
 use clientgrant_testbed::helm::{Helm, chart};
 use clientgrant_testbed::{
     AuthRequest, Authority, ClientAuth, ConsentApp, ControlPlane, ControlPlaneOptions, Hydra, HydraOptions, Iproxy,
@@ -52,7 +53,7 @@ impl Installed {
         let (authority, dir) = (Authority::new().unwrap(), RunDir::new("installed").unwrap());
         let url = format!("https://127.0.0.1:{decisions}/hydra/token-hook/corp");
         let options = HydraOptions {
-            token_hook: Some(TokenHook { url, api_key: HOOK_KEY.into() }),
+            token_hook: Some(TokenHook { url, api_key: hook_key().into() }),
             trust: Some(dir.write("authority.pem", authority.pem()).unwrap()),
             ..HydraOptions::default()
         };
@@ -67,9 +68,11 @@ impl Installed {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": restricted}}),
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "finance"}}),
             secret("decisions-tls", "kubernetes.io/tls", json!({"tls.crt": pair.cert, "tls.key": pair.key})),
-            secret("hydra-hook", "Opaque", json!({"key": HOOK_KEY, "consent-key": CONSENT_KEY})),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "roots", "namespace": NAMESPACE},
+                "data": {"all.pem": all.authority.pem()}}),
+            secret("hydra-hook", "Opaque", json!({"key": hook_key(), "consent-key": consent_key()})),
             // Nobody is to read it.
-            secret("somebody-elses", "Opaque", json!({"key": "CANARYCANARYCANARYCANARY"})),
+            secret("somebody-elses", "Opaque", json!({"key": canary::random("a Secret of somebody else")})),
         ] {
             all.plane.apply_yaml(&object.to_string()).await.unwrap();
         }
@@ -153,13 +156,13 @@ impl Installed {
     /// A client at Hydra.
     async fn client(&self, id: &str, over: Value) -> OAuthClient {
         self.hydra.admin().create_client(&bed::registration(id, &over)).await.unwrap();
-        OAuthClient::new(&self.hydra, id, CLIENT_SECRET).unwrap().with_auth(ClientAuth::Post)
+        OAuthClient::new(&self.hydra, id, client_secret()).unwrap().with_auth(ClientAuth::Post)
     }
 
     /// An access token, by ann's consent through an app that asks the operator over HTTPS.
     async fn token(&self, client: &OAuthClient) -> String {
         let url = format!("https://127.0.0.1:{}/hydra/consent/corp", self.decisions);
-        let app = ConsentApp::honest_over_tls(&url, CONSENT_KEY, &self.authority.pem());
+        let app = ConsentApp::honest_over_tls(&url, consent_key(), &self.authority.pem());
         let request = AuthRequest::new(client.id(), CALLBACK, SCOPE, "ann");
         let outcome = UserAgent::new(&self.hydra).unwrap().authorize(&request, &app).await.unwrap();
         let code = outcome.code().unwrap_or_else(|| panic!("no code: {:?}\n{}", outcome.params, self.logs()));
@@ -188,7 +191,12 @@ async fn the_operator_as_helm_installs_it() {
     let begun = Instant::now();
     let all = Installed::start().await;
     let (ours, ha) = (path(chart()), path(chart().join("values-ha.yaml")));
-    let usual = ["--values", ha.as_str(), "--set", "decision.tls.secretName=decisions-tls"];
+    let usual = [
+        "--values",
+        ha.as_str(),
+        "--set",
+        "decision.tls.secretName=decisions-tls,trust.configMapName=roots,trust.key=all.pem",
+    ];
 
     all.release("install", &ours, &usual).await;
     assert_eq!(all.ready_pods().len(), 2, "Helm waited for both");
@@ -197,6 +205,7 @@ async fn the_operator_as_helm_installs_it() {
     rolling::definitions_and_pods_change_under_load(&all).await;
     policies::who_writes_what(&all, &ours).await;
     rights::exactly_what_is_used(&all).await;
+    canary::untold("the operator", &bed::told(&all.plane).await.unwrap());
 
     let left = all.helm_does(&format!("uninstall clientgrant -n {NAMESPACE} --wait"), &[]).await;
     assert!(

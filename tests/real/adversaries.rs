@@ -13,7 +13,8 @@ mod tenants;
 
 use std::time::Duration;
 
-use clientgrant_testbed::bed::{Bed, HOOK_KEY, condition};
+use clientgrant_testbed::bed::{Bed, condition};
+use clientgrant_testbed::canary::hook_key;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -50,7 +51,7 @@ async fn let_finance_connect(bed: &Bed) {
     let metadata = |name: &str| json!({"name": name, "namespace": "finance"});
     let rbac = "rbac.authorization.k8s.io/v1";
     for object in [
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("hydra-hook"), "stringData": {"key": HOOK_KEY}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata("hydra-hook"), "stringData": {"key": hook_key()}}),
         json!({"apiVersion": rbac, "kind": "Role", "metadata": metadata("clientgrant"), "rules": [rule]}),
         json!({
             "apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata("clientgrant"),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clientgrant_testbed::bed::{HOOK_KEY, condition};
+use clientgrant_testbed::bed::condition;
+use clientgrant_testbed::canary::hook_key;
 use clientgrant_testbed::{Action, Iproxy, Storage, TokenHook};
 use serde_json::{Value, json};
 
@@ -111,7 +112,7 @@ async fn another_hook_and_a_dead_one_are_told_apart() {
     // It refuses like ours would, and is not ours.
     let other = Iproxy::start("http://127.0.0.1:1").unwrap();
     other.set_rule(|_| Action::Answer(403, String::new()));
-    with_hook(&mut bed, Some(TokenHook { url: other.url().to_owned(), api_key: HOOK_KEY.into() })).await;
+    with_hook(&mut bed, Some(TokenHook { url: other.url().to_owned(), api_key: hook_key().into() })).await;
     hook_says(&bed, "NotSeen").await;
     // Ours, with another key: whoever holds that one could call it too.
     with_hook(&mut bed, Some(TokenHook { api_key: "some-other-key-of-somebody".into(), ..ours.clone() })).await;

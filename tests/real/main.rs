@@ -5,6 +5,7 @@
 
 mod adversaries;
 mod any;
+mod canary;
 mod chaos;
 mod collect;
 mod ends;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use clientgrant_testbed::bed::{HOOK_KEY, condition};
+use clientgrant_testbed::bed::condition;
+use clientgrant_testbed::canary::hook_key;
 use clientgrant_testbed::{Operator, Recorded};
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ async fn hook(url: &str, client: &str) -> u16 {
         "request": {"client_id": client, "grant_types": ["client_credentials"], "granted_scopes": ["ledger:read"], "granted_audience": []},
     });
     let call = clientgrant_testbed::net::http().build().unwrap().post(format!("{url}/hydra/token-hook/corp"));
-    call.header("x-api-key", HOOK_KEY).json(&body).send().await.unwrap().status().as_u16()
+    call.header("x-api-key", hook_key()).json(&body).send().await.unwrap().status().as_u16()
 }
 
 async fn own(bed: &Real, name: &str) {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use clientgrant_testbed::bed::{CALLBACK, CONSENT_KEY, HOOK_KEY, condition};
+use clientgrant_testbed::bed::{CALLBACK, condition};
+use clientgrant_testbed::canary::{consent_key, hook_key};
 use clientgrant_testbed::net::http;
 use clientgrant_testbed::{AuthRequest, Authority, ConsentApp, Pair, RunDir, Storage, TokenHook, free_port};
 use rustls::pki_types::pem::PemObject as _;
@@ -107,7 +108,7 @@ async fn bed_over_tls(mount: &Mount, authority: &Authority) -> (Real, String) {
     let url = format!("{}/{HOOK}", bed.operator.decision_url());
     assert!(url.starts_with("https://"));
     let options = bed.hydra.options_mut();
-    options.token_hook = Some(TokenHook { url, api_key: HOOK_KEY.into() });
+    options.token_hook = Some(TokenHook { url, api_key: hook_key().into() });
     options.trust = Some(trust);
     bed.hydra.restart().await.unwrap();
     bed.ready().await.unwrap();
@@ -116,7 +117,7 @@ async fn bed_over_tls(mount: &Mount, authority: &Authority) -> (Real, String) {
 
 async fn ask(client: &reqwest::Client, bed: &Real, question: &str) -> Result<u16, reqwest::Error> {
     let url = format!("{}/{HOOK}", bed.operator.decision_url());
-    let answer = client.post(url).header("x-api-key", HOOK_KEY).body(question.to_owned()).send().await?;
+    let answer = client.post(url).header("x-api-key", hook_key()).body(question.to_owned()).send().await?;
     Ok(answer.status().as_u16())
 }
 
@@ -131,7 +132,7 @@ async fn hydra_and_a_consent_app_ask_over_https() {
     let users = bed.client("finance-reporting", json!({"scope": SCOPE})).await.unwrap();
     bed.grant("finance", "reporting", json!({})).await.unwrap();
     bed.reason("finance", "reporting", "AwaitingConsent").await.unwrap();
-    let app = ConsentApp::honest_over_tls(&bed.consent_url(), CONSENT_KEY, &authority.pem());
+    let app = ConsentApp::honest_over_tls(&bed.consent_url(), consent_key(), &authority.pem());
     let request = AuthRequest::new(users.id(), CALLBACK, SCOPE, "ann");
     let outcome = bed.browser().unwrap().authorize(&request, &app).await.unwrap();
     let token = users.exchange_code(outcome.code().expect("a code"), CALLBACK).await.unwrap();

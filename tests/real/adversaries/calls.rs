@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use clientgrant_testbed::bed::{CALLBACK, CONSENT_KEY, HOOK_KEY};
+use clientgrant_testbed::bed::CALLBACK;
+use clientgrant_testbed::canary::{consent_key, hook_key};
 use clientgrant_testbed::net::http;
 use clientgrant_testbed::{AuthRequest, Challenge};
 use reqwest::Method;
@@ -59,16 +60,16 @@ async fn somebody_who_calls_the_token_hook_and_replays_what_hydra_asked() {
     let genuine: Vec<String> = bed.hook_calls().into_iter().map(|r| r.body).collect();
     assert_eq!(genuine.len(), 3, "code, refresh, client_credentials");
     for body in &genuine {
-        assert_eq!(call(&bed, HOOK, Some(HOOK_KEY), body.clone()).await.0, 204, "positive control");
+        assert_eq!(call(&bed, HOOK, Some(hook_key()), body.clone()).await.0, 204, "positive control");
     }
 
     let body = &genuine[2];
-    let wrong = HOOK_KEY.replace("bed", "bee");
+    let wrong = format!("{}x", &hook_key()[1..]);
     for (what, key) in [
         ("no key", None),
         ("an empty key", Some("")),
         ("a wrong key", Some(&*wrong)),
-        ("the app's key", Some(CONSENT_KEY)),
+        ("the app's key", Some(consent_key())),
     ] {
         for body in &genuine {
             assert_eq!(call(&bed, HOOK, key, body.clone()).await.0, 403, "{what}");
@@ -103,12 +104,12 @@ async fn somebody_who_calls_the_token_hook_and_replays_what_hydra_asked() {
         ("a made-up challenge", changed(&genuine[1], |b| b["session"]["consent_challenge"] = json!("made-up")), 403),
         ("no challenge", changed(&genuine[1], |b| b["session"]["consent_challenge"] = Value::Null), 403),
     ] {
-        assert_eq!(call(&bed, HOOK, Some(HOOK_KEY), body).await.0, status, "{what}");
+        assert_eq!(call(&bed, HOOK, Some(hook_key()), body).await.0, status, "{what}");
     }
     let grew = bed.operator.rss_kib().unwrap().saturating_sub(before);
     println!("after large and deep hook bodies: {grew} KiB more");
     assert!(grew < 64 << 10, "{grew} KiB");
-    assert_eq!(call(&bed, HOOK, Some(HOOK_KEY), body.clone()).await.0, 204, "a genuine call still gets its yes");
+    assert_eq!(call(&bed, HOOK, Some(hook_key()), body.clone()).await.0, 204, "a genuine call still gets its yes");
 
     // Replayed after each kind of end, and when a new grant has the name.
     for name in ["reporting", "batch"] {
@@ -117,7 +118,7 @@ async fn somebody_who_calls_the_token_hook_and_replays_what_hydra_asked() {
     }
     let replayed = async |when: &str| {
         for body in &genuine {
-            let (status, text) = call(&bed, HOOK, Some(HOOK_KEY), body.clone()).await;
+            let (status, text) = call(&bed, HOOK, Some(hook_key()), body.clone()).await;
             assert_eq!(status, 403, "{when}: {text}");
         }
     };
@@ -130,7 +131,7 @@ async fn somebody_who_calls_the_token_hook_and_replays_what_hydra_asked() {
     bed.grant("finance", "reporting", json!({})).await.unwrap();
     bed.reason("finance", "reporting", "AwaitingConsent").await.unwrap();
     for body in &genuine[..2] {
-        let (status, _) = call(&bed, HOOK, Some(HOOK_KEY), body.clone()).await;
+        let (status, _) = call(&bed, HOOK, Some(hook_key()), body.clone()).await;
         assert_eq!(status, 403, "the consent was given under the grant before");
     }
     unharmed(&bed).await;
@@ -147,22 +148,22 @@ async fn somebody_who_calls_the_consent_decision_and_replays_a_challenge() {
     let opened = browser.open(&request).await.unwrap();
     let challenge = opened.consent_challenge.clone().expect("a challenge");
     let body = json!({"consent_challenge": challenge}).to_string();
-    let (status, text) = call(&bed, CONSENT, Some(CONSENT_KEY), body.clone()).await;
+    let (status, text) = call(&bed, CONSENT, Some(consent_key()), body.clone()).await;
     assert!(status == 200 && text.contains(r#""decision":"Ask""#), "positive control: {text}");
 
     let before = bed.operator.rss_kib().unwrap();
-    let wrong = CONSENT_KEY.replace("bed", "bee");
+    let wrong = format!("{}x", &consent_key()[1..]);
     let challenged = |c: &str| json!({"consent_challenge": c}).to_string().into_bytes();
     let half = &challenge[..challenge.len() / 2];
     let mut flipped = challenge.clone().into_bytes();
     let middle = flipped.len() / 2;
     flipped[middle] = if flipped[middle] == b'A' { b'B' } else { b'A' };
     let flipped = String::from_utf8(flipped).unwrap();
-    let all = Some(CONSENT_KEY);
+    let all = Some(consent_key());
     for (what, key, body) in [
         ("no key", None, body.clone().into_bytes()),
         ("a wrong key", Some(&*wrong), body.clone().into()),
-        ("the hook's key", Some(HOOK_KEY), body.clone().into()),
+        ("the hook's key", Some(hook_key()), body.clone().into()),
         ("10 MB", all, vec![b' '; 10 << 20]),
         ("no JSON", all, b"consent_challenge=x".to_vec()),
         ("deep", all, "[".repeat(64_000).into()),
