@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clientgrant_testbed::bed::CLIENT_SECRET;
+use clientgrant_testbed::canary::client_secret;
 use clientgrant_testbed::helm::chart;
 use clientgrant_testbed::{ClientAuth, OAuthClient};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{GROUP, Installed, NAMESPACE, path};
 
@@ -50,10 +50,26 @@ fn without(field: &str) -> impl FnOnce(String) -> String {
     }
 }
 
+/// Who holds the lease now.
+async fn leader(all: &Installed) -> Option<String> {
+    let path = format!("apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/clientgrant");
+    let seen = all.read(&path).await?;
+    seen["spec"]["holderIdentity"].as_str().filter(|h| !h.is_empty()).map(str::to_owned)
+}
+
+/// Helm returns when the new pods are ready; the leader of before may then still be on its way out.
+async fn led_by_one_of(all: &Installed, pods: &[String]) {
+    let end = Instant::now() + Duration::from_secs(15);
+    while !leader(all).await.is_some_and(|holder| pods.contains(&holder)) {
+        assert!(Instant::now() < end, "none of {pods:?} leads: {:?}", leader(all).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 pub(super) async fn definitions_and_pods_change_under_load(all: &Installed) {
     let newer = changed(all, "newer", |text| text.replacen(BEFORE, &format!("{ADDED}{BEFORE}"), 1));
     let older = changed(all, "older", without("suspend"));
-    let own = OAuthClient::new(&all.hydra, "batch", CLIENT_SECRET).unwrap().with_auth(ClientAuth::Post);
+    let own = OAuthClient::new(&all.hydra, "batch", client_secret()).unwrap().with_auth(ClientAuth::Post);
     let over = AtomicBool::new(false);
     let load = async {
         let (mut asked, mut failed) = (0_u32, Vec::new());
@@ -72,15 +88,13 @@ pub(super) async fn definitions_and_pods_change_under_load(all: &Installed) {
         (asked, failed)
     };
     let lease = async {
-        let path = format!("apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/clientgrant");
         let (mut holders, mut since, mut longest) = (Vec::<String>::new(), Instant::now(), Duration::ZERO);
         while !over.load(Ordering::Relaxed) {
-            let seen = all.read(&path).await.unwrap_or(Value::Null);
-            if let Some(holder) = seen["spec"]["holderIdentity"].as_str().filter(|h| !h.is_empty()) {
+            if let Some(holder) = leader(all).await {
                 longest = longest.max(since.elapsed());
                 since = Instant::now();
-                if holders.last().is_none_or(|last| last != holder) {
-                    holders.push(holder.to_owned());
+                if holders.last() != Some(&holder) {
+                    holders.push(holder);
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -92,6 +106,7 @@ pub(super) async fn definitions_and_pods_change_under_load(all: &Installed) {
         all.release("upgrade", &older, &["--reuse-values", "--set", "operator.workers=8"]).await;
         let pods = all.ready_pods();
         assert!(pods.len() == 2 && pods.iter().all(|pod| !before.contains(pod)), "{before:?} {pods:?}");
+        led_by_one_of(all, &pods).await;
         // Which fields are dropped without a word by this cluster, its operator says.
         let said = |log: String| log.contains("ClientGrant.spec.suspend") && log.contains("are older than");
         let end = Instant::now() + Duration::from_secs(10);
@@ -100,7 +115,9 @@ pub(super) async fn definitions_and_pods_change_under_load(all: &Installed) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         all.release("upgrade", &newer, &["--reuse-values", "--set", "podAnnotations.again=yes"]).await;
-        assert!(all.ready_pods().iter().all(|pod| !pods.contains(pod)));
+        let last = all.ready_pods();
+        assert!(last.iter().all(|pod| !pods.contains(pod)), "{pods:?} {last:?}");
+        led_by_one_of(all, &last).await;
         over.store(true, Ordering::Relaxed);
     };
     let (_, (asked, failed), (holders, longest)) = tokio::join!(upgrades, load, lease);
