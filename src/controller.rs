@@ -6,6 +6,7 @@ pub mod events;
 pub mod pending;
 pub mod provider;
 pub mod publish;
+pub mod quarantine;
 pub mod queue;
 pub mod reconcile;
 pub mod record;
@@ -48,6 +49,8 @@ pub struct Context {
     events: Events,
     /// Every watch begins anew with a list when this changes.
     anew: watch_channel::Sender<()>,
+    /// Quarantines as they were last read.
+    brakes: quarantine::Brakes,
     /// The record of managed clients as it was last read.
     book: record::Book,
     /// Writes to the API server at once.
@@ -104,6 +107,7 @@ impl Context {
             replica,
             metrics: Metrics::default(),
             anew: watch_channel::Sender::new(()),
+            brakes: quarantine::Brakes::default(),
             book: record::Book::default(),
             writes: Gate::new(WRITES, WRITES_SHARE),
             memory: Mutex::default(),

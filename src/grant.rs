@@ -16,6 +16,7 @@ pub mod observed;
 pub mod parse;
 pub mod pending;
 pub mod plan;
+pub mod quarantine;
 pub mod record;
 pub mod rules;
 pub mod standing;

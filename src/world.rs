@@ -15,6 +15,7 @@ use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_conditi
 use crate::api::{ClientGrant, ClientGrantStatus, Mode, PendingRevocation, instant};
 use crate::grant::collect::Collect;
 use crate::grant::parse::FINALIZER;
+use crate::grant::quarantine::{self, Named};
 use crate::grant::standing::{self, Held, Standing};
 use crate::grant::{
     Authority, ClientKey, ClientView, Grant, GrantName, Managed, ProviderKey, ProviderState, ProviderView, Subject,
@@ -207,6 +208,8 @@ struct Inner {
     namespaces: BTreeMap<String, Namespace>,
     identities: HashMap<GrantName, Identity>,
     quarantines: HashMap<String, Quarantine>,
+    /// UIDs of grants of which nothing was said since a quarantine of their client came or went.
+    unsaid: BTreeSet<Arc<str>>,
     /// Duties that outlived their grants, by the object's name: what is known of each is in `grants`.
     pending: BTreeMap<String, GrantName>,
     /// UIDs of grants whose finalizer we are taking off.
@@ -345,6 +348,26 @@ impl World {
         let of = inner.grants.values().filter(|e| e.key.provider == *provider && e.pending.is_none());
         let active = |e: &&Entry| e.status.as_ref().is_some_and(|s| s.effective.is_some());
         (of.clone().count(), of.filter(active).count())
+    }
+
+    /// What is known of a client that a quarantine names.
+    #[must_use]
+    pub fn named(&self, issuer: &str, client: &str) -> Named {
+        let inner = self.read();
+        let mut speakers = inner.providers.values().map(|p| &p.view);
+        let speaks = |p: &&Arc<ProviderView>| *p.issuer == *issuer && p.state != ProviderState::IssuerTaken;
+        let Some(provider) = speakers.find(speaks) else { return Named::Nobody };
+        if provider.mode == Mode::Observe {
+            return Named::Observed;
+        }
+        let key = ClientKey { provider: provider.key.clone(), client: Arc::from(client) };
+        let names = inner.clients.get(&key).into_iter().flat_map(|c| c.grants.values().flatten());
+        let entries: Vec<&Entry> = names.filter_map(|name| inner.grants.get(name)).collect();
+        let is_out = |e: &&&Entry| {
+            let said = !e.forged && !inner.unsaid.contains(&e.grant.uid);
+            said && e.status.as_ref().is_some_and(|s| quarantine::is_out(s, e.grant.generation))
+        };
+        Named::Client { grants: entries.len(), out: entries.iter().filter(is_out).count() }
     }
 
     /// Whether removals of what nobody declares wait for a person.
@@ -560,6 +583,7 @@ impl World {
         inner.unreadable.remove(name);
         let entry = inner.grants.remove(name)?;
         inner.let_go.remove(&entry.grant.uid);
+        inner.unsaid.remove(&entry.grant.uid);
         inner.unlink(&entry);
         let mut grants = inner.siblings(&entry.key, &entry.grant.subject);
         grants.remove(&entry.grant.uid);
@@ -640,6 +664,13 @@ impl World {
         let status = object.status.clone().map(Arc::new);
         let (grant, unreadable, sent, forged, pending) = (Arc::new(grant), false, Vec::new(), false, None);
         inner.link(Entry { grant, key: old.key, version, finalizers, status, unreadable, sent, forged, pending });
+    }
+
+    /// What is stored is what a look has just found.
+    pub fn said(&self, uid: &Arc<str>) {
+        if self.read().unsaid.contains(uid) {
+            self.write().unsaid.remove(uid);
+        }
     }
 
     /// A status is on its way: when it comes back by the watch, it is ours.
@@ -767,10 +798,13 @@ impl World {
             })
             .cloned()
             .collect();
-        for key in &keys {
-            inner.reopen(key);
-        }
-        keys.into_iter().map(|key| inner.everything_due(key, Lane::End)).collect()
+        let braked = |key: ClientKey| {
+            inner.reopen(&key);
+            let due = inner.everything_due(key, Lane::End);
+            inner.unsaid.extend(due.grants.iter().cloned());
+            due
+        };
+        keys.into_iter().map(braked).collect()
     }
 
     /// What the record says of a client; `None`: released.

@@ -156,7 +156,7 @@ fn whole_numbers(value: &mut Value) {
 
 /// Kinds of which the operator does not write a status yet: whoever waits with the rules of kstatus would
 /// wait for ever for what begins as not looked at.
-const UNTOLD: [&str; 2] = ["ClientIdentity", "ClientQuarantine"];
+const UNTOLD: [&str; 1] = ["ClientIdentity"];
 
 /// Does what no attribute of the derive can.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {

@@ -83,16 +83,7 @@ pub async fn say(context: &Context, view: &ClientView, entry: &Entry, verdict: &
 }
 
 async fn put(context: &Context, object: &PendingRevocation, status: &PendingRevocationStatus) -> Written {
-    let name = object.metadata.name.as_deref().unwrap_or_default();
-    let body = json!({
-        "apiVersion": "clientgrant.dev/v1alpha1",
-        "kind": "PendingRevocation",
-        "metadata": {"name": name, "resourceVersion": object.metadata.resource_version},
-        "status": status,
-    });
-    let (api, params, patch) = (api(context), PatchParams::apply(MANAGER).force(), Patch::Apply(body));
-    let work = api.patch_status(name, &params, &patch);
-    publish::sent(context, name, work, |stored| _ = context.world.set_pending(stored)).await
+    publish::apply_status(context, &api(context), object, status, |stored| _ = context.world.set_pending(stored)).await
 }
 
 /// First deleted, then let go: killed in between, it is revoked once more and not left behind.

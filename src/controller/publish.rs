@@ -3,11 +3,13 @@
 //! Every write carries the resourceVersion it was computed from: a verdict must not land on an object
 //! that was recreated or edited meanwhile. The answer goes back into the World at once.
 
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::time::Duration;
 
-use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Context;
@@ -65,6 +67,29 @@ pub(super) async fn sent<T>(
     }
 }
 
+/// Applies the status of an object of ours that nobody else is expected to write, as of the version it was
+/// computed from.
+pub(super) async fn apply_status<K>(
+    context: &Context,
+    api: &Api<K>,
+    object: &K,
+    status: &impl Serialize,
+    take_in: impl FnOnce(&K),
+) -> Written
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let name = object.name_any();
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": name, "resourceVersion": object.resource_version()},
+        "status": status,
+    });
+    let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(body));
+    sent(context, &name, api.patch_status(&name, &params, &patch), take_in).await
+}
+
 async fn sent_grant(
     context: &Context,
     entry: &Entry,
@@ -75,6 +100,14 @@ async fn sent_grant(
 
 /// Writes a status, if it says something new, or if somebody else wrote the stored one.
 pub async fn status(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Written {
+    let written = say(context, entry, status).await;
+    if written == Written::Stored {
+        context.world.said(&entry.grant.uid);
+    }
+    written
+}
+
+async fn say(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Written {
     // An object that cannot be read is told so by the watch: a status cannot be applied to it.
     if entry.unreadable || (!entry.forged && entry.status.as_deref() == Some(status)) {
         return Written::Stored;

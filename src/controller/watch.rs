@@ -379,11 +379,16 @@ fn quarantines(context: &Arc<Context>, seen: Seen<ClientQuarantine>) {
         Seen::Is(object) => {
             let spec = &object.spec;
             let quarantine = Quarantine { issuer: spec.issuer.clone(), client: spec.client_id.clone() };
-            context.world.set_quarantine(&object.name_any(), Some(quarantine))
+            let dues = context.world.set_quarantine(&object.name_any(), Some(quarantine));
+            context.brakes.set(*object);
+            dues
         }
         // A brake that cannot be read stays pulled.
         Seen::Unreadable { .. } => return,
-        Seen::Gone { name, .. } => context.world.set_quarantine(&name.name, None),
+        Seen::Gone { name, .. } => {
+            context.brakes.remove(&name.name);
+            context.world.set_quarantine(&name.name, None)
+        }
         Seen::Listed => {
             context.world.synced(Source::Quarantines);
             return;

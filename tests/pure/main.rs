@@ -10,6 +10,7 @@ mod drift;
 mod fuzz;
 mod parse;
 mod plan;
+mod quarantine;
 mod queue;
 mod rules;
 mod standing;

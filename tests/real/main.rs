@@ -19,6 +19,7 @@ mod hook;
 mod observe;
 mod outage;
 mod pending;
+mod quarantine;
 mod record;
 mod removed;
 mod replicas;

@@ -231,15 +231,25 @@ async fn every_situation_of_the_table() {
     album.finish();
 }
 
+fn quarantine(name: &str, issuer: &str) -> Value {
+    json!({
+        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientQuarantine", "metadata": {"name": name},
+        "spec": {"issuer": issuer, "clientID": "app-quarantined", "reason": "client secret leaked, ticket SEC-71"},
+    })
+}
+
+async fn brake(bed: &Real, name: &str, reason: &str) -> Value {
+    let said = |o: &Value| condition(o, "Ready")["reason"] == reason;
+    bed.wait(&format!("clientquarantines/{name}"), reason, LONG, said).await.unwrap()
+}
+
 /// Situations that stay as they are, and those that still arrive.
 async fn settles(bed: &Real, album: &mut Album) {
     let issuer = bed.hydra.issuer().to_owned();
     bed.client("app-conflict", json!({"scope": SCOPE})).await.unwrap();
     bed.grant("it", "holder", json!({"clientID": "app-conflict", "basis": "AdminConsent"})).await.unwrap();
-    let quarantine = json!({
-        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientQuarantine", "metadata": {"name": "leaked"},
-        "spec": {"issuer": issuer, "clientID": "app-quarantined", "reason": "client secret leaked, ticket SEC-71"},
-    });
+    let quarantine = quarantine("leaked", &issuer);
+    let misspelt = self::quarantine("misspelt", "https://login.example.org/");
     let identity = json!({
         "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientIdentity",
         "metadata": {"name": "robot", "namespace": "finance"},
@@ -304,7 +314,9 @@ async fn settles(bed: &Real, album: &mut Album) {
     album.keep("ClusterIdentityProvider", "connected", &bed.get(CORP).await.unwrap().unwrap());
     let identity = bed.get("namespaces/finance/clientidentities/robot").await.unwrap().unwrap();
     album.keep("ClientIdentity", "declared", &identity);
-    album.keep("ClientQuarantine", "declared", &bed.get("clientquarantines/leaked").await.unwrap().unwrap());
+    album.keep("ClientQuarantine", "in-force", &brake(bed, "leaked", "InForce").await);
+    bed.put("clientquarantines/misspelt", misspelt).await.unwrap();
+    album.keep("ClientQuarantine", "unknown-issuer", &brake(bed, "misspelt", "ProviderNotFound").await);
 
     // Of the same issuer as corp, and younger.
     let twin = hydra("ClusterIdentityProvider", "twin", &issuer, bed.proxy.url());
@@ -350,6 +362,8 @@ async fn nobody_looks(bed: &mut Real, album: &mut Album) {
     let object = hydra("ClusterIdentityProvider", "later", "https://later.example.com/", "http://127.0.0.1:1");
     bed.put(later, object).await.unwrap();
     album.keep("ClusterIdentityProvider", "never-reconciled", &bed.get(later).await.unwrap().unwrap());
+    let unseen = bed.put("clientquarantines/unseen", quarantine("unseen", bed.hydra.issuer().as_str())).await.unwrap();
+    album.keep("ClientQuarantine", "never-reconciled", &unseen);
     bed.patch(CORP, json!({"spec": {"consentSweepInterval": "23h"}})).await.unwrap();
     album.keep("ClusterIdentityProvider", "new-generation", &bed.get(CORP).await.unwrap().unwrap());
     let model = "namespaces/finance/identityproviders/model";

@@ -67,7 +67,9 @@ IdentityProvider        connected           Current     Healthy
 IdentityProvider        secret-not-found    InProgress  Progressing
 IdentityProvider        url-not-allowed     Failed      Degraded
 ClientIdentity          declared            Current     Healthy
-ClientQuarantine        declared            Current     Healthy
+ClientQuarantine        never-reconciled    InProgress  Progressing
+ClientQuarantine        in-force            Current     Healthy
+ClientQuarantine        unknown-issuer      Failed      Degraded
 PendingRevocation       never-reconciled    InProgress  Progressing
 PendingRevocation       blocked             Current     Progressing
 PendingRevocation       credential-lost     Current     Degraded

@@ -35,6 +35,8 @@ pub(super) async fn charts_with_grants(all: &Installed) {
     let (output, _) = install(all, "in-force", own, "30s").await;
     assert!(output.success, "{}", output.stderr);
     all.reason("in-force", "Granted").await;
+    brake(all, "nightly").await;
+    all.reason("in-force", "Granted").await;
     // The end is passed and confirmed: the object is as it should be.
     let (output, _) =
         install(all, "over", json!({"expiresAt": "2026-01-01T00:00:00Z", "subject": {"id": "cid"}}), "30s").await;
@@ -64,6 +66,18 @@ pub(super) async fn charts_with_grants(all: &Installed) {
 }
 
 /// Without an operator nobody says anything of a grant, and Helm does not take that for good news.
+/// The emergency brake is pulled for a client and, once it holds, let go.
+async fn brake(all: &Installed, client: &str) {
+    all.apply(json!({
+        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientQuarantine", "metadata": {"name": "stop"},
+        "spec": {"issuer": all.hydra.issuer(), "clientID": client, "reason": "client secret leaked, ticket SEC-71"},
+    }))
+    .await;
+    let held = all.kubectl("wait --for=condition=Ready clientquarantines.clientgrant.dev/stop --timeout=30s").await;
+    assert!(held.contains("condition met"), "{held}");
+    all.kubectl("delete clientquarantines.clientgrant.dev/stop").await;
+}
+
 pub(super) async fn nobody_looks(all: &Installed) {
     let (output, took) = install(all, "unseen", json!({"subject": {"id": "dan"}}), "4s").await;
     assert!(!output.success && took >= Duration::from_secs(4), "{took:?} {}", output.stderr);

@@ -1,5 +1,5 @@
--- Health of a ClientQuarantine. It acts as soon as it is read; that it holds is told by the grants of the client, which
--- say Quarantined, and by Ready where the operator writes it.
+-- Health of a ClientQuarantine. Ready: every grant of the client is out of force, read back. Stalled: nothing is stopped,
+-- because nobody speaks for the issuer or nothing may be written there.
 
 -- Status and conditions may be missing or of any shape: nothing here is taken for granted.
 local function map(value)
@@ -32,9 +32,6 @@ if metadata.deletionTimestamp ~= nil then
 end
 
 local ready = map(conditions.Ready)
-if conditions.Ready == nil then
-  return say("Healthy", "Declared")
-end
 if status.observedGeneration ~= metadata.generation then
   return say("Progressing", "Nobody has looked at this generation yet")
 end
