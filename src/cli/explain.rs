@@ -20,9 +20,5 @@ pub struct Args {
 /// There is no such rule; the message names the one whose id is nearest.
 pub fn text(args: &Args) -> Result<String, String> {
     let Some(id) = args.rule.as_ref().filter(|_| !args.all) else { return Ok(catalogue::document()) };
-    let rule = catalogue::find(id).ok_or_else(|| {
-        let id: String = crate::sharing::output::visible(id).chars().take(32).collect();
-        format!("there is no rule {id}: did you mean {}?", catalogue::nearest(&id).id)
-    })?;
-    Ok(rule.page())
+    Ok(catalogue::named(id)?.page())
 }

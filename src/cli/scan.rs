@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::clock;
+use crate::sharing::catalogue::{self, Rule};
 use crate::sharing::read::{LARGEST, Reader};
 use crate::sharing::{self, Severity, State, output, sarif};
 
@@ -29,6 +30,9 @@ pub struct Args {
     /// The least severity of an open finding that makes the exit code 1.
     #[arg(long, value_enum, default_value_t = Severity::Medium)]
     pub fail_on: Severity,
+    /// A rule that looks only where it is asked for, such as SC-206; may be repeated.
+    #[arg(long, value_name = "RULE", value_parser = catalogue::named)]
+    pub also: Vec<&'static Rule>,
     /// Exit with 0 although something could not be read.
     #[arg(long)]
     pub ignore_unread: bool,
@@ -67,7 +71,8 @@ pub fn main(args: &Args) -> Result<ExitCode, String> {
         reader = cluster::read(args.namespace.clone())?;
     }
     let now = clock::now();
-    let input = reader.finish(now);
+    let mut input = reader.finish(now);
+    input.also = args.also.iter().map(|rule| rule.id).collect();
     let unread = input.unread.clone();
     for failure in &unread {
         let text = format!("{}: not read: {}", failure.place, failure.why);

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use super::finding::Severity;
 use super::index::Index;
+use super::output::visible;
 use super::rules::{
-    Found, sc_101, sc_201, sc_202, sc_203, sc_207, sc_301, sc_302, sc_303, sc_304, sc_401, sc_901, sc_902,
+    Found, sc_101, sc_201, sc_202, sc_203, sc_206, sc_207, sc_301, sc_302, sc_303, sc_304, sc_306, sc_307, sc_401, sc_403,
+    sc_901, sc_902,
 };
 
 /// One rule.
@@ -31,15 +33,18 @@ pub struct Rule {
     /// Whether scopes, subjects and environments make it worse, and weak evidence better.
     pub moves: bool,
     /// Finds.
+    /// Whether it looks without being asked for.
+    pub standard: bool,
     pub check: fn(&Index) -> Vec<Found>,
 }
 
 /// Every rule, by id.
-pub const ALL: [&Rule; 12] = [
+pub const ALL: [&Rule; 16] = [
     &sc_101::RULE,
     &sc_201::RULE,
     &sc_202::RULE,
     &sc_203::RULE,
+    &sc_206::RULE,
     &sc_207::RULE,
     &sc_301::RULE,
     &sc_302::RULE,
@@ -49,7 +54,10 @@ pub const ALL: [&Rule; 12] = [
     &sc_901::RULE,
     &sc_902::RULE,
 ];
+    &sc_306::RULE,
+    &sc_307::RULE,
 
+    &sc_403::RULE,
 /// The rule with this id; small letters do too.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Rule> {
@@ -60,6 +68,18 @@ pub fn find(id: &str) -> Option<&'static Rule> {
 #[must_use]
 pub fn nearest(id: &str) -> &'static Rule {
     let id: Vec<char> = id.to_ascii_uppercase().chars().take(32).collect();
+/// The rule that somebody asks for.
+///
+/// # Errors
+///
+/// There is none with this id; the message names the one whose id is nearest.
+pub fn named(id: &str) -> Result<&'static Rule, String> {
+    find(id).ok_or_else(|| {
+        let id: String = visible(id).chars().take(32).collect();
+        format!("there is no rule {id}: did you mean {}?", nearest(&id).id)
+    })
+}
+
     // Only the digits differ among ids, so that a missing or foreign prefix must not decide.
     ALL.into_iter().min_by_key(|rule| distance(&id, &rule.id.chars().collect::<Vec<_>>())).unwrap_or(&sc_101::RULE)
 }
@@ -89,7 +109,12 @@ impl Rule {
     #[must_use]
     pub fn page(&self) -> String {
         format!(
-            "{} {} ({})\n\n{}\n\nWhy: {}\n\nWhat to do: {}\n\nReferences: {}\n",
+    /// What is said beside the severity of a rule that looks only where it is asked for.
+    fn asked(&self) -> &'static str {
+        if self.standard { "" } else { ", with --also" }
+    }
+
+            "{} {} ({}{})\n\n{}\n\nWhy: {}\n\nWhat to do: {}\n\nReferences: {}\n",
             self.id,
             self.name,
             self.severity.name(),
@@ -97,6 +122,7 @@ impl Rule {
             self.why,
             self.remedy,
             self.references.join(", ")
+            self.asked(),
         )
     }
 }
@@ -109,16 +135,17 @@ pub fn document() -> String {
     for rule in ALL {
         _ = writeln!(
             text,
-            "| [{0}](#{1}) | {2} | {3} |",
+            "| [{0}](#{1}) | {2} | {3}{4} |",
             rule.id,
             rule.id.to_lowercase(),
             rule.name,
-            rule.severity.name()
+            rule.severity.name(),
+            rule.asked()
         );
     }
     for rule in ALL {
         let Rule { id, name, severity, what, why, remedy, references, .. } = rule;
-        let severity = severity.name();
+        let severity = format!("{}{}", severity.name(), rule.asked());
         let references = references.join(" · ");
         _ = write!(
             text,
@@ -164,6 +191,8 @@ it could not run, or something could not be read (`--ignore-unread` lets that pa
 **Severity.** One step up where a client of the finding has `offline_access`, more than 100 subjects, or the clients are of
 different environments; one step down where the evidence is only potential (an optional reference, a volume that no
 container mounts). Findings stand in the order of what is gained, then severity.
+
+**Rules that have to be asked for.** SC-206 and SC-403 are true of most clusters: they look only with `--also SC-206`.
 
 **Exceptions** are entries of `spec.sharing.exceptions` of a `ClientIdentity`: rule, with whom, why (20 characters or
 more), until when (180 days at most). They speak for their own client only; a client that joins opens the finding again,

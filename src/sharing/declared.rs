@@ -54,6 +54,8 @@ pub struct Grant {
     pub subject: Subject,
     /// The exact scopes.
     pub scopes: Vec<String>,
+    /// The team that answers for it.
+    pub team: String,
     /// Whether it is in force now, by what it says of itself.
     pub active: bool,
     /// Where it was read.
@@ -107,6 +109,7 @@ pub fn grant(object: &ClientGrant, place: Place, now: Timestamp) -> Grant {
             },
         },
         scopes: spec.scopes.clone(),
+        team: spec.owner.team.clone(),
         active: begun && ends && !spec.suspend && object.metadata.deletion_timestamp.is_none(),
     }
 }

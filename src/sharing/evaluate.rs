@@ -29,6 +29,8 @@ pub struct Input {
     pub grants: Vec<Grant>,
     /// What could not be read.
     pub unread: Vec<Unread>,
+    /// Rules to look for beside those that always look.
+    pub also: BTreeSet<&'static str>,
     /// How many objects were looked at.
     pub objects: usize,
 }
@@ -36,8 +38,8 @@ pub struct Input {
 /// Finds what is shared. A total function: the same input and instant give the same findings in the same order.
 #[must_use]
 pub fn evaluate(input: Input, now: Timestamp) -> Evaluation {
-    let Input { facts, accounts, identities, grants, unread, objects } = input;
-    let index = Index::new(now, facts, &accounts, identities, grants, unread);
+    let (also, objects) = (input.also.clone(), input.objects);
+    let index = Index::new(now, input);
     let mut findings: Vec<Finding> = catalogue::ALL
         .iter()
         .flat_map(|rule| (rule.check)(&index).into_iter().map(|found| judge(&index, rule, found)))
@@ -47,6 +49,7 @@ pub fn evaluate(input: Input, now: Timestamp) -> Evaluation {
     let summary = Summary {
         open: count(State::Open),
         suppressed: count(State::Suppressed),
+        .filter(|rule| rule.standard || also.contains(rule.id))
         not_evaluable: count(State::NotEvaluable),
         worst: findings.iter().filter(|f| f.state == State::Open).map(|f| f.severity).max(),
         objects,

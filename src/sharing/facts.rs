@@ -74,6 +74,8 @@ pub struct Edge {
     pub grade: Grade,
     /// The container; `None` for a volume that none mounts.
     pub container: Option<String>,
+    /// The variable that it becomes; empty where each key is one. `None`: it is a file.
+    pub variable: Option<String>,
     /// The field.
     pub path: String,
 }
@@ -119,6 +121,8 @@ pub struct Facts {
     pub place: Place,
     /// The controller that made it: kind and name.
     pub owner: Option<(String, String)>,
+    /// The application that its labels name, behind the place of the label in the list of those that may.
+    pub app: Option<(usize, String)>,
     /// As which ServiceAccount its pods run.
     pub service_account: String,
     /// What the pod says about the API server's token.
@@ -169,6 +173,7 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
         group: (*group).to_owned(),
         place,
         owner: owner(meta),
+        app: app(&[&template["metadata"]["labels"], &meta["labels"]]),
         service_account: "default".to_owned(),
         automount: None,
         shares_processes: false,
@@ -200,6 +205,26 @@ fn owner(meta: &Value) -> Option<(String, String)> {
         Some(deployment) => ("Deployment".to_owned(), deployment.to_owned()),
         None => (kind.to_owned(), name.to_owned()),
     })
+}
+
+/// Which application labels name, the nearest to its pods first.
+fn app(labels: &[&Value]) -> Option<(usize, String)> {
+    let text = |labels: &Value, name: &str| labels[name].as_str().filter(|t| !t.is_empty()).map(str::to_owned);
+    let part = |labels: &Value| {
+        let whole = text(labels, "app.kubernetes.io/part-of")?;
+        Some(text(labels, "app.kubernetes.io/instance").map_or(whole.clone(), |instance| format!("{whole}/{instance}")))
+    };
+    let all = labels.iter().flat_map(|labels| {
+        let ways = [
+            text(labels, "clientgrant.dev/app"),
+            part(labels),
+            text(labels, "app.kubernetes.io/name"),
+            text(labels, "app"),
+        ];
+        ways.into_iter().enumerate().filter_map(|(at, app)| Some((at, app?)))
+    });
+    // Of one place the pods' own label counts.
+    all.min_by_key(|(at, _)| *at)
 }
 
 /// The namespace of an object; `default` where it says none, as `kubectl` takes it.

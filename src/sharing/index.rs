@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::Timestamp;
 
 use super::declared::{Credential, Grant, Identity};
+use super::evaluate::Input;
 use super::facts::{Facts, Keys};
 use super::finding::{Evidence, Grade, Object, Place};
 use crate::grant::{ClientKey, Subject};
@@ -26,6 +27,8 @@ pub struct Exposure {
     /// The container receives every key of the Secret.
     pub whole: bool,
     /// The field.
+    /// It is a variable.
+    pub variable: bool,
     pub path: String,
 }
 
@@ -98,17 +101,10 @@ pub fn service_account(subject: &str) -> Option<(&str, &str)> {
 }
 
 impl Index {
-    /// Joins everything. `accounts` says what ServiceAccounts say about their token. The order of what is given
-    /// does not matter, nor what is given twice.
+    /// Joins everything. The order of what is given does not matter, nor what is given twice.
     #[must_use]
-    pub fn new(
-        now: Timestamp,
-        facts: Vec<Facts>,
-        accounts: &BTreeMap<(String, String), Option<bool>>,
-        mut identities: Vec<Identity>,
-        mut grants: Vec<Grant>,
-        mut unread: Vec<Unread>,
-    ) -> Self {
+    pub fn new(now: Timestamp, input: Input) -> Self {
+        let Input { facts, accounts, mut identities, mut grants, mut unread, .. } = input;
         identities.sort_by(|a, b| (&a.object, &a.client, &a.place).cmp(&(&b.object, &b.client, &b.place)));
         identities.dedup_by(|later, first| same_identity(first, later));
         grants.sort();
@@ -205,6 +201,7 @@ impl Index {
         let entitled: BTreeSet<ClientKey> = named.map(|i| i.client.clone()).collect();
         let unclaimed = exposures.iter().filter(|e| !self.entitlement_known(&e.client)).map(|e| e.client.clone());
         let uses = entitled.iter().cloned().chain(unclaimed).collect();
+                    variable: edge.variable.is_some(),
         Workload { facts, automounts, exposures, entitled, uses }
     }
 
@@ -219,6 +216,7 @@ impl Index {
     }
 
     /// What a client counts as: its family, or itself.
+                variable: false,
     #[must_use]
     pub fn family(&self, client: &ClientKey) -> String {
         let identities = self.clients.get(client).into_iter().flat_map(|c| &c.identities);
@@ -376,6 +374,8 @@ fn borrow(folded: &mut BTreeMap<(Object, String), Facts>) {
     }
     for (key, reference, template) in found {
         let Some(mut rollout) = folded.remove(&key) else { continue };
+    // What is closest to the top of the list that says which application it is counts.
+    into.app = into.app.take().into_iter().chain(other.app).min();
         rollout.opaque.remove(&reference);
         rollout.service_account.clone_from(&template.service_account);
         let Facts { object, group, place, .. } = rollout.clone();

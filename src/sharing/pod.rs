@@ -86,7 +86,7 @@ pub fn read(spec: &Value, base: &str, client_ids: &BTreeSet<String>, facts: &mut
 
 fn edge(held: &Held, keys: Keys, grade: Grade, container: Option<&str>) -> Edge {
     let container = container.map(str::to_owned);
-    Edge { secret: held.secret.clone(), keys, grade, container, path: held.path.clone() }
+    Edge { secret: held.secret.clone(), keys, grade, container, variable: None, path: held.path.clone() }
 }
 
 /// What of a volume's key a mount lets through.
@@ -154,6 +154,7 @@ fn secret(source: &Value, name: Option<&str>, path: &str, held: &mut Vec<Held>) 
 /// `env[].valueFrom.secretKeyRef` and `envFrom[].secretRef`.
 fn environment(container: &Value, name: &str, path: &str, facts: &mut Facts) {
     for variable in entries(&container["env"]) {
+        let named = text(variable, "name").unwrap_or_default();
         let reference = &variable["valueFrom"]["secretKeyRef"];
         if let (Some(secret), Some(key)) = (text(reference, "name"), text(reference, "key")) {
             facts.edges.insert(Edge {
@@ -161,7 +162,8 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Facts) {
                 keys: Keys::One(key.to_owned()),
                 grade: grade(&reference["optional"]),
                 container: Some(name.to_owned()),
-                path: format!("{path}.env[{}].valueFrom.secretKeyRef", text(variable, "name").unwrap_or_default()),
+                variable: Some(named.to_owned()),
+                path: format!("{path}.env[{named}].valueFrom.secretKeyRef"),
             });
         }
     }
@@ -172,6 +174,7 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Facts) {
                 keys: Keys::All,
                 grade: grade(&source["secretRef"]["optional"]),
                 container: Some(name.to_owned()),
+                variable: Some(String::new()),
                 path: format!("{path}.envFrom[{at}].secretRef"),
             });
         }

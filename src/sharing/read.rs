@@ -193,7 +193,15 @@ impl Reader {
                 facts.push(one);
             }
         }
-        Input { facts, accounts: self.accounts, identities, grants, unread: self.unread, objects: self.objects }
+        Input {
+            facts,
+            accounts: self.accounts,
+            identities,
+            grants,
+            unread: self.unread,
+            objects: self.objects,
+            ..Input::default()
+        }
     }
 
     fn typed<T: serde::de::DeserializeOwned>(&mut self, mut value: Value, place: &Place, kind: &str) -> Option<T> {

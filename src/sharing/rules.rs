@@ -9,6 +9,7 @@ pub mod sc_101;
 pub mod sc_201;
 pub mod sc_202;
 pub mod sc_203;
+pub mod sc_206;
 pub mod sc_207;
 pub mod sc_301;
 pub mod sc_302;
@@ -18,7 +19,10 @@ pub mod sc_401;
 pub mod sc_901;
 pub mod sc_902;
 
+pub mod sc_306;
+pub mod sc_307;
 /// What a rule found, before exceptions and what hangs on the clients.
+pub mod sc_403;
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The rule.

@@ -101,6 +101,19 @@ fn exit_codes() {
 }
 
 #[test]
+fn a_rule_is_asked_for() {
+    let both = "containers: [{name: main, envFrom: [{secretRef: {name: s}}]}]";
+    let text = [identity("a", &owns("s", "k", "w")), deployment("w", both)].join("---\n");
+    let asked = |arguments: &[&str]| run(&[&["scan", "-f", "-"], arguments].concat(), &text);
+    assert!(!out(&asked(&[])).contains("SC-403"));
+    let also = asked(&["--also", "sc-403", "--also", "SC-206"]);
+    assert!(out(&also).contains("SC-403"), "{}", out(&also));
+    let wrong = asked(&["--also", "SC-4O3"]);
+    assert_eq!(code(&wrong), 2);
+    assert!(err(&wrong).contains("there is no rule SC-4O3: did you mean SC-403?"), "{}", err(&wrong));
+}
+
+#[test]
 fn the_example_is_found_and_fixed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/02-shared-credential");
     let at = |name: &str| root.join(name).display().to_string();

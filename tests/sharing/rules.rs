@@ -2,7 +2,7 @@
 
 use clientgrant::sharing::{Evaluation, Severity, State, catalogue};
 
-use super::support::{deployment, found, grant, grant_until, holds, identity, only, open, owns, scan};
+use super::support::{deployment, found, grant, grant_until, holds, identity, only, open, owns, scan, scan_also};
 
 fn of(evaluation: &Evaluation, rule: &str) -> Vec<String> {
     found(evaluation).into_iter().filter(|f| f.starts_with(rule)).collect()
@@ -80,6 +80,22 @@ fn sc_203_a_client_on_default() {
 }
 
 #[test]
+fn sc_206_the_credentials_of_two_owners_in_one_namespace() {
+    let of_206 = |documents: &[&str]| of(&scan_also("SC-206", documents), "SC-206");
+    let client = |name: &str| identity(name, &format!("credentials: [{{secret: {{name: {name}, key: k}}}}]"));
+    let (a, b) = (client("a"), client("b"));
+    assert_eq!(of_206(&[&a, &b]), ["SC-206 Namespace/shop"]);
+    assert!(of(&scan(&[&a, &b]), "SC-206").is_empty(), "it looks only where it is asked for");
+    assert!(of_206(&[&a, &b.replace("namespace: shop", "namespace: till")]).is_empty());
+    assert!(of_206(&[&a, &identity("b", "serviceAccountName: b")]).is_empty());
+    // One team answers for both; a client of which nobody says who answers may be anybody's.
+    let (of_a, of_b) = (grant("a", "ann", "x"), grant("b", "ann", "x"));
+    assert!(of_206(&[&a, &b, &of_a, &of_b]).is_empty());
+    assert_eq!(of_206(&[&a, &b, &of_a]).len(), 1);
+    assert_eq!(of_206(&[&a, &b, &of_a, &of_b.replace("team: t,", "team: u,")]).len(), 1);
+}
+
+#[test]
 fn sc_207_a_bundle_is_delivered_whole() {
     let a = identity("a", "credentials: [{secret: {name: s, key: a}}]");
     let b = identity("b", "credentials: [{secret: {name: s, key: b}}]");
@@ -148,6 +164,87 @@ fn sc_304_a_credential_that_nobody_holds() {
 }
 
 #[test]
+fn sc_306_one_credential_in_two_environments() {
+    let in_namespace =
+        |text: &str, namespace: &str| text.replace("namespace: shop", &format!("namespace: {namespace}"));
+    let slot = "credentials: [{secret: {name: s, key: k}}]";
+    let (prod, test) = (identity("a", "environment: prod"), in_namespace(&identity("a", "environment: test"), "lab"));
+    let finding = scan(&[&prod, &test]);
+    let finding = only(&finding, "SC-306");
+    assert_eq!((finding.subject.namespace.as_str(), finding.severity), ("lab", Severity::High));
+    assert_eq!(finding.evidence.len(), 2);
+    // Of two clients each is told, of one product as well.
+    let two = |environments: [&str; 2], slots: [&str; 2]| {
+        let one =
+            |n: usize, name| identity(name, &format!("family: f, environment: {}, {}", environments[n], slots[n]));
+        of(&scan(&[&one(0, "a"), &one(1, "b")]), "SC-306").len()
+    };
+    assert_eq!(two(["prod", "staging"], [slot, slot]), 2);
+    let subject = "credentials: [{federated: {subject: \"system:serviceaccount:shop:web\"}}]";
+    assert_eq!(two(["prod", "staging"], [subject, subject]), 2);
+    assert_eq!(two(["prod", "production"], [slot, slot]), 0, "one environment, written in two ways");
+    assert_eq!(two(["prod", "staging"], [slot, "credentials: [{secret: {name: s, key: l}}]"]), 0);
+    // By the name of the namespace, where nothing else says it.
+    let plain = identity("a", slot);
+    let by_name = |here: &str, there: &str| {
+        let found = scan(&[&in_namespace(&plain, here), &in_namespace(&plain, there)]);
+        found.findings.iter().find(|f| f.rule == "SC-306").map(|f| f.severity)
+    };
+    assert_eq!(by_name("shop-prod", "shop-staging"), Some(Severity::Medium));
+    assert_eq!(by_name("shop-prod", "till-production"), None);
+    assert_eq!(by_name("shop-prod", "latest-shop"), None);
+    // What is said counts more than a name.
+    assert_eq!(of(&scan(&[&prod, &in_namespace(&prod, "shop-test")]), "SC-306").len(), 0);
+}
+
+#[test]
+fn sc_307_one_client_of_two_applications() {
+    let client = identity("a", "credentials: [{secret: {name: s, key: k}}]");
+    let labelled = |name: &str, labels: &str| {
+        deployment(name, &holds("s", "k"))
+            .replace("template: {", &format!("template: {{metadata: {{labels: {{{labels}}}}}, "))
+    };
+    let count = |documents: &[&str]| of(&scan(documents), "SC-307").len();
+    let (web, jobs) = (deployment("web", &holds("s", "k")), deployment("jobs", &holds("s", "k")));
+    let finding = scan(&[&client, &web, &jobs]);
+    let finding = only(&finding, "SC-307");
+    assert_eq!((finding.subject.to_string().as_str(), finding.severity), ("ClientIdentity/shop/a", Severity::Medium));
+    assert_eq!(count(&[&client, &web, &deployment("jobs", "containers: []")]), 0, "one holder");
+    for labels in [
+        "app: shop",
+        "app.kubernetes.io/name: shop",
+        "app.kubernetes.io/part-of: shop, app.kubernetes.io/instance: one",
+        "clientgrant.dev/app: shop, app: NAME",
+        "app.kubernetes.io/part-of: shop, app: NAME",
+    ] {
+        let one = |name: &str| labelled(name, &labels.replace("NAME", name));
+        assert_eq!(count(&[&client, &one("web"), &one("jobs")]), 0, "{labels}");
+        for (from, to) in [("shop", "till"), (": one", ": two")].into_iter().filter(|(from, _)| labels.contains(from)) {
+            let other = labelled("jobs", &labels.replace(from, to).replace("NAME", "web"));
+            assert_eq!(count(&[&client, &one("web"), &other]), 1, "{labels}");
+        }
+        // The object's own labels do where its pods have none.
+        let outside = |name: &str| {
+            deployment(name, &holds("s", "k"))
+                .replace("metadata: {", &format!("metadata: {{labels: {{{}}}, ", labels.replace("NAME", name)))
+        };
+        assert_eq!(count(&[&client, &outside("web"), &one("jobs")]), 0, "{labels}");
+    }
+    // Listed on purpose; where only one of them is, the other is another client's matter.
+    let both = "credentials: [{secret: {name: s, key: k}}], workloads: [{apiVersion: apps/v1, kind: Deployment, name: web}, \
+                {apiVersion: apps/v1, kind: Deployment, name: jobs}]";
+    assert_eq!(count(&[&identity("a", both), &web, &jobs]), 0);
+    let listed = identity("a", &owns("s", "k", "web"));
+    assert_eq!((count(&[&listed, &web, &jobs]), of(&scan(&[&listed, &web, &jobs]), "SC-301").len()), (0, 1));
+    // By their account is not on purpose.
+    let account = identity("a", "serviceAccountName: one, credentials: [{secret: {name: s, key: k}}]");
+    let on = |name: &str| deployment(name, &format!("serviceAccountName: one, {}", holds("s", "k")));
+    assert_eq!(count(&[&account, &on("web"), &on("jobs")]), 1);
+    let part = identity("a", &owns("s", "k", "web")).replace("name: a,", "name: part,");
+    assert_eq!(count(&[&account, &part, &on("web"), &on("jobs")]), 1, "one of the two is listed");
+}
+
+#[test]
 fn sc_401_a_literal_credential() {
     let client = identity("a-client", "workloads: [{apiVersion: apps/v1, kind: Deployment, name: w}]");
     let literal = |env: &str| deployment("w", &format!("serviceAccountName: a, containers: [{{name: x, {env}}}]"));
@@ -168,6 +265,17 @@ fn sc_401_a_literal_credential() {
         assert!(of(&scan(&[&client, &literal(innocent)]), "SC-401").is_empty(), "{innocent}");
     }
     assert!(of(&scan(&[&client, &by_name.replace("name: w", "name: other")]), "SC-401").is_empty());
+}
+
+#[test]
+fn sc_403_a_credential_as_a_variable() {
+    let client = identity("a", "credentials: [{secret: {name: s, key: k}}]");
+    let of_403 = |pod: &str| of(&scan_also("SC-403", &[&client, &deployment("w", pod)]), "SC-403").len();
+    let all = "containers: [{name: x, envFrom: [{secretRef: {name: s}}]}]";
+    assert_eq!((of_403(&holds("s", "k")), of_403(all)), (1, 1));
+    let file = "containers: [{name: x, volumeMounts: [{name: v}]}], volumes: [{name: v, secret: {secretName: s}}]";
+    assert_eq!((of_403(file), of_403(&holds("s", "public"))), (0, 0));
+    assert!(of(&scan(&[&client, &deployment("w", &holds("s", "k"))]), "SC-403").is_empty(), "only where asked for");
 }
 
 #[test]

@@ -25,6 +25,15 @@ pub fn scan(documents: &[&str]) -> Evaluation {
     scan_files(&[("all.yaml", &documents.join("\n---\n"))])
 }
 
+/// The same with a rule that looks only where it is asked for.
+pub fn scan_also(rule: &'static str, documents: &[&str]) -> Evaluation {
+    let mut reader = Reader::default();
+    reader.add("all.yaml", documents.join("\n---\n").as_bytes());
+    let mut input = reader.finish(now());
+    input.also.insert(rule);
+    evaluate(input, now())
+}
+
 /// What was found, as `RULE Kind/namespace/name`, in the order of the findings.
 pub fn found(evaluation: &Evaluation) -> Vec<String> {
     evaluation.findings.iter().map(|f| format!("{} {}", f.rule, f.subject)).collect()

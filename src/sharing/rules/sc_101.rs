@@ -17,6 +17,7 @@ pub const RULE: Rule = Rule {
     references: &["OWASP NHI9:2025", "ATT&CK T1078", "CIS 5.4.2"],
     accepts: true,
     moves: true,
+    standard: true,
     check,
 };
 

@@ -20,6 +20,7 @@ pub const RULE: Rule = Rule {
     references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1552.001", "CIS 5.4.1"],
     accepts: true,
     moves: true,
+    standard: true,
     check,
 };
 

@@ -20,6 +20,7 @@ pub const RULE: Rule = Rule {
     references: &["OWASP NHI9:2025", "ATT&CK T1528", "CIS 5.1.5", "CIS 5.1.6"],
     accepts: true,
     moves: true,
+    standard: true,
     check,
 };
 

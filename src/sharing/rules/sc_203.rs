@@ -16,6 +16,7 @@ pub const RULE: Rule = Rule {
     references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1528", "CIS 5.1.5"],
     accepts: true,
     moves: true,
+    standard: true,
     check,
 };
 

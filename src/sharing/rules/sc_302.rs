@@ -20,6 +20,7 @@ pub const RULE: Rule = Rule {
     references: &["OWASP NHI1:2025", "OWASP NHI9:2025", "ATT&CK T1078"],
     accepts: true,
     moves: true,
+    standard: true,
     check,
 };
 

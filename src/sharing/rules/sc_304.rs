@@ -17,6 +17,7 @@ pub const RULE: Rule = Rule {
     references: &["OWASP NHI1:2025", "OWASP NHI7:2025", "ATT&CK T1078"],
     accepts: true,
     moves: false,
+    standard: true,
     check,
 };
 

@@ -21,6 +21,7 @@ pub const RULE: Rule = Rule {
     references: &["OWASP NHI2:2025", "ATT&CK T1552.001", "CIS 5.4.1"],
     accepts: true,
     moves: true,
+    standard: true,
     check,
 };
 

@@ -17,6 +17,7 @@ pub const RULE: Rule = Rule {
     references: &["OWASP NHI9:2025"],
     accepts: false,
     moves: false,
+    standard: true,
     check,
 };
 

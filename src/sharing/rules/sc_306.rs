@@ -1,0 +1,106 @@
+//! SC-306: one credential in two environments.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Found;
+use crate::grant::ClientKey;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::declared::{Credential, Identity};
+use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::index::Index;
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-306",
+    name: "cross-environment-reuse",
+    severity: Severity::High,
+    what: "One client, one key of a Secret or one federated subject is declared for two environments. Medium if an \
+           environment is known by the name of the namespace only, such as shop-staging.",
+    why: "The credential of production is as well kept as that of the test beside it.",
+    remedy: "Register a client for each environment, each with a credential of its own, and say the environment in the \
+             ClientIdentity.",
+    references: &["OWASP NHI8:2025", "OWASP NHI9:2025", "ATT&CK T1078", "CIS 5.6.1"],
+    accepts: true,
+    // That the environments differ is the finding itself.
+    moves: false,
+    standard: true,
+    check,
+};
+
+/// Words in the name of a namespace that are an environment, and what it is called here.
+const WORDS: [(&str, &str); 14] = [
+    ("dev", "dev"),
+    ("develop", "dev"),
+    ("development", "dev"),
+    ("test", "test"),
+    ("testing", "test"),
+    ("qa", "qa"),
+    ("uat", "uat"),
+    ("stage", "staging"),
+    ("staging", "staging"),
+    ("preprod", "preprod"),
+    ("sandbox", "sandbox"),
+    ("prd", "prod"),
+    ("prod", "prod"),
+    ("production", "prod"),
+];
+
+/// What two objects have in common.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Common<'a> {
+    Client(&'a ClientKey),
+    Credential(&'a str, &'a Credential),
+}
+
+fn check(index: &Index) -> Vec<Found> {
+    let mut common = BTreeMap::<Common<'_>, Vec<(&Identity, String)>>::new();
+    for identity in &index.identities {
+        common.entry(Common::Client(&identity.client)).or_default().push((identity, "spec.clientID".to_owned()));
+        for (at, credential) in identity.credentials.iter().enumerate() {
+            let key = Common::Credential(&identity.object.namespace, credential);
+            common.entry(key).or_default().push((identity, format!("spec.credentials[{at}]")));
+        }
+    }
+    let mut all = Vec::new();
+    for places in common.into_values() {
+        let environments: BTreeSet<String> = places.iter().filter_map(|(i, _)| environment(i)).collect();
+        if environments.len() < 2 {
+            continue;
+        }
+        let told =
+            places.iter().filter_map(|(i, _)| i.environment.as_deref().map(common_name)).collect::<BTreeSet<_>>();
+        let by_name = told.len() < 2;
+        let clients: BTreeSet<ClientKey> = places.iter().map(|(i, _)| i.client.clone()).collect();
+        for client in &clients {
+            let Some((first, _)) = places.iter().find(|(i, _)| i.client == *client) else { continue };
+            let (severity, grade) =
+                if by_name { (Severity::Medium, Grade::Potential) } else { (RULE.severity, Grade::Declared) };
+            let mut found = Found::new(RULE.id, severity, grade, first.object.clone());
+            found.clients.clone_from(&clients);
+            found.own = Some([client.clone()].into());
+            found.speaker = Some(client.clone());
+            // Where there are others they have to be named, so that one that joins opens it again.
+            if index.shared(&clients) {
+                found.counterparts.clear();
+            }
+            found.evidence = places.iter().map(|(i, path)| Index::declaration(i, path.clone())).collect();
+            all.push(found);
+        }
+    }
+    all
+}
+
+/// The environment of a client: as it is said, else by a word of the namespace's name.
+fn environment(identity: &Identity) -> Option<String> {
+    let said = identity.environment.as_deref().map(common_name);
+    said.or_else(|| identity.object.namespace.split('-').rev().find_map(known)).map(str::to_owned)
+}
+
+/// The same for every way to write one environment.
+fn common_name(environment: &str) -> &str {
+    known(environment).unwrap_or(environment)
+}
+
+fn known(word: &str) -> Option<&'static str> {
+    WORDS.iter().find(|(known, _)| *known == word).map(|(_, name)| *name)
+}
