@@ -22,6 +22,8 @@ pub mod finding;
 pub mod index;
 pub mod output;
 pub mod pod;
+pub mod rbac;
+pub mod reach;
 pub mod read;
 pub mod rules;
 pub mod sarif;

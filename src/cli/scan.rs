@@ -33,6 +33,9 @@ pub struct Args {
     /// A rule that looks only where it is asked for, such as SC-206; may be repeated.
     #[arg(long, value_name = "RULE", value_parser = catalogue::named)]
     pub also: Vec<&'static Rule>,
+    /// A ServiceAccount that reads Secrets or runs workloads by its job; what RBAC lets it do is info. May be repeated.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = account)]
+    pub platform: Vec<(String, String)>,
     /// Exit with 0 although something could not be read.
     #[arg(long)]
     pub ignore_unread: bool,
@@ -72,6 +75,7 @@ pub fn main(args: &Args) -> Result<ExitCode, String> {
     }
     let now = clock::now();
     let mut input = reader.finish(now);
+    input.platform = args.platform.iter().cloned().collect();
     input.also = args.also.iter().map(|rule| rule.id).collect();
     let unread = input.unread.clone();
     for failure in &unread {
@@ -91,6 +95,16 @@ pub fn main(args: &Args) -> Result<ExitCode, String> {
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::from(2),
     })
+}
+
+/// The namespace and the name of a ServiceAccount.
+fn account(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("say NAMESPACE/NAME, such as cert-manager/cert-manager".to_owned()),
+    }
 }
 
 /// Prints to standard output; a reader that has gone away, such as `head`, is no failure.

@@ -6,8 +6,8 @@ use super::finding::Severity;
 use super::index::Index;
 use super::output::visible;
 use super::rules::{
-    Found, sc_101, sc_201, sc_202, sc_203, sc_206, sc_207, sc_301, sc_302, sc_303, sc_304, sc_306, sc_307, sc_401, sc_403,
-    sc_901, sc_902,
+    Found, sc_101, sc_201, sc_202, sc_203, sc_204, sc_205, sc_206, sc_207, sc_301, sc_302, sc_303, sc_304, sc_306,
+    sc_307, sc_401, sc_403, sc_901, sc_902,
 };
 
 /// One rule.
@@ -32,42 +32,40 @@ pub struct Rule {
     pub accepts: bool,
     /// Whether scopes, subjects and environments make it worse, and weak evidence better.
     pub moves: bool,
-    /// Finds.
     /// Whether it looks without being asked for.
     pub standard: bool,
+    /// Finds.
     pub check: fn(&Index) -> Vec<Found>,
 }
 
 /// Every rule, by id.
-pub const ALL: [&Rule; 16] = [
+pub const ALL: [&Rule; 18] = [
     &sc_101::RULE,
     &sc_201::RULE,
     &sc_202::RULE,
     &sc_203::RULE,
+    &sc_204::RULE,
+    &sc_205::RULE,
     &sc_206::RULE,
     &sc_207::RULE,
     &sc_301::RULE,
     &sc_302::RULE,
     &sc_303::RULE,
     &sc_304::RULE,
+    &sc_306::RULE,
+    &sc_307::RULE,
     &sc_401::RULE,
+    &sc_403::RULE,
     &sc_901::RULE,
     &sc_902::RULE,
 ];
-    &sc_306::RULE,
-    &sc_307::RULE,
 
-    &sc_403::RULE,
 /// The rule with this id; small letters do too.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Rule> {
     ALL.into_iter().find(|rule| rule.id.eq_ignore_ascii_case(id))
 }
 
-/// The rule whose id is most like this.
-#[must_use]
-pub fn nearest(id: &str) -> &'static Rule {
-    let id: Vec<char> = id.to_ascii_uppercase().chars().take(32).collect();
 /// The rule that somebody asks for.
 ///
 /// # Errors
@@ -80,6 +78,10 @@ pub fn named(id: &str) -> Result<&'static Rule, String> {
     })
 }
 
+/// The rule whose id is most like this.
+#[must_use]
+pub fn nearest(id: &str) -> &'static Rule {
+    let id: Vec<char> = id.to_ascii_uppercase().chars().take(32).collect();
     // Only the digits differ among ids, so that a missing or foreign prefix must not decide.
     ALL.into_iter().min_by_key(|rule| distance(&id, &rule.id.chars().collect::<Vec<_>>())).unwrap_or(&sc_101::RULE)
 }
@@ -105,24 +107,24 @@ fn distance(a: &[char], b: &[char]) -> usize {
 }
 
 impl Rule {
-    /// The page of `clientgrant explain`.
-    #[must_use]
-    pub fn page(&self) -> String {
-        format!(
     /// What is said beside the severity of a rule that looks only where it is asked for.
     fn asked(&self) -> &'static str {
         if self.standard { "" } else { ", with --also" }
     }
 
+    /// The page of `clientgrant explain`.
+    #[must_use]
+    pub fn page(&self) -> String {
+        format!(
             "{} {} ({}{})\n\n{}\n\nWhy: {}\n\nWhat to do: {}\n\nReferences: {}\n",
             self.id,
             self.name,
             self.severity.name(),
+            self.asked(),
             self.what,
             self.why,
             self.remedy,
             self.references.join(", ")
-            self.asked(),
         )
     }
 }
@@ -188,17 +190,21 @@ SC-304).
 **Exit codes.** 0: nothing open at or above `--fail-on` (default `medium`), and everything was read. 1: something is. 2:
 it could not run, or something could not be read (`--ignore-unread` lets that pass).
 
+**Rules that have to be asked for.** SC-206 and SC-403 are true of most clusters: they look only with `--also SC-206`.
+
+**RBAC.** Roles and bindings among the files, or of the cluster, say who reads the Secrets of clients without mounting
+them (SC-204, SC-205). Aggregated roles count as filled in; `view`, `edit`, `admin` and `cluster-admin` are known. What
+Kubernetes gives its own controllers in `kube-system` is left out. A binding to a role that was not given is SC-901.
+
 **Severity.** One step up where a client of the finding has `offline_access`, more than 100 subjects, or the clients are of
 different environments; one step down where the evidence is only potential (an optional reference, a volume that no
 container mounts). Findings stand in the order of what is gained, then severity.
-
-**Rules that have to be asked for.** SC-206 and SC-403 are true of most clusters: they look only with `--also SC-206`.
 
 **Exceptions** are entries of `spec.sharing.exceptions` of a `ClientIdentity`: rule, with whom, why (20 characters or
 more), until when (180 days at most). They speak for their own client only; a client that joins opens the finding again,
 and so does the end date. A suppressed finding is still shown.
 
 **What it does not see:** values copied inside an application, nodes, Secrets that an application fetches from a vault by
-itself, the same value in two Secrets, RBAC, ServiceAccounts and pods that are not in the files. A template (`{{ }}`)
+itself, the same value in two Secrets, ServiceAccounts, roles and pods that are not in the files. A template (`{{ }}`)
 has to be rendered first.
 ";

@@ -10,6 +10,7 @@ use super::exceptions;
 use super::facts::Facts;
 use super::finding::{self, BlastRadius, Evaluation, Finding, Grade, Severity, State, Summary};
 use super::index::{Client, Index, Unread};
+use super::rbac::Rbac;
 use super::rules::Found;
 use crate::grant::ClientKey;
 
@@ -29,6 +30,10 @@ pub struct Input {
     pub grants: Vec<Grant>,
     /// What could not be read.
     pub unread: Vec<Unread>,
+    /// Roles, and who has them.
+    pub rbac: Rbac,
+    /// ServiceAccounts whose job it is to read Secrets or to run workloads, by namespace and name.
+    pub platform: BTreeSet<(String, String)>,
     /// Rules to look for beside those that always look.
     pub also: BTreeSet<&'static str>,
     /// How many objects were looked at.
@@ -42,6 +47,7 @@ pub fn evaluate(input: Input, now: Timestamp) -> Evaluation {
     let index = Index::new(now, input);
     let mut findings: Vec<Finding> = catalogue::ALL
         .iter()
+        .filter(|rule| rule.standard || also.contains(rule.id))
         .flat_map(|rule| (rule.check)(&index).into_iter().map(|found| judge(&index, rule, found)))
         .collect();
     finding::sort(&mut findings);
@@ -49,7 +55,6 @@ pub fn evaluate(input: Input, now: Timestamp) -> Evaluation {
     let summary = Summary {
         open: count(State::Open),
         suppressed: count(State::Suppressed),
-        .filter(|rule| rule.standard || also.contains(rule.id))
         not_evaluable: count(State::NotEvaluable),
         worst: findings.iter().filter(|f| f.state == State::Open).map(|f| f.severity).max(),
         objects,
@@ -70,7 +75,8 @@ fn judge(index: &Index, rule: &Rule, found: Found) -> Finding {
         subjects: clients.iter().flat_map(|c| &c.subjects).collect::<BTreeSet<_>>().len(),
         scopes: clients.iter().flat_map(|c| &c.scopes).collect::<BTreeSet<_>>().len(),
     };
-    let severity = if rule.moves { severity(index, &found, &clients, blast_radius) } else { found.severity };
+    let moves = rule.moves && found.severity > Severity::Info;
+    let severity = if moves { severity(index, &found, &clients, blast_radius) } else { found.severity };
     let mut evidence = found.evidence.clone();
     evidence.sort();
     evidence.dedup();

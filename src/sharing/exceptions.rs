@@ -65,7 +65,7 @@ pub fn accepted(index: &Index, found: &Found) -> Option<String> {
     }
     reasons.sort();
     reasons.dedup();
-    let single = found.speaker.is_some() || found.clients.len() == 1;
+    let single = found.alone || found.speaker.is_some() || found.clients.len() == 1;
     let enough = if single { left.is_empty() } else { !index.shared(&left) };
     (enough && !reasons.is_empty()).then(|| reasons.join("; "))
 }

@@ -76,6 +76,8 @@ impl State {
 pub enum Grade {
     /// It may be: an optional reference, a volume that no container mounts.
     Potential,
+    /// RBAC lets somebody have it.
+    Reachable,
     /// Somebody said so in a `ClientIdentity`.
     Declared,
     /// The identity is the credential: a federated subject.

@@ -11,6 +11,7 @@ use super::declared::{Credential, Grant, Identity};
 use super::evaluate::Input;
 use super::facts::{Facts, Keys};
 use super::finding::{Evidence, Grade, Object, Place};
+use super::reach::Policy;
 use crate::grant::{ClientKey, Subject};
 
 /// A workload can act as a client.
@@ -26,9 +27,9 @@ pub struct Exposure {
     pub slot: Option<(String, String)>,
     /// The container receives every key of the Secret.
     pub whole: bool,
-    /// The field.
     /// It is a variable.
     pub variable: bool,
+    /// The field.
     pub path: String,
 }
 
@@ -90,6 +91,12 @@ pub struct Index {
     pub bound: BTreeMap<(String, String, String), BTreeSet<ClientKey>>,
     /// Namespace and ServiceAccount: the clients that are authenticated by its tokens.
     pub federated: BTreeMap<(String, String), BTreeSet<ClientKey>>,
+    /// Namespace and ServiceAccount: the clients whose account it is.
+    pub accounts: BTreeMap<(String, String), BTreeSet<ClientKey>>,
+    /// Who may do what.
+    pub policy: Policy,
+    /// ServiceAccounts whose job it is, by namespace and name.
+    pub platform: BTreeSet<(String, String)>,
     /// Namespace and Secret that somebody refers to, the kubelet and drivers included.
     pub referred: BTreeSet<(String, String)>,
 }
@@ -104,7 +111,7 @@ impl Index {
     /// Joins everything. The order of what is given does not matter, nor what is given twice.
     #[must_use]
     pub fn new(now: Timestamp, input: Input) -> Self {
-        let Input { facts, accounts, mut identities, mut grants, mut unread, .. } = input;
+        let Input { facts, accounts, mut identities, mut grants, mut unread, rbac, platform, .. } = input;
         identities.sort_by(|a, b| (&a.object, &a.client, &a.place).cmp(&(&b.object, &b.client, &b.place)));
         identities.dedup_by(|later, first| same_identity(first, later));
         grants.sort();
@@ -120,6 +127,9 @@ impl Index {
             unread,
             bound: BTreeMap::new(),
             federated: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            policy: Policy::new(rbac),
+            platform,
             referred: BTreeSet::new(),
         };
         index.declare();
@@ -131,6 +141,7 @@ impl Index {
             let workload = index.workload(facts, account);
             index.workloads.push(workload);
         }
+        index.accounts = index.accounts();
         index
     }
 
@@ -166,6 +177,22 @@ impl Index {
         }
     }
 
+    /// The clients of each ServiceAccount: by declaration, by federation, and by the workloads that run as it.
+    fn accounts(&self) -> BTreeMap<(String, String), BTreeSet<ClientKey>> {
+        let mut accounts = self.federated.clone();
+        for identity in &self.identities {
+            let Some(name) = &identity.service_account else { continue };
+            let account = accounts.entry((identity.object.namespace.clone(), name.clone())).or_default();
+            account.insert(identity.client.clone());
+        }
+        for workload in self.workloads.iter().filter(|w| !w.uses.is_empty()) {
+            let facts = &workload.facts;
+            let account = accounts.entry((facts.object.namespace.clone(), facts.service_account.clone())).or_default();
+            account.extend(workload.uses.iter().cloned());
+        }
+        accounts
+    }
+
     fn workload(&self, facts: Facts, account: Option<bool>) -> Workload {
         let automounts = facts.automounts(account);
         let namespace = &facts.object.namespace;
@@ -180,6 +207,7 @@ impl Index {
                     container: edge.container.clone(),
                     slot: Some((secret.clone(), key.clone())),
                     whole: edge.keys == Keys::All,
+                    variable: edge.variable.is_some(),
                     path: edge.path.clone(),
                 }));
             }
@@ -194,6 +222,7 @@ impl Index {
                 container: None,
                 slot: None,
                 whole: false,
+                variable: false,
                 path: path.clone(),
             }));
         }
@@ -201,7 +230,6 @@ impl Index {
         let entitled: BTreeSet<ClientKey> = named.map(|i| i.client.clone()).collect();
         let unclaimed = exposures.iter().filter(|e| !self.entitlement_known(&e.client)).map(|e| e.client.clone());
         let uses = entitled.iter().cloned().chain(unclaimed).collect();
-                    variable: edge.variable.is_some(),
         Workload { facts, automounts, exposures, entitled, uses }
     }
 
@@ -216,7 +244,6 @@ impl Index {
     }
 
     /// What a client counts as: its family, or itself.
-                variable: false,
     #[must_use]
     pub fn family(&self, client: &ClientKey) -> String {
         let identities = self.clients.get(client).into_iter().flat_map(|c| &c.identities);
@@ -353,6 +380,8 @@ fn merge(into: &mut Facts, other: Facts) {
         // One of the two gets a token, unless the account switches it off.
         (a, b) => a.filter(|x| *x).or(b.filter(|x| *x)),
     };
+    // What is closest to the top of the list that says which application it is counts.
+    into.app = into.app.take().into_iter().chain(other.app).min();
     into.shares_processes |= other.shares_processes;
     into.edges.extend(other.edges);
     into.aside.extend(other.aside);
@@ -374,8 +403,6 @@ fn borrow(folded: &mut BTreeMap<(Object, String), Facts>) {
     }
     for (key, reference, template) in found {
         let Some(mut rollout) = folded.remove(&key) else { continue };
-    // What is closest to the top of the list that says which application it is counts.
-    into.app = into.app.take().into_iter().chain(other.app).min();
         rollout.opaque.remove(&reference);
         rollout.service_account.clone_from(&template.service_account);
         let Facts { object, group, place, .. } = rollout.clone();

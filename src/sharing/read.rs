@@ -15,6 +15,7 @@ use super::evaluate::{Input, client_ids};
 use super::facts::{self, Facts};
 use super::finding::Place;
 use super::index::Unread;
+use super::rbac::{self, Rbac};
 use crate::api::{ClientGrant, ClientIdentity, GROUP};
 
 /// The largest file that is read.
@@ -44,6 +45,7 @@ pub struct Reader {
     identities: Vec<(Value, Place)>,
     grants: Vec<(Value, Place)>,
     accounts: BTreeMap<(String, String), Option<bool>>,
+    rbac: Rbac,
     unread: Vec<Unread>,
     objects: usize,
 }
@@ -52,6 +54,11 @@ impl Reader {
     /// Says that a file could not be read.
     pub fn unread(&mut self, file: &str, line: usize, why: impl Into<String>) {
         self.unread.push(Unread { place: Place { file: file.to_owned(), line }, why: why.into() });
+    }
+
+    /// Says that a part of what RBAC allows is not known.
+    pub fn no_rbac(&mut self, why: String) {
+        self.rbac.missing.insert(why);
     }
 
     /// What could not be read so far.
@@ -161,6 +168,7 @@ impl Reader {
                     *known = None;
                 }
             }
+            _ if rbac::is_rbac(&value) => self.rbac.add(&value, place),
             _ if facts::is_workload(&value) => self.workloads.push((value, place)),
             _ => {}
         }
@@ -198,6 +206,7 @@ impl Reader {
             accounts: self.accounts,
             identities,
             grants,
+            rbac: self.rbac,
             unread: self.unread,
             objects: self.objects,
             ..Input::default()

@@ -5,24 +5,27 @@ use std::collections::BTreeSet;
 use super::finding::{Evidence, Grade, Object, Severity};
 use crate::grant::ClientKey;
 
+mod by_rbac;
 pub mod sc_101;
 pub mod sc_201;
 pub mod sc_202;
 pub mod sc_203;
+pub mod sc_204;
+pub mod sc_205;
 pub mod sc_206;
 pub mod sc_207;
 pub mod sc_301;
 pub mod sc_302;
 pub mod sc_303;
 pub mod sc_304;
+pub mod sc_306;
+pub mod sc_307;
 pub mod sc_401;
+pub mod sc_403;
 pub mod sc_901;
 pub mod sc_902;
 
-pub mod sc_306;
-pub mod sc_307;
 /// What a rule found, before exceptions and what hangs on the clients.
-pub mod sc_403;
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The rule.
@@ -43,6 +46,8 @@ pub struct Found {
     pub counterparts: Vec<Object>,
     /// The one client whose `ClientIdentity` may accept it; `None`: each speaks for itself.
     pub speaker: Option<ClientKey>,
+    /// It is as bad for one client as for several: each of them has to accept it.
+    pub alone: bool,
 }
 
 impl Found {
@@ -58,6 +63,7 @@ impl Found {
             own: None,
             counterparts,
             speaker: None,
+            alone: false,
         }
     }
 }

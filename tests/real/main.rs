@@ -20,6 +20,7 @@ mod observe;
 mod outage;
 mod pending;
 mod quarantine;
+mod reach;
 mod record;
 mod removed;
 mod replicas;

@@ -15,10 +15,11 @@ fn scan(kubeconfig: &Path, arguments: &[&str]) -> (i32, Value, String) {
     (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null), said)
 }
 
-/// Rule, state, subject and clients of each finding.
+/// Rule, state, subject and clients of each finding about an object.
 fn findings(json: &Value) -> Vec<String> {
     let one = |f: &Value| format!("{} {} {} {}", f["rule"], f["state"], f["subject"], f["clients"]);
-    json["findings"].as_array().unwrap().iter().map(one).collect()
+    let all = json["findings"].as_array().unwrap().iter();
+    all.filter(|f| f["subject"]["kind"] != "Rule").map(one).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +48,28 @@ async fn a_cluster_is_scanned_with_the_rights_of_who_asks() {
     let (code, of_namespace, said) = scan(&all, &["-n", "it"]);
     assert_eq!((code, &*said, findings(&of_namespace)), (1, "", findings(&of_files)));
     assert_eq!(scan(&all, &["-n", "finance"]).0, 0);
+    // What RBAC gives is read as well; of the cluster's own controllers nothing is said.
+    let rbac = |kind: &str, fields: Value| {
+        let mut object = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": "read", "namespace": "it"}});
+        object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        format!("---\n{object}\n")
+    };
+    let read = json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]});
+    let bound = json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "read"},
+        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": "finance"}],
+    });
+    plane.apply_yaml(&(rbac("Role", read) + &rbac("RoleBinding", bound))).await.unwrap();
+    let reader = r#""SC-204" "open" {"kind":"ServiceAccount","name":"reader","namespace":"finance"} ["helpdesk","workflow-bot"]"#;
+    for (arguments, gap) in [(&[][..], false), (&["-n", "it"], true)] {
+        let (_, json, _) = scan(&all, arguments);
+        let new: Vec<String> = findings(&json).into_iter().filter(|f| !findings(&of_files).contains(f)).collect();
+        assert_eq!(new, [reader]);
+        let said = json.to_string();
+        assert_eq!(said.contains("clusterroles are of the whole cluster, and were not asked for"), gap, "{said}");
+    }
+    plane.kubectl(&["delete", "-n", "it", "role,rolebinding", "read"]).await.unwrap();
+
     // More objects than one answer has.
     let accounts = (0..600).map(|n| json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": format!("a-{n}"), "namespace": "finance"}}));
     let accounts: String = accounts.map(|account| format!("---\n{account}\n")).collect();

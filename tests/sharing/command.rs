@@ -121,7 +121,9 @@ fn the_example_is_found_and_fixed() {
     assert_eq!((code(&before), err(&before).as_str()), (1, ""));
     assert!(out(&before).contains("profile:read"), "{}", out(&before));
     let after = run(&["scan", "-f", &at("clients.yaml"), "-f", &at("after")], "");
-    assert_eq!((code(&after), out(&after).as_str()), (0, "6 objects: 0 open, 0 suppressed, 0 not evaluable\n"));
+    assert_eq!(code(&after), 0, "{}", out(&after));
+    // The files say nothing of who may read Secrets by RBAC.
+    assert!(out(&after).ends_with("6 objects: 0 open, 0 suppressed, 1 not evaluable\n"), "{}", out(&after));
 }
 
 #[test]
@@ -171,7 +173,8 @@ fn sarif_points_at_files() {
     let rules = run_["tool"]["driver"]["rules"].as_array().unwrap();
     let results = run_["results"].as_array().unwrap();
     assert!(!results.is_empty());
-    for result in results {
+    // What a whole rule cannot tell stands nowhere.
+    for result in results.iter().filter(|r| r["kind"] != "open") {
         let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
         assert_eq!(rules[index]["id"], result["ruleId"]);
         assert_eq!(result["partialFingerprints"]["sc/v1"].as_str().unwrap().len(), 64);
@@ -274,7 +277,7 @@ fn explain() {
         assert!(out(&page).contains(part), "{}", out(&page));
     }
     for (asked, near) in
-        [("SC-204", "SC-20"), ("SC-9O1", "SC-901"), ("202", "SC-202"), ("", "SC-"), ("nonsense", "SC-")]
+        [("SC-209", "SC-20"), ("SC-9O1", "SC-901"), ("202", "SC-202"), ("", "SC-"), ("nonsense", "SC-")]
     {
         let unknown = run(&["explain", asked], "");
         assert_eq!((code(&unknown), out(&unknown).as_str()), (2, ""), "{asked}");

@@ -7,6 +7,7 @@ mod exceptions;
 mod malformed;
 mod metamorphic;
 mod paths;
+mod reach;
 mod rules;
 mod shapes;
 mod support;

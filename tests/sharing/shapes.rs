@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clientgrant::sharing::{Severity, State};
 
-use super::support::{deployment, found, holds, identity, only, open, owns, scan};
+use super::support::{deployment, found, holds, identity, only, open, owns, scan, told};
 
 /// A bank: six services on one account and three on `default`; the private key in one, the public half in five.
 #[test]
@@ -133,8 +133,8 @@ fn the_workflow_holds_what_is_the_helpdesks() {
         "      volumes:\n      - name: v\n        csi: {driver: secrets-store.csi.k8s.io, volumeAttributes: {secretProviderClass: helpdesk}}\n",
     );
     let hidden = evaluate(&files);
-    assert_eq!(found(&hidden), ["SC-901 Deployment/it/workflow"]);
-    assert_eq!(hidden.findings[0].state, State::NotEvaluable);
+    assert_eq!(told(&hidden), ["SC-901 Deployment/it/workflow"]);
+    assert!(hidden.findings.iter().all(|f| f.state == State::NotEvaluable));
 
     // Both on `default`.
     let mut files = example("after");
@@ -147,7 +147,7 @@ fn the_workflow_holds_what_is_the_helpdesks() {
     assert!(default.contains("SC-203 Deployment/it/workflow"), "{default:?}");
 
     let after = evaluate(&example("after"));
-    assert_eq!(found(&after), Vec::<String>::new());
+    assert_eq!(told(&after), Vec::<String>::new());
     assert_eq!(after.summary.objects, 6);
 }
 

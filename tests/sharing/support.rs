@@ -39,6 +39,11 @@ pub fn found(evaluation: &Evaluation) -> Vec<String> {
     evaluation.findings.iter().map(|f| format!("{} {}", f.rule, f.subject)).collect()
 }
 
+/// The same, without what whole rules cannot tell for want of objects.
+pub fn told(evaluation: &Evaluation) -> Vec<String> {
+    found(evaluation).into_iter().filter(|f| !f.starts_with("SC-901 Rule/")).collect()
+}
+
 /// The same, as a set of what is open.
 pub fn open(evaluation: &Evaluation) -> BTreeSet<String> {
     let open = evaluation.findings.iter().filter(|f| f.state == State::Open);

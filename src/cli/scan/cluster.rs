@@ -10,6 +10,7 @@ use crate::api::{GROUP, VERSION};
 use crate::cli::run::{block_on, kubernetes};
 use crate::sharing::facts::KINDS;
 use crate::sharing::finding::Place;
+use crate::sharing::rbac;
 use crate::sharing::read::Reader;
 
 /// Objects in one answer.
@@ -24,6 +25,12 @@ pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
     block_on(async {
         let kube = kubernetes().await?;
         for resource in resources() {
+            let is_rbac = resource.group == rbac::GROUP;
+            let of_cluster = resource.kind.starts_with("Cluster");
+            if is_rbac && of_cluster && namespace.is_some() {
+                reader.no_rbac(format!("{} are of the whole cluster, and were not asked for", resource.plural));
+                continue;
+            }
             let api = match &namespace {
                 Some(namespace) => Api::namespaced_with(kube.clone(), namespace, &resource),
                 None => Api::all_with(kube.clone(), &resource),
@@ -31,6 +38,11 @@ pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
             if let Err(why) = list(&api, &resource, &mut reader).await
                 && is_served(&kube, &resource).await
             {
+                // Most people may not list these: that is a gap of two rules, and no failure of the others.
+                if is_rbac {
+                    reader.no_rbac(format!("{}: {why}", resource.plural));
+                    continue;
+                }
                 let dot = if resource.group.is_empty() { "" } else { "." };
                 reader.unread(&format!("{}{dot}{}", resource.plural, resource.group), 0, why);
             }
@@ -52,6 +64,7 @@ fn resources() -> Vec<ApiResource> {
     let ours = [("ClientIdentity", "clientidentities"), ("ClientGrant", "clientgrants")];
     let mut all: Vec<_> = ours.into_iter().map(|(kind, plural)| resource(GROUP, VERSION, kind, plural)).collect();
     all.push(resource("", "v1", "ServiceAccount", "serviceaccounts"));
+    all.extend(rbac::KINDS.iter().map(|(kind, plural)| resource(rbac::GROUP, "v1", kind, plural)));
     all.extend(KINDS.iter().map(|of| resource(of.group, of.version, of.kind, of.plural)));
     all
 }

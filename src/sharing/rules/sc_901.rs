@@ -46,6 +46,13 @@ fn check(index: &Index) -> Vec<Found> {
             whole("SC-303", "no workload was given");
         }
     }
+    let some = !(index.bound.is_empty() && index.federated.is_empty());
+    if some && !index.policy.given && index.policy.missing.is_empty() {
+        whole("SC-204", "no RBAC object was given: neither SC-204 nor SC-205 can tell");
+    }
+    for why in index.policy.missing.iter().filter(|_| some) {
+        whole("SC-204", why);
+    }
     for identity in &index.identities {
         let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, identity.object.clone());
         found.clients.insert(identity.client.clone());
@@ -62,6 +69,17 @@ fn check(index: &Index) -> Vec<Found> {
         if !found.evidence.is_empty() {
             all.push(found);
         }
+    }
+    let at_stake = |namespace: &str| {
+        let bound = index.bound.keys().map(|(ns, _, _)| ns);
+        let federated = index.federated.keys().map(|(ns, _)| ns);
+        bound.chain(federated).any(|ns| namespace.is_empty() || ns == namespace)
+    };
+    for binding in index.policy.unknown().filter(|b| !b.subjects.is_empty() && at_stake(&b.object.namespace)) {
+        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, binding.object.clone());
+        let why = format!("roleRef: nobody said what {} allows", binding.role);
+        found.evidence.push(Evidence { path: why, place: binding.place.clone(), object: binding.object.clone() });
+        all.push(found);
     }
     for workload in index.workloads.iter().filter(|w| !(w.uses.is_empty() && w.exposures.is_empty())) {
         if workload.facts.opaque.is_empty() {

@@ -1,0 +1,164 @@
+//! What RBAC objects say: what a role allows, and who has it.
+//!
+//! Read as loose JSON, as workloads are. An aggregated role counts as it was filled in.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::facts;
+use super::finding::{Object, Place};
+
+/// The API group of the objects.
+pub const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// The kinds, with the names of their resources.
+pub const KINDS: [(&str, &str); 4] = [
+    ("Role", "roles"),
+    ("RoleBinding", "rolebindings"),
+    ("ClusterRole", "clusterroles"),
+    ("ClusterRoleBinding", "clusterrolebindings"),
+];
+
+/// One rule of a role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PolicyRule {
+    /// API groups.
+    pub groups: BTreeSet<String>,
+    /// Resources, with their subresource.
+    pub resources: BTreeSet<String>,
+    /// Verbs.
+    pub verbs: BTreeSet<String>,
+    /// Names; empty: any, and requests that name none.
+    pub names: BTreeSet<String>,
+}
+
+/// A Role or a ClusterRole.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Role {
+    /// The object.
+    pub object: Object,
+    /// Where it was read.
+    pub place: Place,
+    /// What it allows.
+    pub rules: Vec<PolicyRule>,
+    /// It is put together from others, and that was not done yet where it was read.
+    pub unfilled: bool,
+}
+
+/// Who has a role.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A ServiceAccount: namespace and name.
+    Account(String, String),
+    /// A group.
+    Group(String),
+}
+
+/// A RoleBinding or a ClusterRoleBinding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Binding {
+    /// The object; where it has a namespace, the role counts there only.
+    pub object: Object,
+    /// Where it was read.
+    pub place: Place,
+    /// The role.
+    pub role: Object,
+    /// Its place in the list, and who has the role. Users that are no ServiceAccount are not kept.
+    pub subjects: Vec<(usize, Subject)>,
+    /// Kubernetes itself makes it.
+    pub builtin: bool,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct Rbac {
+    /// Roles.
+    pub roles: Vec<Role>,
+    /// Bindings.
+    pub bindings: Vec<Binding>,
+    /// Why a part of it was not read.
+    pub missing: BTreeSet<String>,
+}
+
+impl Rbac {
+    /// Takes in one object of [`KINDS`].
+    pub fn add(&mut self, value: &Value, place: Place) {
+        match value["kind"].as_str().unwrap_or_default() {
+            "Role" | "ClusterRole" => self.roles.push(role(value, place)),
+            "RoleBinding" | "ClusterRoleBinding" => self.bindings.push(binding(value, place)),
+            _ => {}
+        }
+    }
+
+    /// Whether anything was given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.roles.is_empty() && self.bindings.is_empty()
+    }
+}
+
+/// Whether an object is of these kinds.
+#[must_use]
+pub fn is_rbac(value: &Value) -> bool {
+    facts::group(value) == GROUP && KINDS.iter().any(|(kind, _)| value["kind"] == *kind)
+}
+
+fn object(value: &Value) -> Object {
+    let kind = value["kind"].as_str().unwrap_or_default();
+    let meta = &value["metadata"];
+    let namespace = if kind.starts_with("Cluster") { "" } else { facts::namespace(meta) };
+    Object::new(kind, namespace, meta["name"].as_str().unwrap_or_default())
+}
+
+fn texts(value: &Value) -> BTreeSet<String> {
+    value.as_array().into_iter().flatten().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+}
+
+fn role(value: &Value, place: Place) -> Role {
+    let rules = value["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rule = |rule: &Value| PolicyRule {
+        groups: texts(&rule["apiGroups"]),
+        resources: texts(&rule["resources"]),
+        verbs: texts(&rule["verbs"]),
+        names: texts(&rule["resourceNames"]),
+    };
+    Role {
+        object: object(value),
+        place,
+        rules: rules.iter().map(rule).collect(),
+        unfilled: rules.is_empty() && value["aggregationRule"].is_object(),
+    }
+}
+
+fn binding(value: &Value, place: Place) -> Binding {
+    let object = object(value);
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    let kind = text(&value["roleRef"], "kind");
+    let namespace = if kind == "Role" { object.namespace.clone() } else { String::new() };
+    let subject = |(at, value): (usize, &Value)| {
+        let name = text(value, "name");
+        let subject = match value["kind"].as_str()? {
+            "ServiceAccount" => {
+                // Without a namespace it is that of the binding.
+                let namespace = text(value, "namespace");
+                let namespace = if namespace.is_empty() { object.namespace.clone() } else { namespace };
+                Subject::Account(namespace, name)
+            }
+            "User" => {
+                let (namespace, name) = super::index::service_account(&name)?;
+                Subject::Account(namespace.to_owned(), name.to_owned())
+            }
+            "Group" => Subject::Group(name),
+            _ => return None,
+        };
+        Some((at, subject))
+    };
+    Binding {
+        role: Object::new(kind, namespace, text(&value["roleRef"], "name")),
+        subjects: value["subjects"].as_array().into_iter().flatten().enumerate().filter_map(subject).collect(),
+        builtin: value["metadata"]["labels"]["kubernetes.io/bootstrapping"] == "rbac-defaults",
+        object,
+        place,
+    }
+}

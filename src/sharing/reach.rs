@@ -1,0 +1,230 @@
+//! What a ServiceAccount may reach by RBAC, in symbols: every object of a namespace, or some by name. It is never
+//! spelt out as a list of objects, because tomorrow's count too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::finding::Object;
+use super::rbac::{Binding, PolicyRule, Rbac, Role, Subject};
+
+/// Objects of one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Every one, and requests that name none.
+    Every,
+    /// These.
+    Some(BTreeSet<String>),
+}
+
+/// What may be reached: by namespace; the empty one is all of them, and what has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach(BTreeMap<String, Names>);
+
+impl Reach {
+    /// Whether a request may be made. Without a name it is one that names no object, such as to list all; without
+    /// a namespace it is for all of them.
+    #[must_use]
+    pub fn has(&self, namespace: &str, name: &str) -> bool {
+        let within = |of: &str| match self.0.get(of) {
+            None => false,
+            Some(Names::Every) => true,
+            Some(Names::Some(names)) => names.contains(name),
+        };
+        within("") || within(namespace)
+    }
+
+    /// Whether a pod of a workload may be reached: what it is called begins with the workload's name.
+    #[must_use]
+    pub fn has_begin(&self, namespace: &str, workload: &str) -> bool {
+        let of =
+            |name: &String| name.strip_prefix(workload).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        ["", namespace].into_iter().any(|scope| match self.0.get(scope) {
+            None => false,
+            Some(Names::Every) => true,
+            Some(Names::Some(names)) => names.iter().any(of),
+        })
+    }
+
+    /// Whether anything in a namespace may be reached, even if only by name.
+    #[must_use]
+    pub fn touches(&self, namespace: &str) -> bool {
+        self.0.contains_key("") || self.0.contains_key(namespace)
+    }
+
+    fn add(&mut self, scope: &str, names: &BTreeSet<String>) {
+        let known = self.0.entry(scope.to_owned()).or_insert_with(|| Names::Some(BTreeSet::new()));
+        match known {
+            Names::Some(_) if names.is_empty() => *known = Names::Every,
+            Names::Some(known) => known.extend(names.iter().cloned()),
+            Names::Every => {}
+        }
+    }
+}
+
+/// One rule that somebody has.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted<'a> {
+    /// The rule.
+    pub rule: &'a PolicyRule,
+    /// Its place in the role; `None`: Kubernetes brings the role, and it was not read.
+    pub of: Option<(&'a Role, usize)>,
+    /// Who gave it.
+    pub binding: &'a Binding,
+    /// Place in the list of the binding's subjects.
+    pub subject: usize,
+}
+
+impl Granted<'_> {
+    /// What it reaches of a resource (`group`, `resource/subresource`) with any of these verbs.
+    #[must_use]
+    pub fn reach(&self, verbs: &[&str], group: &str, resource: &str) -> Reach {
+        let mut reach = Reach::default();
+        if verbs.iter().any(|verb| allows(self.rule, verb, group, resource)) {
+            reach.add(&self.binding.object.namespace, &self.rule.names);
+        }
+        reach
+    }
+}
+
+/// What all of these together reach.
+#[must_use]
+pub fn reach(granted: &[Granted<'_>], verbs: &[&str], group: &str, resource: &str) -> Reach {
+    let mut all = Reach::default();
+    for one in granted.iter().filter(|g| verbs.iter().any(|verb| allows(g.rule, verb, group, resource))) {
+        all.add(&one.binding.object.namespace, &one.rule.names);
+    }
+    all
+}
+
+/// Whether a rule speaks about a verb and a resource, as the API server takes it: a star is everything, and before
+/// a slash every resource; behind one it is nothing special.
+fn allows(rule: &PolicyRule, verb: &str, group: &str, resource: &str) -> bool {
+    let any = |of: &BTreeSet<String>, what: &str| of.contains("*") || of.contains(what);
+    let sub = resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
+    any(&rule.verbs, verb)
+        && any(&rule.groups, group)
+        && (any(&rule.resources, resource) || sub.is_some_and(|sub| rule.resources.contains(&sub)))
+}
+
+/// Roles and bindings, joined.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// Whether any object was given.
+    pub given: bool,
+    /// Why a part was not read.
+    pub missing: BTreeSet<String>,
+    roles: BTreeMap<Object, Vec<Role>>,
+    bindings: Vec<Binding>,
+    of: BTreeMap<Subject, Vec<(usize, usize)>>,
+    builtin: BTreeMap<&'static str, Vec<PolicyRule>>,
+}
+
+impl Policy {
+    /// Joins everything. The order does not matter, nor what is given twice.
+    #[must_use]
+    pub fn new(rbac: Rbac) -> Self {
+        let given = !rbac.is_empty();
+        let Rbac { roles, mut bindings, missing } = rbac;
+        bindings.sort();
+        bindings.dedup_by(|later, first| Binding { place: first.place.clone(), ..later.clone() } == *first);
+        let mut policy = Self { given, missing, bindings, builtin: builtin(), ..Self::default() };
+        for role in roles {
+            policy.roles.entry(role.object.clone()).or_default().push(role);
+        }
+        for roles in policy.roles.values_mut() {
+            roles.sort_by(|a, b| (&a.rules, &a.place).cmp(&(&b.rules, &b.place)));
+            roles.dedup_by(|later, first| later.rules == first.rules);
+        }
+        for (at, binding) in policy.bindings.iter().enumerate() {
+            for (place, subject) in &binding.subjects {
+                // What Kubernetes gives its own controllers is part of the API server, so to speak.
+                let controller = matches!(subject, Subject::Account(namespace, _) if namespace == "kube-system");
+                if !(controller && binding.builtin) {
+                    policy.of.entry(subject.clone()).or_default().push((at, *place));
+                }
+            }
+        }
+        policy
+    }
+
+    /// Everybody whose reach is worth a look: each ServiceAccount that a binding names, and each group of them.
+    pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.of.keys().filter(|subject| match subject {
+            Subject::Account(..) => true,
+            Subject::Group(name) => name == "system:authenticated" || name.starts_with("system:serviceaccounts"),
+        })
+    }
+
+    /// What bindings that name this subject give it.
+    #[must_use]
+    pub fn granted(&self, subject: &Subject) -> Vec<Granted<'_>> {
+        let of = self.of.get(subject).into_iter().flatten();
+        of.filter_map(|(at, place)| Some((self.bindings.get(*at)?, *place)))
+            .flat_map(|(binding, subject)| {
+                let given = self.roles.get(&binding.role).into_iter().flatten();
+                let read = given
+                    .flat_map(|role| role.rules.iter().enumerate().map(move |(at, rule)| (Some((role, at)), rule)));
+                let brought = self.brought(binding).into_iter().flatten().map(|rule| (None, rule));
+                read.chain(brought).map(move |(of, rule)| Granted { rule, of, binding, subject })
+            })
+            .collect()
+    }
+
+    /// What the groups of a ServiceAccount give it.
+    #[must_use]
+    pub fn of_groups(&self, namespace: &str) -> Vec<Granted<'_>> {
+        let own = format!("system:serviceaccounts:{namespace}");
+        let groups = ["system:serviceaccounts", &own, "system:authenticated"];
+        groups.into_iter().flat_map(|group| self.granted(&Subject::Group(group.to_owned()))).collect()
+    }
+
+    /// The rules of a role that Kubernetes brings along and that was not given.
+    fn brought(&self, binding: &Binding) -> Option<&Vec<PolicyRule>> {
+        let known = binding.role.kind == "ClusterRole" && !self.roles.contains_key(&binding.role);
+        self.builtin.get(binding.role.name.as_str()).filter(|_| known)
+    }
+
+    /// Bindings of which nobody can say what they give: the role was not given, or is not filled in.
+    pub fn unknown(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.iter().filter(|binding| match self.roles.get(&binding.role) {
+            Some(roles) => roles.iter().all(|role| role.unfilled),
+            // In a cluster that was read as a whole the role does not exist, and the binding gives nothing.
+            None => self.brought(binding).is_none() && (!binding.place.file.is_empty() || !self.missing.is_empty()),
+        })
+    }
+}
+
+/// The roles that every cluster has and that manifests refer to, as far as it matters here.
+fn builtin() -> BTreeMap<&'static str, Vec<PolicyRule>> {
+    let set = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| PolicyRule {
+        groups: set(groups),
+        resources: set(resources),
+        verbs: set(verbs),
+        names: BTreeSet::new(),
+    };
+    let writes = ["create", "delete", "deletecollection", "patch", "update"];
+    let edit = || {
+        vec![
+            rule(&[""], &["secrets"], &["get", "list", "watch"]),
+            rule(&[""], &["secrets", "serviceaccounts", "pods", "replicationcontrollers"], &writes),
+            rule(&[""], &["pods/attach", "pods/exec"], &["create", "get", "list", "watch", "patch", "update"]),
+            rule(&[""], &["serviceaccounts"], &["impersonate"]),
+            rule(&[""], &["serviceaccounts/token"], &["create"]),
+            rule(&["apps"], &["daemonsets", "deployments", "replicasets", "statefulsets"], &writes),
+            rule(&["batch"], &["cronjobs", "jobs"], &writes),
+        ]
+    };
+    let mut all =
+        BTreeMap::from([("cluster-admin", vec![rule(&["*"], &["*"], &["*"])]), ("edit", edit()), ("admin", edit())]);
+    for harmless in [
+        "view",
+        "system:auth-delegator",
+        "system:basic-user",
+        "system:discovery",
+        "system:public-info-viewer",
+        "system:service-account-issuer-discovery",
+    ] {
+        all.insert(harmless, Vec::new());
+    }
+    all
+}
