@@ -25,6 +25,7 @@ pub mod pod;
 pub mod rbac;
 pub mod reach;
 pub mod read;
+pub mod registration;
 pub mod rules;
 pub mod sarif;
 

@@ -17,6 +17,7 @@
 pub mod dialect;
 pub mod hook;
 pub mod probe;
+pub mod registration;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};

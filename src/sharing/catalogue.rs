@@ -6,8 +6,8 @@ use super::finding::Severity;
 use super::index::Index;
 use super::output::visible;
 use super::rules::{
-    Found, sc_101, sc_201, sc_202, sc_203, sc_204, sc_205, sc_206, sc_207, sc_301, sc_302, sc_303, sc_304, sc_306,
-    sc_307, sc_401, sc_403, sc_901, sc_902,
+    Found, sc_101, sc_104, sc_105, sc_106, sc_111, sc_201, sc_202, sc_203, sc_204, sc_205, sc_206, sc_207, sc_301,
+    sc_302, sc_303, sc_304, sc_306, sc_307, sc_401, sc_403, sc_901, sc_902,
 };
 
 /// One rule.
@@ -39,8 +39,12 @@ pub struct Rule {
 }
 
 /// Every rule, by id.
-pub const ALL: [&Rule; 18] = [
+pub const ALL: [&Rule; 22] = [
     &sc_101::RULE,
+    &sc_104::RULE,
+    &sc_105::RULE,
+    &sc_106::RULE,
+    &sc_111::RULE,
     &sc_201::RULE,
     &sc_202::RULE,
     &sc_203::RULE,

@@ -11,6 +11,7 @@ use super::facts::Facts;
 use super::finding::{self, BlastRadius, Evaluation, Finding, Grade, Severity, State, Summary};
 use super::index::{Client, Index, Unread};
 use super::rbac::Rbac;
+use super::registration::Registration;
 use super::rules::Found;
 use crate::grant::ClientKey;
 
@@ -32,6 +33,8 @@ pub struct Input {
     pub unread: Vec<Unread>,
     /// Roles, and who has them.
     pub rbac: Rbac,
+    /// Clients, as identity providers have them registered.
+    pub registrations: Vec<Registration>,
     /// ServiceAccounts whose job it is to read Secrets or to run workloads, by namespace and name.
     pub platform: BTreeSet<(String, String)>,
     /// Rules to look for beside those that always look.

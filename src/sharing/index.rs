@@ -12,6 +12,7 @@ use super::evaluate::Input;
 use super::facts::{Facts, Keys};
 use super::finding::{Evidence, Grade, Object, Place};
 use super::reach::Policy;
+use super::registration::Registration;
 use crate::grant::{ClientKey, Subject};
 
 /// A workload can act as a client.
@@ -83,6 +84,8 @@ pub struct Index {
     pub identities: Vec<Identity>,
     /// Sorted by object.
     pub grants: Vec<Grant>,
+    /// Sorted by client.
+    pub registrations: Vec<Registration>,
     /// Every client that a `ClientIdentity` or a grant names.
     pub clients: BTreeMap<ClientKey, Client>,
     /// What could not be read: then nothing is concluded from what is absent.
@@ -111,18 +114,23 @@ impl Index {
     /// Joins everything. The order of what is given does not matter, nor what is given twice.
     #[must_use]
     pub fn new(now: Timestamp, input: Input) -> Self {
-        let Input { facts, accounts, mut identities, mut grants, mut unread, rbac, platform, .. } = input;
+        let Input {
+            facts, accounts, mut identities, mut grants, mut unread, rbac, mut registrations, platform, ..
+        } = input;
         identities.sort_by(|a, b| (&a.object, &a.client, &a.place).cmp(&(&b.object, &b.client, &b.place)));
         identities.dedup_by(|later, first| same_identity(first, later));
         grants.sort();
         grants.dedup_by(|later, first| Grant { place: first.place.clone(), ..later.clone() } == *first);
         unread.sort();
         unread.dedup();
+        registrations.sort();
+        registrations.dedup();
         let mut index = Self {
             now,
             workloads: Vec::new(),
             identities,
             grants,
+            registrations,
             clients: BTreeMap::new(),
             unread,
             bound: BTreeMap::new(),
@@ -173,6 +181,13 @@ impl Index {
                 client.grants.insert(grant.object.clone());
                 client.subjects.extend((grant.subject != Subject::Own).then(|| grant.subject.clone()));
                 client.scopes.extend(grant.scopes.iter().cloned());
+            }
+        }
+        // What the provider takes for a client's is its credential, whether anybody declared it or not.
+        for registration in self.registrations.iter().filter(|r| self.clients.contains_key(&r.client)) {
+            for (namespace, name) in registration.subjects.iter().filter_map(|s| service_account(s)) {
+                let clients = self.federated.entry((namespace.to_owned(), name.to_owned())).or_default();
+                clients.insert(registration.client.clone());
             }
         }
     }

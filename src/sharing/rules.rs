@@ -6,7 +6,12 @@ use super::finding::{Evidence, Grade, Object, Severity};
 use crate::grant::ClientKey;
 
 mod by_rbac;
+mod by_registration;
 pub mod sc_101;
+pub mod sc_104;
+pub mod sc_105;
+pub mod sc_106;
+pub mod sc_111;
 pub mod sc_201;
 pub mod sc_202;
 pub mod sc_203;

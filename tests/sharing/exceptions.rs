@@ -2,7 +2,7 @@
 
 use clientgrant::sharing::{Evaluation, State};
 
-use super::support::{deployment, found, identity, only, scan};
+use super::support::{deployment, identity, only, scan, told};
 
 fn client(name: &str, exception: &str) -> String {
     let sharing =
@@ -72,7 +72,7 @@ fn what_has_ended_is_open_again_and_said() {
         assert!(only(&evaluation, "SC-902").evidence[0].path.contains(says), "{until}");
     }
     let last = with(&[("a", exception("SC-202", ACCOUNT, "2026-11-25T00:00:01Z")), ("b", String::new())]);
-    assert_eq!(found(&last), ["SC-202 ServiceAccount/shop/one"]);
+    assert_eq!(told(&last), ["SC-202 ServiceAccount/shop/one"]);
     let short = exception("SC-202", ACCOUNT, SOON).replace("one pod until SEC-412 is done", "because");
     let evaluation = with(&[("a", short), ("b", String::new())]);
     assert_eq!((state(&evaluation), only(&evaluation, "SC-902").subject.name.as_str()), (State::Open, "a"));

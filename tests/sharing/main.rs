@@ -8,6 +8,7 @@ mod malformed;
 mod metamorphic;
 mod paths;
 mod reach;
+mod registrations;
 mod rules;
 mod shapes;
 mod support;

@@ -61,7 +61,7 @@ fn three_versions_of_one_client_are_one_client() {
     assert_eq!(found(&scan(&texts)), Vec::<String>::new());
     let second = identity("reviews-next", "workloads: [{apiVersion: apps/v1, kind: Deployment, name: reviews-v3}]");
     let with: Vec<&str> = texts.into_iter().chain([second.as_str()]).collect();
-    assert_eq!(found(&scan(&with)), ["SC-202 ServiceAccount/shop/reviews"]);
+    assert_eq!(told(&scan(&with)), ["SC-202 ServiceAccount/shop/reviews"]);
 }
 
 /// A cluster in which nobody declared a client.

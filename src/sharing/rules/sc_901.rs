@@ -1,6 +1,9 @@
 //! SC-901: what could not be told.
 
+use std::collections::BTreeSet;
+
 use super::Found;
+use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Evidence, Grade, Object, Place, Severity};
 use crate::sharing::index::{Index, service_account};
@@ -53,11 +56,22 @@ fn check(index: &Index) -> Vec<Found> {
     for why in index.policy.missing.iter().filter(|_| some) {
         whole("SC-204", why);
     }
+    let declared: BTreeSet<&ClientKey> = index.identities.iter().map(|i| &i.client).collect();
+    let registered: BTreeSet<&ClientKey> = index.registrations.iter().map(|r| &r.client).collect();
+    if registered.is_empty() && index.shared(&declared.iter().map(|c| (*c).clone()).collect()) {
+        let why = "no registration was given: SC-104, SC-105 and SC-111 cannot tell, SC-106 only what is declared";
+        whole("SC-104", why);
+    }
     for identity in &index.identities {
         let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, identity.object.clone());
         found.clients.insert(identity.client.clone());
         if identity.is_blank() {
             found.evidence.push(Index::declaration(identity, "spec: neither credentials nor workloads are declared"));
+        }
+        if !registered.is_empty() && !registered.contains(&identity.client) {
+            found
+                .evidence
+                .push(Index::declaration(identity, "spec.clientID: how the client is registered is not known"));
         }
         for subject in identity.foreign_subjects() {
             let why = match service_account(subject) {

@@ -1,0 +1,55 @@
+//! SC-111: one redirect URI, two clients.
+
+use std::collections::BTreeSet;
+
+use super::Found;
+use super::by_registration::{Common, at_provider, each};
+use crate::grant::ProviderKey;
+use crate::sharing::catalogue::Rule;
+use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::index::Index;
+use crate::sharing::registration::{Registration, covers, is_remote};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SC-111",
+    name: "shared-redirect-uri",
+    severity: Severity::Medium,
+    what: "At one identity provider a redirect URI of a client is registered for another client too, or a pattern of the \
+           other takes it. Addresses on the user's own machine do not count.",
+    why: "The code that a user's consent to one client is answered with reaches the other.",
+    remedy: "Register exact and different redirect URIs for each client.",
+    references: &["OWASP NHI4:2025", "OWASP NHI9:2025", "ATT&CK T1528"],
+    accepts: true,
+    moves: true,
+    standard: true,
+    check,
+};
+
+fn check(index: &Index) -> Vec<Found> {
+    let uris = |registration: &Registration| -> Vec<String> {
+        registration.redirect_uris.iter().filter(|uri| is_remote(uri)).cloned().collect()
+    };
+    let mut common = Common::<(ProviderKey, String)>::new();
+    let mut patterns = BTreeSet::new();
+    for registration in &index.registrations {
+        for uri in uris(registration) {
+            if uri.ends_with('*') {
+                patterns.insert((uri.clone(), registration.client.clone()));
+            }
+            let key = (registration.client.provider.clone(), uri);
+            common.entry(key).or_default().insert(registration.client.clone());
+        }
+    }
+    for ((provider, uri), clients) in &mut common {
+        let takes = patterns.iter().filter(|(pattern, client)| client.provider == *provider && covers(pattern, uri));
+        clients.extend(takes.map(|(_, client)| client.clone()));
+    }
+    each(index, &RULE, Grade::Identity, common, |(_, uri), client| {
+        let of_client = index.registrations.iter().filter(|r| r.client == *client).flat_map(uris);
+        let takes = of_client.filter(|of| covers(of, uri));
+        // What stands behind a question mark is nobody's business.
+        let bare = |uri: String| uri.split(['?', '#']).next().unwrap_or_default().to_owned();
+        takes.flat_map(|uri| at_provider(client, format!("redirect_uris: {}", bare(uri)))).collect()
+    })
+}
