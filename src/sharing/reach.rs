@@ -34,7 +34,7 @@ impl Reach {
 
     /// Whether a pod of a workload may be reached: what it is called begins with the workload's name.
     #[must_use]
-    pub fn has_begin(&self, namespace: &str, workload: &str) -> bool {
+    pub fn has_pod(&self, namespace: &str, workload: &str) -> bool {
         let of =
             |name: &String| name.strip_prefix(workload).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         ["", namespace].into_iter().any(|scope| match self.0.get(scope) {
@@ -48,6 +48,11 @@ impl Reach {
     #[must_use]
     pub fn touches(&self, namespace: &str) -> bool {
         self.0.contains_key("") || self.0.contains_key(namespace)
+    }
+
+    /// Single namespaces in which something may be reached.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str).filter(|namespace| !namespace.is_empty())
     }
 
     fn add(&mut self, scope: &str, names: &BTreeSet<String>) {

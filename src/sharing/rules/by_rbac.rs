@@ -6,7 +6,7 @@ use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Evidence, Grade, Object, Severity};
-use crate::sharing::index::Index;
+use crate::sharing::index::{Index, Workload};
 use crate::sharing::rbac::Subject;
 use crate::sharing::reach::{Granted, Reach, reach};
 
@@ -62,6 +62,44 @@ pub(super) struct Done {
     evidence: Vec<Evidence>,
 }
 
+/// What there is to reach in one namespace, by name.
+#[derive(Default)]
+struct Target<'a> {
+    secrets: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
+    accounts: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
+    federated: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
+    holders: Vec<(&'a str, &'a Workload)>,
+}
+
+/// What there is to reach, so that a right in one namespace is compared with what is there and no more.
+pub(super) struct Targets<'a>(BTreeMap<&'a str, Target<'a>>);
+
+impl<'a> Targets<'a> {
+    pub fn new(index: &'a Index) -> Self {
+        let mut all = BTreeMap::<&str, Target<'a>>::new();
+        for ((namespace, secret, _), clients) in &index.bound {
+            all.entry(namespace).or_default().secrets.push((secret, clients));
+        }
+        for ((namespace, name), clients) in &index.accounts {
+            all.entry(namespace).or_default().accounts.push((name, clients));
+        }
+        for ((namespace, name), clients) in &index.federated {
+            all.entry(namespace).or_default().federated.push((name, clients));
+        }
+        for workload in index.workloads.iter().filter(|w| !w.exposures.is_empty()) {
+            let object = &workload.facts.object;
+            all.entry(&object.namespace).or_default().holders.push((&object.name, workload));
+        }
+        Self(all)
+    }
+
+    fn within<'b>(&'b self, reach: &'b Reach) -> impl Iterator<Item = (&'a str, &'b Target<'a>)> {
+        let everywhere = reach.touches("").then(|| self.0.iter()).into_iter().flatten();
+        let some = reach.namespaces().filter_map(|namespace| self.0.get_key_value(namespace));
+        everywhere.chain(some).map(|(namespace, target)| (*namespace, target))
+    }
+}
+
 /// Everybody, as far as there is anything to reach.
 pub(super) fn holders(index: &Index) -> impl Iterator<Item = Holder<'_>> {
     let some = !(index.bound.is_empty() && index.federated.is_empty());
@@ -91,15 +129,15 @@ pub(super) fn holders(index: &Index) -> impl Iterator<Item = Holder<'_>> {
 
 impl Holder<'_> {
     /// What these rights let it do. Nothing, if its groups alone can do as much: they have a finding of their own.
-    pub fn can(&self, index: &Index, powers: &[Power]) -> Done {
+    pub fn can(&self, targets: &Targets<'_>, powers: &[Power]) -> Done {
         let all: Vec<Granted<'_>> = self.direct.iter().chain(&self.groups).copied().collect();
         let mut done = Done::default();
         for power in powers {
-            power.apply(index, &all, &mut done);
+            power.apply(targets, &all, &mut done);
         }
         let mut of_groups = Done::default();
         for power in powers.iter().filter(|_| !self.groups.is_empty()) {
-            power.apply(index, &self.groups, &mut of_groups);
+            power.apply(targets, &self.groups, &mut of_groups);
         }
         if done.clients == of_groups.clients { Done::default() } else { done }
     }
@@ -124,11 +162,11 @@ impl Holder<'_> {
 }
 
 impl Power {
-    fn apply(&self, index: &Index, granted: &[Granted<'_>], done: &mut Done) {
+    fn apply(&self, targets: &Targets<'_>, granted: &[Granted<'_>], done: &mut Done) {
         let needed = self.with.map(|(verbs, resource)| reach(granted, verbs, self.group, resource));
         let whole = reach(granted, self.verbs, self.group, self.resource);
         for one in granted {
-            let clients = self.clients(index, &one.reach(self.verbs, self.group, self.resource), needed.as_ref());
+            let clients = self.clients(targets, &one.reach(self.verbs, self.group, self.resource), needed.as_ref());
             if clients.is_empty() {
                 continue;
             }
@@ -143,38 +181,40 @@ impl Power {
     }
 
     /// Which clients somebody with this reach has.
-    fn clients(&self, index: &Index, reach: &Reach, needed: Option<&Reach>) -> BTreeSet<ClientKey> {
+    fn clients(&self, targets: &Targets<'_>, reach: &Reach, needed: Option<&Reach>) -> BTreeSet<ClientKey> {
         let mut clients = BTreeSet::new();
-        let mut take = |of: &BTreeSet<ClientKey>| clients.extend(of.iter().cloned());
-        let accounts = |of: &BTreeMap<(String, String), BTreeSet<ClientKey>>| -> BTreeSet<ClientKey> {
-            of.iter().filter(|((ns, name), _)| reach.has(ns, name)).flat_map(|(_, c)| c.iter().cloned()).collect()
-        };
-        match self.hits {
-            Hits::Slots => index.bound.iter().filter(|((ns, s, _), _)| reach.has(ns, s)).for_each(|(_, c)| take(c)),
-            Hits::Namespaces => {
-                let bound = index.bound.iter().map(|((ns, _, _), c)| (ns, c));
-                let federated = index.federated.iter().map(|((ns, _), c)| (ns, c));
-                let enough = |ns: &str| {
+        for (namespace, of) in targets.within(reach) {
+            let named = |list: &[(&str, &BTreeSet<ClientKey>)]| -> Vec<ClientKey> {
+                let some = list.iter().filter(|(name, _)| reach.has(namespace, name));
+                some.flat_map(|(_, clients)| clients.iter().cloned()).collect()
+            };
+            match self.hits {
+                Hits::Slots => clients.extend(named(&of.secrets)),
+                Hits::Accounts => clients.extend(named(&of.accounts)),
+                Hits::Federated => clients.extend(named(&of.federated)),
+                Hits::Namespaces => {
                     // Making something names nothing yet.
-                    let here = if self.verbs == ["create"] { reach.has(ns, "") } else { reach.touches(ns) };
-                    here && needed.is_none_or(|needed| needed.touches(ns))
-                };
-                bound.chain(federated).filter(|(ns, _)| enough(ns)).for_each(|(_, c)| take(c));
-            }
-            Hits::Holders => {
-                for workload in &index.workloads {
-                    let object = &workload.facts.object;
-                    if reach.has_begin(&object.namespace, &object.name) {
-                        take(&workload.exposures.iter().map(|e| e.client.clone()).collect());
+                    let here =
+                        if self.verbs == ["create"] { reach.has(namespace, "") } else { reach.touches(namespace) };
+                    if here && needed.is_none_or(|needed| needed.touches(namespace)) {
+                        let all = of.secrets.iter().chain(&of.federated);
+                        clients.extend(all.flat_map(|(_, clients)| clients.iter().cloned()));
                     }
                 }
-            }
-            Hits::Accounts => take(&accounts(&index.accounts)),
-            Hits::Federated => take(&accounts(&index.federated)),
-            Hits::Users => {
-                let named = index.accounts.iter();
-                let user = |ns: &str, name: &str| format!("system:serviceaccount:{ns}:{name}");
-                named.filter(|((ns, name), _)| reach.has("", &user(ns, name))).for_each(|(_, c)| take(c));
+                Hits::Holders => {
+                    for (name, workload) in &of.holders {
+                        if reach.has_pod(namespace, name) {
+                            clients.extend(workload.exposures.iter().map(|e| e.client.clone()));
+                        }
+                    }
+                }
+                Hits::Users => {
+                    for (name, of_account) in &of.accounts {
+                        if reach.has("", &format!("system:serviceaccount:{namespace}:{name}")) {
+                            clients.extend(of_account.iter().cloned());
+                        }
+                    }
+                }
             }
         }
         clients

@@ -1,7 +1,7 @@
 //! SC-204: RBAC lets one ServiceAccount read the credentials of many clients.
 
 use super::Found;
-use super::by_rbac::{Hits, Power, holders};
+use super::by_rbac::{Hits, Power, Targets, holders};
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Grade, Severity};
 use crate::sharing::index::Index;
@@ -36,8 +36,9 @@ const READ: Power = Power {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
+    let targets = Targets::new(index);
     for holder in holders(index) {
-        let done = holder.can(index, &[READ]);
+        let done = holder.can(&targets, &[READ]);
         if index.shared(&done.clients) {
             all.push(holder.found(index, &RULE, done));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Found;
-use super::by_rbac::{Hits, Power, holders};
+use super::by_rbac::{Hits, Power, Targets, holders};
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::KINDS;
 use crate::sharing::finding::{Grade, Severity};
@@ -75,8 +75,9 @@ fn workloads() -> impl Iterator<Item = Power> {
 fn check(index: &Index) -> Vec<Found> {
     let powers: Vec<Power> = DIRECT.into_iter().chain(ROLES).chain(workloads()).collect();
     let mut all = Vec::new();
+    let targets = Targets::new(index);
     for holder in holders(index) {
-        let mut done = holder.can(index, &powers);
+        let mut done = holder.can(&targets, &powers);
         let own: BTreeSet<String> = holder.own.iter().map(|client| index.family(client)).collect();
         done.clients.retain(|client| !own.contains(&index.family(client)));
         if !done.clients.is_empty() {
