@@ -6,6 +6,7 @@ pub mod explain;
 pub mod release;
 pub mod run;
 pub mod scan;
+pub mod suggest;
 pub mod sweep;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Find shared credentials in a cluster, or in manifests without one. Exit code 0: none, 1: some, 2: it could not be told.
     Scan(scan::Args),
+    /// Propose ClientIdentity objects from what manifests or a cluster show, for a person to review.
+    Suggest(suggest::Args),
     /// Explain a rule about shared credentials.
     Explain(explain::Args),
     /// Print the custom resource definitions.
@@ -56,6 +59,10 @@ pub fn main() -> ExitCode {
         Command::Release(args) => release::main(args),
         Command::Doctor(args) => doctor::main(args),
         Command::Scan(args) => match scan::main(&args) {
+            Ok(code) => return code,
+            Err(message) => Err(message),
+        },
+        Command::Suggest(args) => match suggest::main(&args) {
             Ok(code) => return code,
             Err(message) => Err(message),
         },

@@ -28,6 +28,7 @@ pub mod read;
 pub mod registration;
 pub mod rules;
 pub mod sarif;
+pub mod suggest;
 
 pub use evaluate::{Input, evaluate};
 pub use finding::{Evaluation, Evidence, Finding, Grade, Object, Severity, State};

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use crate::clock;
 use crate::sharing::catalogue::{self, Rule};
+use crate::sharing::index::Unread;
 use crate::sharing::read::{LARGEST, Reader};
 use crate::sharing::{self, Severity, State, output, sarif};
 
@@ -58,9 +59,36 @@ pub enum Output {
 ///
 /// A path that was named is not there, there is no cluster to ask, or nothing can be printed.
 pub fn main(args: &Args) -> Result<ExitCode, String> {
+    let reader = read(&args.paths, args.namespace.clone())?;
+    let now = clock::now();
+    let mut input = reader.finish(now);
+    input.platform = args.platform.iter().cloned().collect();
+    input.also = args.also.iter().map(|rule| rule.id).collect();
+    let complete = warn(&input.unread);
+    let evaluation = sharing::evaluate(input, now);
+    let text = match args.output {
+        Output::Table => output::table(&evaluation),
+        Output::Json => output::json(&evaluation),
+        Output::Sarif => sarif::log(&evaluation),
+    };
+    print(&text)?;
+    let found = evaluation.findings.iter().any(|f| f.state == State::Open && f.severity >= args.fail_on);
+    Ok(match (found, complete || args.ignore_unread) {
+        (true, _) => ExitCode::from(1),
+        (false, true) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::from(2),
+    })
+}
+
+/// Reads what was named, or the cluster.
+///
+/// # Errors
+///
+/// A path that was named is not there, or there is no cluster to ask.
+pub fn read(paths: &[PathBuf], namespace: Option<String>) -> Result<Reader, String> {
     let mut reader = Reader::default();
     let mut seen = BTreeSet::new();
-    for path in &args.paths {
+    for path in paths {
         if path.as_os_str() == "-" {
             let mut bytes = Vec::new();
             bounded(io::stdin(), &mut bytes).map_err(|error| format!("cannot read standard input: {error}"))?;
@@ -70,31 +98,20 @@ pub fn main(args: &Args) -> Result<ExitCode, String> {
             if meta.is_dir() { directory(path, &mut seen, &mut reader) } else { file(path, &mut reader) }
         }
     }
-    if args.paths.is_empty() {
-        reader = cluster::read(args.namespace.clone())?;
+    if paths.is_empty() {
+        reader = cluster::read(namespace)?;
     }
-    let now = clock::now();
-    let mut input = reader.finish(now);
-    input.platform = args.platform.iter().cloned().collect();
-    input.also = args.also.iter().map(|rule| rule.id).collect();
-    let unread = input.unread.clone();
-    for failure in &unread {
+    Ok(reader)
+}
+
+/// Says what could not be read. True: everything was.
+#[must_use]
+pub fn warn(unread: &[Unread]) -> bool {
+    for failure in unread {
         let text = format!("{}: not read: {}", failure.place, failure.why);
         eprintln!("clientgrant: {}", output::visible(&text));
     }
-    let evaluation = sharing::evaluate(input, now);
-    let text = match args.output {
-        Output::Table => output::table(&evaluation),
-        Output::Json => output::json(&evaluation),
-        Output::Sarif => sarif::log(&evaluation),
-    };
-    print(&text)?;
-    let found = evaluation.findings.iter().any(|f| f.state == State::Open && f.severity >= args.fail_on);
-    Ok(match (found, unread.is_empty() || args.ignore_unread) {
-        (true, _) => ExitCode::from(1),
-        (false, true) => ExitCode::SUCCESS,
-        (false, false) => ExitCode::from(2),
-    })
+    unread.is_empty()
 }
 
 /// The namespace and the name of a ServiceAccount.

@@ -200,6 +200,13 @@ it could not run, or something could not be read (`--ignore-unread` lets that pa
 them (SC-204, SC-205). Aggregated roles count as filled in; `view`, `edit`, `admin` and `cluster-admin` are known. What
 Kubernetes gives its own controllers in `kube-system` is left out. A binding to a role that was not given is SC-901.
 
+**Registrations.** What clients have in common at the identity provider (SC-104, SC-105, SC-111, and SC-106 beyond what is
+declared) is compared where registrations are given; `scan` has none, and says SC-901 once where two clients are declared.
+
+**Proposals.** `clientgrant suggest -f PATH…` writes ClientIdentity objects for the clients of grants, each line with what it
+was concluded from: ids among variables and arguments, Secrets that are named as credentials, tokens for somebody else.
+They are for a person to review; nothing is applied.
+
 **Severity.** One step up where a client of the finding has `offline_access`, more than 100 subjects, or the clients are of
 different environments; one step down where the evidence is only potential (an optional reference, a volume that no
 container mounts). Findings stand in the order of what is gained, then severity.

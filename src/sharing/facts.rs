@@ -101,6 +101,13 @@ pub enum Literal {
         /// The field.
         path: String,
     },
+    /// It stands where a client's id would, and is that of no client that is known; what it says is not kept.
+    UnknownId {
+        /// The container.
+        container: String,
+        /// The field.
+        path: String,
+    },
     /// It stands where a client secret would; what it says is not kept.
     Credential {
         /// The container.

@@ -188,6 +188,8 @@ fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<Str
             facts.literals.insert(Literal::ClientId { client: value.to_owned(), container: name.to_owned(), path });
         } else if is_credential_name(named) && is_filled(value) {
             facts.literals.insert(Literal::Credential { container: name.to_owned(), path });
+        } else if ends_with(named, &["clientid"]) && is_filled(value) {
+            facts.literals.insert(Literal::UnknownId { container: name.to_owned(), path });
         }
     };
     for variable in entries(&container["env"]) {
@@ -212,10 +214,14 @@ fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<Str
 }
 
 /// Whether a variable or flag is named as a client's credential is.
-fn is_credential_name(name: &str) -> bool {
+pub(super) fn is_credential_name(name: &str) -> bool {
+    ends_with(name, &["clientsecret", "clientassertion", "clientkey", "oidcsecret", "oauthsecret", "oauth2secret"])
+}
+
+/// Whether a name ends in one of these, whatever stands between its letters.
+fn ends_with(name: &str, ends: &[&str]) -> bool {
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    let end = ["clientsecret", "clientassertion", "clientkey", "oidcsecret", "oauthsecret", "oauth2secret"];
-    end.iter().any(|end| plain.ends_with(end))
+    ends.iter().any(|end| plain.ends_with(end))
 }
 
 /// Whether a literal can be a credential: not empty, and no reference to a variable, a file or a template.

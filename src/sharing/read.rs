@@ -189,7 +189,8 @@ impl Reader {
                 grants.push(declared::grant(&object, place, now));
             }
         }
-        let ids = client_ids(&identities);
+        let mut ids = client_ids(&identities);
+        ids.extend(grants.iter().map(|grant| grant.client.client.to_string()));
         let mut facts = Vec::new();
         for (value, place) in std::mem::take(&mut self.workloads) {
             let Some(one) = facts::extract(&value, place, &ids) else { continue };

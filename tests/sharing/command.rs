@@ -114,6 +114,20 @@ fn a_rule_is_asked_for() {
 }
 
 #[test]
+fn identities_are_proposed() {
+    let literal = "containers: [{name: main, env: [{name: OIDC_CLIENT_ID, value: a}]}]";
+    let text = [grant("a", "ann", "x"), deployment("w", literal)].join("---\n");
+    let proposed = run(&["suggest", "-f", "-"], &text);
+    assert_eq!((code(&proposed), err(&proposed).as_str()), (0, ""));
+    assert!(out(&proposed).contains("kind: ClientIdentity\n"), "{}", out(&proposed));
+    let again = run(&["suggest", "-f", "-"], &format!("{text}---\n{}", out(&proposed)));
+    assert!(!out(&again).contains("kind: ClientIdentity\n"), "{}", out(&again));
+    // What could not be read may be what matters.
+    assert_eq!(code(&run(&["suggest", "-f", "-"], "a: [")), 2);
+    assert_eq!(code(&run(&["suggest"], "")), 2);
+}
+
+#[test]
 fn the_example_is_found_and_fixed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/02-shared-credential");
     let at = |name: &str| root.join(name).display().to_string();
@@ -208,7 +222,7 @@ fn no_secret_value_is_printed() {
     let literal = deployment(
         "w",
         &format!(
-            "containers: [{{name: m, env: [{{name: CLIENT_SECRET, value: {canary}}}, {{name: OTHER, value: {canary}}}], \
+            "containers: [{{name: m, env: [{{name: CLIENT_SECRET, value: {canary}}}, {{name: OTHER, value: {canary}}}, {{name: CLIENT_ID, value: {canary}}}], \
              args: [--client-secret={canary}, {canary}], envFrom: [{{secretRef: {{name: s}}}}]}}]"
         ),
     );
@@ -232,8 +246,12 @@ fn no_secret_value_is_printed() {
     for (n, text) in broken.iter().enumerate() {
         dir.write(&format!("broken{n}.yaml"), text);
     }
+    let path = dir.0.display().to_string();
+    let proposals = run(&["suggest", "-f", &path], "");
+    assert!(!out(&proposals).contains(canary) && !err(&proposals).contains(canary), "{}", out(&proposals));
+    assert!(out(&proposals).contains("env[CLIENT_ID].value is named as a client's id"), "{}", out(&proposals));
     for format in ["table", "json", "sarif"] {
-        let output = dir.scan(&["-o", format]);
+        let output = dir.scan(&["-o", format, "--also", "SC-206", "--also", "SC-403"]);
         for text in [out(&output), err(&output)] {
             assert!(!text.contains(canary), "{format}: {text}");
         }

@@ -11,4 +11,5 @@ mod reach;
 mod registrations;
 mod rules;
 mod shapes;
+mod suggest;
 mod support;

@@ -1,0 +1,240 @@
+//! Proposes `ClientIdentity` objects for a person to review: who a client seems to be, and what each line was
+//! concluded from. A proposal says where something stands, and of literals only what a grant or an identity says
+//! already: the id of a client.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::declared::Identity;
+use super::evaluate::Input;
+use super::facts::{Edge, KINDS, Keys, Literal};
+use super::index::{Index, Workload, service_account};
+use super::output::visible;
+use super::pod::is_credential_name;
+use crate::api::{GROUP, VERSION};
+use crate::grant::ClientKey;
+
+/// The most workloads and credentials that a `ClientIdentity` takes.
+const WORKLOADS: usize = 16;
+const CREDENTIALS: usize = 4;
+
+/// What one object would say.
+#[derive(Default)]
+struct Proposal {
+    why: BTreeSet<String>,
+    accounts: BTreeMap<String, BTreeSet<String>>,
+    workloads: BTreeMap<String, BTreeSet<String>>,
+    credentials: BTreeMap<String, BTreeSet<String>>,
+    notes: BTreeSet<String>,
+}
+
+/// Proposals as one YAML stream.
+#[must_use]
+pub fn suggest(input: Input, now: Timestamp) -> String {
+    let index = Index::new(now, input);
+    let mut proposals = BTreeMap::<(String, ClientKey), Proposal>::new();
+    granted(&index, &mut proposals);
+    federated(&index, &mut proposals);
+    let mut text = HEADER.to_owned();
+    let mut taken: BTreeSet<(String, String)> =
+        index.identities.iter().map(|i| (i.object.namespace.clone(), i.object.name.clone())).collect();
+    for ((namespace, client), proposal) in &proposals {
+        // One that says nothing so far is completed under its own name.
+        let blank = of(&index, namespace, client).next().map(|i| i.object.name.clone());
+        let name = blank.unwrap_or_else(|| free(&mut taken, namespace, &client.client));
+        proposal.write(&mut text, namespace, &name, client);
+    }
+    for workload in &index.workloads {
+        for literal in &workload.facts.literals {
+            if let Literal::UnknownId { path, .. } = literal {
+                let at = format!("{} {path}", workload.facts.object);
+                comment(
+                    &mut text,
+                    "",
+                    &format!("{at} is named as a client's id; nothing that was given is about that client."),
+                );
+            }
+        }
+    }
+    text
+}
+
+const HEADER: &str = "\
+# Proposed by `clientgrant suggest`, to be reviewed line by line: nothing was applied, and an application that
+# fetches its credential by itself is not seen.
+";
+
+fn of<'a>(index: &'a Index, namespace: &'a str, client: &'a ClientKey) -> impl Iterator<Item = &'a Identity> {
+    index.identities.iter().filter(move |i| i.client == *client && i.object.namespace == namespace)
+}
+
+/// Clients that grants name, or identities that say nothing yet.
+fn granted(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Proposal>) {
+    let grants = index.grants.iter().map(|g| (&g.object, &g.client, "names the client"));
+    let blank = index.identities.iter().filter(|i| i.is_blank());
+    let blank = blank.map(|i| (&i.object, &i.client, "says neither workloads nor credentials"));
+    for (object, client, why) in grants.chain(blank) {
+        if of(index, &object.namespace, client).any(|i| !i.is_blank()) {
+            continue;
+        }
+        let proposal = proposals.entry((object.namespace.clone(), client.clone())).or_default();
+        if proposal.why.len() < 3 {
+            proposal.why.insert(format!("{object} {why}."));
+        }
+        for workload in index.workloads.iter().filter(|w| w.facts.object.namespace == object.namespace) {
+            proposal.holder(workload, client);
+        }
+    }
+}
+
+/// Clients that an identity of another namespace, or the provider, says to be a ServiceAccount of this one.
+fn federated(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Proposal>) {
+    let declared = index.identities.iter().flat_map(|i| {
+        i.foreign_subjects().map(move |subject| (&i.client, subject, format!("{} names {subject}.", i.object)))
+    });
+    let registered = index.registrations.iter().flat_map(|r| {
+        let why = move |subject: &str| format!("The provider takes the tokens of {subject} for the client's.");
+        r.subjects.iter().map(move |subject| (&r.client, subject.as_str(), why(subject)))
+    });
+    for (client, subject, why) in declared.chain(registered) {
+        let Some((namespace, name)) = service_account(subject) else { continue };
+        let provider = &client.provider.namespace;
+        let reachable = provider.is_empty() || provider == namespace;
+        if !reachable || of(index, namespace, client).any(|i| !i.is_blank()) {
+            continue;
+        }
+        let proposal = proposals.entry((namespace.to_owned(), client.clone())).or_default();
+        proposal.why.insert(why.clone());
+        proposal.accounts.entry(name.to_owned()).or_default().insert(why.clone());
+        let line = format!("federated: {{subject: {}}}", quoted(subject));
+        proposal.credentials.entry(line).or_default().insert(why);
+    }
+}
+
+impl Proposal {
+    /// Takes in what a workload that has the client's id shows.
+    fn holder(&mut self, workload: &Workload, client: &ClientKey) {
+        let facts = &workload.facts;
+        let mut containers = BTreeSet::new();
+        for literal in &facts.literals {
+            let Literal::ClientId { client: id, container, path } = literal else { continue };
+            if **id != *client.client {
+                continue;
+            }
+            containers.insert(container.as_str());
+            let version = KINDS.iter().find(|k| k.kind == facts.object.kind && k.group == facts.group);
+            let version = version.map_or("v1", |k| k.version);
+            let version =
+                if facts.group.is_empty() { version.to_owned() } else { format!("{}/{version}", facts.group) };
+            let line = format!(
+                "{{apiVersion: {}, kind: {}, name: {}}}",
+                quoted(&version),
+                quoted(&facts.object.kind),
+                quoted(&facts.object.name)
+            );
+            self.workloads.entry(line).or_default().insert(format!("{path} is the client's id."));
+        }
+        if containers.is_empty() {
+            return;
+        }
+        let runs = format!("{} runs as it.", facts.object);
+        self.accounts.entry(facts.service_account.clone()).or_default().insert(runs);
+        for edge in facts.edges.iter().filter(|e| e.container.as_deref().is_some_and(|c| containers.contains(c))) {
+            self.credential(edge);
+        }
+        for token in facts.tokens.iter().filter(|t| !t.audience.is_empty()) {
+            let subject = format!("system:serviceaccount:{}:{}", facts.object.namespace, facts.service_account);
+            let line = format!("federated: {{subject: {}}}", quoted(&subject));
+            self.credentials.entry(line).or_default().insert(format!("{} is a token for somebody else.", token.path));
+        }
+    }
+
+    fn credential(&mut self, edge: &Edge) {
+        let by_variable = edge.variable.as_deref().is_some_and(is_credential_name);
+        match &edge.keys {
+            Keys::One(key) if by_variable || is_credential_name(key) => {
+                let line = format!("secret: {{name: {}, key: {}}}", quoted(&edge.secret), quoted(key));
+                self.credentials.entry(line).or_default().insert(format!("{} is named as a credential.", edge.path));
+            }
+            Keys::One(_) => {}
+            Keys::All => {
+                let note =
+                    format!("{} delivers every key of Secret {}: which is the client's?", edge.path, edge.secret);
+                self.notes.insert(note);
+            }
+        }
+    }
+
+    fn write(&self, text: &mut String, namespace: &str, name: &str, client: &ClientKey) {
+        text.push_str("---\n");
+        self.why.iter().for_each(|why| comment(text, "", why));
+        if self.workloads.is_empty() && self.credentials.is_empty() {
+            let why = "No workload of its namespace has its id as a variable or an argument: say who it is by hand.";
+            comment(text, "", why);
+            comment(text, "", &format!("(client {} in namespace {namespace})", client.client));
+            return;
+        }
+        let kind = if client.provider.namespace.is_empty() { "ClusterIdentityProvider" } else { "IdentityProvider" };
+        _ = write!(
+            text,
+            "apiVersion: {GROUP}/{VERSION}\nkind: ClientIdentity\nmetadata:\n  name: {}\n  namespace: {}\nspec:\n  \
+             providerRef: {{kind: {kind}, name: {}}}\n  clientID: {}\n",
+            quoted(name),
+            quoted(namespace),
+            quoted(&client.provider.name),
+            quoted(&client.client)
+        );
+        match self.accounts.iter().collect::<Vec<_>>()[..] {
+            [(account, why)] if account != "default" => {
+                why.iter().for_each(|why| comment(text, "  ", why));
+                _ = writeln!(text, "  serviceAccountName: {}", quoted(account));
+            }
+            [] => {}
+            [_] => comment(text, "  ", "Its workloads run as `default`: give them a ServiceAccount of their own."),
+            _ => comment(text, "  ", "Its workloads run as several ServiceAccounts."),
+        }
+        list(text, "workloads", &self.workloads, WORKLOADS);
+        list(text, "credentials", &self.credentials, CREDENTIALS);
+        self.notes.iter().for_each(|note| comment(text, "  ", note));
+    }
+}
+
+fn list(text: &mut String, field: &str, lines: &BTreeMap<String, BTreeSet<String>>, most: usize) {
+    if lines.is_empty() {
+        return;
+    }
+    _ = writeln!(text, "  {field}:");
+    for (line, why) in lines.iter().take(most) {
+        why.iter().take(3).for_each(|why| comment(text, "  ", why));
+        _ = writeln!(text, "  - {line}");
+    }
+    if lines.len() > most {
+        comment(text, "  ", &format!("{} more do not fit: is this one client?", lines.len() - most));
+    }
+}
+
+fn comment(text: &mut String, indent: &str, says: &str) {
+    _ = writeln!(text, "{indent}# {}", visible(says));
+}
+
+/// A text as YAML has it: plain where that is sure to be one, else as JSON writes it.
+fn quoted(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '.' | '_'))
+        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
+    if plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+}
+
+/// A name that no object of the namespace has.
+fn free(taken: &mut BTreeSet<(String, String)>, namespace: &str, client: &str) -> String {
+    let letters = client.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    let name: String = letters.take(200).collect();
+    let name = name.trim_matches('-');
+    let name = if name.is_empty() { "client" } else { name };
+    let mut all = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}")));
+    let free = all.find(|name| !taken.contains(&(namespace.to_owned(), name.clone()))).unwrap_or_default();
+    taken.insert((namespace.to_owned(), free.clone()));
+    free
+}
