@@ -284,6 +284,9 @@ fn a_secret_that_the_kubelet_uses_is_in_use() {
     let client = identity("c", "credentials: [{secret: {name: s, key: k}}]");
     let object = workload("apps/v1", "Deployment", &json!({"containers": [], "imagePullSecrets": [{"name": "s"}]}));
     assert!(told(&super::support::scan(&[&client, &object.to_string()])).is_empty());
+    let driver = json!({"name": "v", "csi": {"driver": "files.example.com", "nodePublishSecretRef": {"name": "s"}}});
+    let object = workload("apps/v1", "Deployment", &json!({"containers": [], "volumes": [driver]}));
+    assert!(told(&super::support::scan(&[&client, &object.to_string()])).is_empty());
     let object = workload("apps/v1", "Deployment", &json!({"containers": []}));
     assert_eq!(told(&super::support::scan(&[&client, &object.to_string()])), ["SC-304 ClientIdentity/shop/c"]);
 }

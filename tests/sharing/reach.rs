@@ -201,6 +201,7 @@ fn sc_205_every_way_to_become_a_client() {
         (rbac_group("roles", "escalate, update"), all(Severity::Medium)),
         (rbac_group("roles", "update"), None),
         (rbac_group("clusterroles, rolebindings", "bind, create"), all(Severity::Medium)),
+        (rbac_group("roles, rolebindings", "bind, create"), all(Severity::Medium)),
         (rbac_group("clusterroles", "bind"), None),
     ] {
         assert_eq!(way(&rules), expected, "{rules}");
@@ -219,6 +220,12 @@ fn a_client_may_do_it_to_itself() {
     let exec = role("Role", "r", &rule("pods/exec", "create", ", resourceNames: [a]"));
     let own = binding("RoleBinding", "r", "Role/r", "{kind: ServiceAccount, name: a}");
     assert!(rbac(&scan(&[&a, &b, &c, &d, &exec, &own])).is_empty());
+    // The account whose tokens authenticate a client is the client's, whoever declared it or not.
+    let federated = identity("f", "credentials: [{federated: {subject: \"system:serviceaccount:shop:f\"}}]");
+    let mint = role("Role", "m", &rule("serviceaccounts/token", "create", ""));
+    let by = |name: &str| binding("RoleBinding", "m", "Role/m", &format!("{{kind: ServiceAccount, name: {name}}}"));
+    assert!(rbac(&scan(&[&federated, &mint, &by("f")])).is_empty());
+    assert_eq!(rbac(&scan(&[&federated, &mint, &by("a")])), ["SC-205 ServiceAccount/shop/a"]);
     let other = binding("RoleBinding", "r", "Role/r", "{kind: ServiceAccount, name: b}");
     assert_eq!(only(&scan(&[&a, &b, &c, &d, &exec, &other]), "SC-205").clients, ["a"]);
 }
