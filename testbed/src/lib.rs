@@ -38,6 +38,7 @@
 //! | all of it, wired together | [`bed::Bed`] |
 //! | a thousand clients, and what they cost | [`scale::Fleet`] |
 //! | a tenant in a hurry beside another one | [`hot::Tenant`] |
+//! | the schema of SARIF logs | [`sarif::schema`] |
 //! | the image, without a container engine | [`image::layout::Image`] |
 //!
 //! Everything listens on loopback only, on ports that it found free, and ends with the value that
@@ -68,6 +69,7 @@ mod operator;
 mod process;
 mod proxy;
 mod run_dir;
+pub mod sarif;
 pub mod scale;
 mod tools;
 mod user_agent;
