@@ -19,6 +19,7 @@ pub mod evaluate;
 pub mod exceptions;
 pub mod facts;
 pub mod finding;
+mod fold;
 pub mod index;
 pub mod output;
 pub mod pod;
