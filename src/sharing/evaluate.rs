@@ -131,10 +131,13 @@ fn gain(index: &Index, found: &Found) -> Vec<String> {
 
 /// The clients' ids; where one id is at two providers, with the provider.
 fn names(clients: &BTreeSet<ClientKey>) -> Vec<String> {
-    let twice = |key: &ClientKey| clients.iter().filter(|c| c.client == key.client).count() > 1;
-    let name = |key: &ClientKey| match twice(key) {
-        false => key.client.to_string(),
-        true => format!("{} at {}/{}", key.client, key.provider.namespace, key.provider.name),
+    let mut times = BTreeMap::<&str, usize>::new();
+    for key in clients {
+        *times.entry(&key.client).or_default() += 1;
+    }
+    let name = |key: &ClientKey| match times.get(&*key.client) {
+        None | Some(1) => key.client.to_string(),
+        Some(_) => format!("{} at {}/{}", key.client, key.provider.namespace, key.provider.name),
     };
     let mut names: Vec<String> = clients.iter().map(name).collect();
     names.sort();
