@@ -56,8 +56,8 @@ pub(super) struct Holder<'a> {
 
 /// What somebody can do.
 #[derive(Default)]
-pub(super) struct Done {
-    pub clients: BTreeSet<ClientKey>,
+pub(super) struct Done<'a> {
+    pub clients: BTreeSet<&'a ClientKey>,
     pub grade: Option<Grade>,
     evidence: Vec<Evidence>,
 }
@@ -127,9 +127,9 @@ pub(super) fn holders(index: &Index) -> impl Iterator<Item = Holder<'_>> {
     })
 }
 
-impl Holder<'_> {
+impl<'a> Holder<'a> {
     /// What these rights let it do. Nothing, if its groups alone can do as much: they have a finding of their own.
-    pub fn can(&self, targets: &Targets<'_>, powers: &[Power]) -> Done {
+    pub fn can(&self, targets: &Targets<'a>, powers: &[Power]) -> Done<'a> {
         let all: Vec<Granted<'_>> = self.direct.iter().chain(&self.groups).copied().collect();
         let mut done = Done::default();
         for power in powers {
@@ -143,7 +143,7 @@ impl Holder<'_> {
     }
 
     /// The finding.
-    pub fn found(&self, index: &Index, rule: &Rule, done: Done) -> Found {
+    pub fn found(&self, index: &Index, rule: &Rule, done: Done<'_>) -> Found {
         let severity = if self.platform { Severity::Info } else { rule.severity };
         let mut found = Found::new(rule.id, severity, done.grade.unwrap_or(Grade::Potential), self.object.clone());
         if self.object.kind == "Group" {
@@ -156,13 +156,13 @@ impl Holder<'_> {
         }
         found.own = Some(self.own.clone());
         found.evidence = done.evidence;
-        found.clients = done.clients;
+        found.clients = done.clients.into_iter().cloned().collect();
         found
     }
 }
 
 impl Power {
-    fn apply(&self, targets: &Targets<'_>, granted: &[Granted<'_>], done: &mut Done) {
+    fn apply<'a>(&self, targets: &Targets<'a>, granted: &[Granted<'_>], done: &mut Done<'a>) {
         let needed = self.with.map(|(verbs, resource)| reach(granted, verbs, self.group, resource));
         let whole = reach(granted, self.verbs, self.group, self.resource);
         for one in granted {
@@ -181,12 +181,12 @@ impl Power {
     }
 
     /// Which clients somebody with this reach has.
-    fn clients(&self, targets: &Targets<'_>, reach: &Reach, needed: Option<&Reach>) -> BTreeSet<ClientKey> {
+    fn clients<'a>(&self, targets: &Targets<'a>, reach: &Reach, needed: Option<&Reach>) -> BTreeSet<&'a ClientKey> {
         let mut clients = BTreeSet::new();
         for (namespace, of) in targets.within(reach) {
-            let named = |list: &[(&str, &BTreeSet<ClientKey>)]| -> Vec<ClientKey> {
+            let named = |list: &[(&str, &'a BTreeSet<ClientKey>)]| -> Vec<&'a ClientKey> {
                 let some = list.iter().filter(|(name, _)| reach.has(namespace, name));
-                some.flat_map(|(_, clients)| clients.iter().cloned()).collect()
+                some.flat_map(|(_, clients)| clients.iter()).collect()
             };
             match self.hits {
                 Hits::Slots => clients.extend(named(&of.secrets)),
@@ -198,20 +198,20 @@ impl Power {
                         if self.verbs == ["create"] { reach.has(namespace, "") } else { reach.touches(namespace) };
                     if here && needed.is_none_or(|needed| needed.touches(namespace)) {
                         let all = of.secrets.iter().chain(&of.federated);
-                        clients.extend(all.flat_map(|(_, clients)| clients.iter().cloned()));
+                        clients.extend(all.flat_map(|(_, clients)| clients.iter()));
                     }
                 }
                 Hits::Holders => {
                     for (name, workload) in &of.holders {
                         if reach.has_pod(namespace, name) {
-                            clients.extend(workload.exposures.iter().map(|e| e.client.clone()));
+                            clients.extend(workload.exposures.iter().map(|e| &e.client));
                         }
                     }
                 }
                 Hits::Users => {
                     for (name, of_account) in &of.accounts {
                         if reach.has("", &format!("system:serviceaccount:{namespace}:{name}")) {
-                            clients.extend(of_account.iter().cloned());
+                            clients.extend(of_account.iter());
                         }
                     }
                 }

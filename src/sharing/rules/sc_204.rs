@@ -39,7 +39,7 @@ fn check(index: &Index) -> Vec<Found> {
     let targets = Targets::new(index);
     for holder in holders(index) {
         let done = holder.can(&targets, &[READ]);
-        if index.shared(&done.clients) {
+        if index.shared(&done.clients.iter().map(|c| (*c).clone()).collect()) {
             all.push(holder.found(index, &RULE, done));
         }
     }
