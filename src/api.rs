@@ -21,11 +21,11 @@ pub mod schema;
 
 pub use client_grant::{
     Basis, ClientGrant, ClientGrantSpec, ClientGrantStatus, Drift, Effective, Enforcement, GrantType, Observed, Owner,
-    ProviderKind, ProviderRef, Purpose, Revocation, RevocationCause, Subject, SubjectKind, Summary,
+    ProviderKind, ProviderRef, Purpose, Revocation, RevocationCause, SharingCounts, Subject, SubjectKind, Summary,
 };
 pub use client_identity::{
-    ClientIdentity, ClientIdentitySpec, ClientIdentityStatus, Counterpart, Credential, CredentialKey, Federated,
-    Sharing, SharingException, WorkloadRef,
+    BlastRadius, ClientIdentity, ClientIdentitySpec, ClientIdentityStatus, Counterpart, Credential, CredentialKey,
+    Federated, SharedFinding, Sharing, SharingException, WorkloadRef,
 };
 pub use client_quarantine::{ClientQuarantine, ClientQuarantineSpec, ClientQuarantineStatus};
 pub use condition::Condition;

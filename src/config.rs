@@ -67,6 +67,10 @@ pub struct Config {
     /// operator's namespace keeps the duty, and the grant goes. Example: `5m`.
     #[arg(long, env = "CLIENTGRANT_HANDOVER_AFTER", default_value = "5m", value_parser = duration)]
     pub handover_after: Duration,
+    /// Watch ServiceAccounts and workloads, and say of clients that a ClientIdentity speaks about whether
+    /// something else can act as them. No Secret is read.
+    #[arg(long, env = "CLIENTGRANT_DETECT_SHARING", default_value_t = true, action = clap::ArgAction::Set)]
+    pub detect_sharing: bool,
     /// How many clients are worked on at once.
     #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,

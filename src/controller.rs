@@ -11,6 +11,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod record;
 pub mod served;
+pub mod sharing;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -47,6 +48,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// What somebody should notice.
     events: Events,
+    /// What watches of workloads told.
+    sharing: sharing::Detector,
     /// Every watch begins anew with a list when this changes.
     anew: watch_channel::Sender<()>,
     /// Quarantines as they were last read.
@@ -106,6 +109,7 @@ impl Context {
             cluster,
             replica,
             metrics: Metrics::default(),
+            sharing: sharing::Detector::default(),
             anew: watch_channel::Sender::new(()),
             brakes: quarantine::Brakes::default(),
             book: record::Book::default(),

@@ -23,7 +23,7 @@
 //! - [`controller`]: the shell. It takes the most urgent client, reads the IdP, plans, acts, **reads again
 //!   until the plan is empty**, and publishes what came of it.
 //! - [`lease`]: of several replicas one writes; all of them answer.
-//! - [`sharing`]: which clients a workload can act as, pure; so far for `clientgrant scan` alone.
+//! - [`sharing`]: which clients a workload can act as, pure; `clientgrant scan` and [`controller::sharing`] ask it.
 //! - [`serve`]: token hook, consent decision, health. In doubt the answer is no.
 //!
 //! Three promises shape the code. *Ending authority is two passes*: revoke at once, and once more when

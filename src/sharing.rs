@@ -21,7 +21,9 @@ pub mod facts;
 pub mod finding;
 mod fold;
 pub mod index;
+pub mod judge;
 pub mod output;
+pub mod picture;
 pub mod pod;
 pub mod rbac;
 pub mod reach;
@@ -30,6 +32,7 @@ pub mod registration;
 pub mod rules;
 pub mod sarif;
 pub mod suggest;
+pub mod told;
 
 pub use evaluate::{Input, evaluate};
 pub use finding::{Evaluation, Evidence, Finding, Grade, Object, Severity, State};

@@ -17,6 +17,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::sharing::catalogue;
+use crate::sharing::finding::{Finding, Severity, State};
+
 /// Seconds: from a call on loopback to a deadline.
 const CALLS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Seconds: from two passes to an outage.
@@ -67,6 +70,8 @@ catalogue! {
     "leader" [] "1 while this replica writes",
     "cluster_silence_seconds" [] "Since when the API server was not heard",
     "decision_certificate_expiry_timestamp_seconds" [] "When the certificate of the decision endpoints runs out, NaN without one",
+    "sharing_findings" ["rule", "severity", "state"] "Findings of shared credentials, on the replica that writes",
+    "sharing_evaluation_seconds" [] "How long it took to look for shared credentials",
     "crd_schema_outdated" [] "1 while the API server serves definitions older than this operator, NaN while that is not known",
     "build_info" ["version"] "Always 1",
 }
@@ -84,6 +89,8 @@ pub struct Metrics {
     calls: Calls,
     drift: Family<TypeLabel, Counter>,
     outdated: Gauge<f64, AtomicU64>,
+    shared: Family<SharedLabel, Gauge>,
+    evaluated: Histogram,
     now: Now,
 }
 
@@ -126,6 +133,7 @@ labels! {
     TypeLabel { r#type: &'static str }
     RevocationLabel { cause: &'static str, outcome: &'static str }
     Cause { cause: &'static str }
+    SharedLabel { rule: &'static str, severity: &'static str, state: &'static str }
     Call { operation: &'static str, code: String }
 }
 
@@ -305,10 +313,30 @@ impl Default for Metrics {
         registry.register_with_unit("cluster_silence", help("cluster_silence_seconds"), seconds(), now.silence.clone());
         let (name, gauge) = ("decision_certificate_expiry_timestamp_seconds", now.certificate.clone());
         registry.register_with_unit("decision_certificate_expiry_timestamp", help(name), seconds(), gauge);
+        let (shared, evaluated) = (Family::default(), calls());
+        registry.register("sharing_findings", help("sharing_findings"), shared.clone());
+        let name = "sharing_evaluation_seconds";
+        registry.register_with_unit("sharing_evaluation", help(name), seconds(), evaluated.clone());
         registry.register("crd_schema_outdated", help("crd_schema_outdated"), outdated.clone());
         registry.register("build", help("build_info"), Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         let calls = calls_made;
-        Self { registry, decisions, decided, looks, looked, revocations, lags, calls, drift, outdated, now }
+        let metrics = Self {
+            registry,
+            decisions,
+            decided,
+            looks,
+            looked,
+            revocations,
+            lags,
+            calls,
+            drift,
+            outdated,
+            shared,
+            evaluated,
+            now,
+        };
+        metrics.shared(None, None);
+        metrics
     }
 }
 
@@ -366,6 +394,25 @@ impl Metrics {
     /// Whether the API server serves definitions that are older than this program.
     pub fn outdated(&self, outdated: bool) {
         self.outdated.set(f64::from(u8::from(outdated)));
+    }
+
+    /// Shared credentials were looked for: what was found, on the replica that writes, and how long it took.
+    pub fn shared(&self, findings: Option<&Vec<Finding>>, took: Option<Duration>) {
+        self.shared.clear();
+        let count = |rule, severity: Severity, state: State| {
+            self.shared.get_or_create(&SharedLabel { rule, severity: severity.name(), state: state.name() }).inc();
+        };
+        for rule in catalogue::ALL {
+            let state = if rule.id == "SC-901" { State::NotEvaluable } else { State::Open };
+            let (rule, severity) = (rule.id, rule.severity);
+            let none = SharedLabel { rule, severity: severity.name(), state: state.name() };
+            // A rule that finds nothing is told, too: an alert on what is not there would never end.
+            self.shared.get_or_create(&none).set(0);
+        }
+        findings.into_iter().flatten().for_each(|f| count(f.rule, f.severity, f.state));
+        if let Some(took) = took {
+            self.evaluated.observe(took.as_secs_f64());
+        }
     }
 
     /// For whoever calls identity providers.

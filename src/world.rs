@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLo
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::Notify;
 
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition};
 use crate::api::{ClientGrant, ClientGrantStatus, Mode, PendingRevocation, instant};
@@ -23,6 +24,8 @@ use crate::grant::{
 };
 use crate::idp::{Idp, Permit};
 use crate::lease::Leadership;
+use crate::sharing::judge::{Shared, Verdict};
+use crate::sharing::told::Admission;
 use crate::telemetry::Tally;
 
 /// Which kinds have been read completely at least once.
@@ -229,6 +232,9 @@ struct Inner {
     /// The history of the cluster went back while this process lived.
     rewound: bool,
     synced: BTreeSet<Source>,
+    /// Whether something else can act as a client, of those that a ClientIdentity speaks about. `None`: not
+    /// everything was read yet.
+    shared: Option<BTreeMap<ClientKey, Arc<Verdict>>>,
 }
 
 /// The picture.
@@ -238,6 +244,8 @@ pub struct World {
     leadership: Arc<Leadership>,
     /// When the API server was last known to answer.
     heard: Mutex<Option<Instant>>,
+    /// Grants, providers or namespaces are not as they were.
+    changed: Notify,
 }
 
 impl World {
@@ -531,6 +539,7 @@ impl World {
         if !changed {
             return news.then(|| Due::look(key, BTreeSet::new(), Lane::Apply).with(&entry.grant));
         }
+        self.changed.notify_one();
         let grant = entry.grant;
         let siblings = inner.siblings(&key, &grant.subject);
         let narrower = grant.narrowed || old.is_some();
@@ -582,6 +591,7 @@ impl World {
         let mut inner = self.write();
         inner.unreadable.remove(name);
         let entry = inner.grants.remove(name)?;
+        self.changed.notify_one();
         inner.let_go.remove(&entry.grant.uid);
         inner.unsaid.remove(&entry.grant.uid);
         inner.unlink(&entry);
@@ -722,6 +732,7 @@ impl World {
         let key = view.key.clone();
         let provider = Provider { view: Arc::new(view), idp, created, uid, found, undeclared, now };
         inner.providers.insert(key, provider);
+        self.changed.notify_one();
         inner.settle_issuers();
         inner.forget_views();
     }
@@ -734,6 +745,7 @@ impl World {
             inner.former.insert(key.clone(), gone.view.issuer.clone());
             inner.held.remove(key);
         }
+        self.changed.notify_one();
         inner.settle_issuers();
         inner.forget_views();
     }
@@ -759,6 +771,7 @@ impl World {
             None => inner.namespaces.remove(name).is_some(),
         };
         if changed {
+            self.changed.notify_one();
             inner.forget_views();
         }
         changed
@@ -776,6 +789,59 @@ impl World {
         }
         let keys: BTreeSet<ClientKey> = [old, identity].into_iter().flatten().map(|i| i.key).collect();
         keys.into_iter().map(|key| inner.everything_due(key, Lane::Apply)).collect()
+    }
+
+    /// Waits until grants, providers or namespaces are not as they were.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether a namespace may speak for a client.
+    #[must_use]
+    pub fn admission(&self, key: &ClientKey, namespace: &str) -> Admission {
+        let inner = self.read();
+        match inner.providers.get(&key.provider).map(|p| &p.view) {
+            Some(view) if view.state != ProviderState::IssuerTaken => {
+                let labels = inner.namespaces.get(namespace).map(|n| n.labels.clone()).unwrap_or_default();
+                let speaks = view.rules.iter().any(|rule| rule.speaks_for(&labels, &key.client));
+                if speaks { Admission::Admitted } else { Admission::NotAllowed }
+            }
+            _ => Admission::ProviderMissing,
+        }
+    }
+
+    /// The grants of these clients.
+    #[must_use]
+    pub fn grants_of(&self, clients: &BTreeSet<ClientKey>) -> Vec<(ClientKey, Arc<Grant>)> {
+        let inner = self.read();
+        let of = clients.iter().filter_map(|key| inner.clients.get_key_value(key));
+        let entries = of.flat_map(|(key, client)| client.names().map(move |name| (key, name)));
+        let entries = entries.filter_map(|(key, name)| Some((key.clone(), inner.grants.get(name)?)));
+        entries.filter(|(_, e)| e.pending.is_none()).map(|(key, e)| (key, e.grant.clone())).collect()
+    }
+
+    /// What is known of whether something else can act as a client.
+    #[must_use]
+    pub fn shared(&self, key: &ClientKey) -> Shared {
+        match &self.read().shared {
+            None => Shared::NotYet,
+            Some(all) => all.get(key).map_or(Shared::Nothing, |verdict| Shared::Is(verdict.clone())),
+        }
+    }
+
+    /// Everything was looked at. Returns the grants whose status says something else.
+    pub fn set_shared(&self, all: BTreeMap<ClientKey, Verdict>, now: Timestamp) -> Vec<Due> {
+        let mut inner = self.write();
+        inner.shared = Some(all.into_iter().map(|(key, verdict)| (key, Arc::new(verdict))).collect());
+        let Some(all) = &inner.shared else { return Vec::new() };
+        let dues = inner.clients.iter().map(|(key, client)| {
+            let shared = all.get(key).map_or(Shared::Nothing, |verdict| Shared::Is(verdict.clone()));
+            let entries = client.names().filter_map(|name| inner.grants.get(name)).filter(|e| e.pending.is_none());
+            let news = |e: &&Entry| e.status.as_ref().is_some_and(|s| verdict::sharing_is_news(s, &shared, now));
+            let none = Due::look(key.clone(), BTreeSet::new(), Lane::Drift);
+            entries.filter(news).fold(none, |due, entry| due.with(&entry.grant))
+        });
+        dues.filter(|due| !due.grants.is_empty()).collect()
     }
 
     /// A ClientQuarantine; `None`: it is gone.

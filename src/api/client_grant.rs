@@ -97,6 +97,13 @@ use super::{Condition, schema};
         json_path = ".status.conditions[?(@.type==\"Enforced\")].status",
         description = "Whether every part of the grant is held by some enforcement point.",
         priority = 1
+    ),
+    printcolumn(
+        name = "Exclusive",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"CredentialExclusive\")].status",
+        description = "Whether nothing but the client's own workloads can act as it.",
+        priority = 1
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -327,7 +334,7 @@ pub struct ClientGrantStatus {
     #[schemars(range(min = -1))]
     pub observed_generation: Option<i64>,
     /// What is so, is not so, or is not known: Ready, Active, Reconciling, Stalled, Enforced,
-    /// Drifted.
+    /// Drifted, CredentialExclusive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -349,6 +356,30 @@ pub struct ClientGrantStatus {
     /// The operator's own revocation: why, when it was asked for, and when it was confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<Revocation>,
+    /// How many findings of shared credentials concern the client. Absent while there is none; the
+    /// client's ClientIdentity lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<SharingCounts>,
+}
+
+/// How many findings of shared credentials concern a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SharingCounts {
+    /// Findings that nobody accepted. Example: `2`.
+    #[schemars(range(min = 0))]
+    pub open: i64,
+    /// Findings that the client's ClientIdentity accepts until a date. Example: `0`.
+    #[schemars(range(min = 0))]
+    pub suppressed: i64,
+    /// The worst severity of the open ones: info, low, medium, high or critical. Example: `critical`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::short_text")]
+    pub worst: Option<String>,
+    /// The rules that found something; `clientgrant explain` describes them. Example: `[SC-101]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::status_list")]
+    pub rules: Vec<String>,
 }
 
 /// Short forms for the columns of `kubectl get`.

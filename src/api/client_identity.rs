@@ -45,6 +45,12 @@ use super::{Condition, ProviderRef, schema};
         description = "Its state in one word."
     ),
     printcolumn(
+        name = "Exclusive",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"CredentialExclusive\")].status",
+        description = "Whether nothing but the client's own workloads can act as it."
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
@@ -204,8 +210,59 @@ pub struct ClientIdentityStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = -1))]
     pub observed_generation: Option<i64>,
-    /// What is so, is not so, or is not known: Ready.
+    /// What is so, is not so, or is not known: Ready, Reconciling, Stalled,
+    /// CredentialExclusive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// Shared credentials that concern the client, the worst first, at most 20. Of another namespace
+    /// nothing is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub findings: Vec<SharedFinding>,
+    /// What hangs on the open findings, at least. Absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blast_radius: Option<BlastRadius>,
+}
+
+/// One finding of a shared credential.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedFinding {
+    /// The rule; `clientgrant explain` describes it. Example: `SC-201`.
+    #[schemars(schema_with = "schema::short_text")]
+    pub rule: String,
+    /// info, low, medium, high or critical. Example: `high`.
+    #[schemars(schema_with = "schema::short_text")]
+    pub severity: String,
+    /// open, suppressed (accepted by an exception) or notEvaluable. Example: `open`.
+    #[schemars(schema_with = "schema::short_text")]
+    pub state: String,
+    /// What it is about. Absent: it is in another namespace. Example: `Deployment/workflow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::status_entry")]
+    pub subject: Option<String>,
+    /// The other clients that a ClientIdentity of this namespace speaks about. Example: `[helpdesk]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::status_list")]
+    pub with: Vec<String>,
+    /// How many more clients it concerns. Example: `1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub others: Option<i64>,
+}
+
+/// What hangs on findings, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlastRadius {
+    /// Grants in force of the clients of one finding. Example: `2`.
+    #[schemars(range(min = 0))]
+    pub grants: i64,
+    /// Subjects of these grants; for all of them counts as one. Example: `1`.
+    #[schemars(range(min = 0))]
+    pub subjects: i64,
+    /// Scopes of these grants. Example: `3`.
+    #[schemars(range(min = 0))]
+    pub scopes: i64,
 }

@@ -60,6 +60,8 @@ closed_words! {
         Enforced,
         /// The provider differs from what is declared.
         Drifted,
+        /// Nothing but the client's own workloads can act as it.
+        CredentialExclusive,
         /// The provider answers.
         Reachable,
         /// The provider accepts our credentials.
@@ -204,6 +206,12 @@ closed_words! {
         Accepted,
         /// The quarantine holds: every grant of the client is out of force, confirmed.
         InForce,
+        /// Nothing else can act as the client.
+        Exclusive,
+        /// Something else can act as the client.
+        SharedCredential,
+        /// Whether something else can act as the client is not known.
+        NotEvaluated,
         /// Nobody is known to hold the client or the issuer that is named.
         NothingToDo,
     }

@@ -154,13 +154,8 @@ fn whole_numbers(value: &mut Value) {
     }
 }
 
-/// Kinds of which the operator does not write a status yet: whoever waits with the rules of kstatus would
-/// wait for ever for what begins as not looked at.
-const UNTOLD: [&str; 1] = ["ClientIdentity"];
-
 /// Does what no attribute of the derive can.
 fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    let told = !UNTOLD.contains(&crd.spec.names.kind.as_str());
     for root in crd.spec.versions.iter_mut().filter_map(root_schema) {
         tidy(root);
         root.title = None; // the kind is in `names` already
@@ -169,7 +164,7 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             // What remains is the choice of a connection, which a rule states in a person's words.
             spec.one_of = None;
         }
-        if let Some(status) = parts.get_mut("status").filter(|_| told) {
+        if let Some(status) = parts.get_mut("status") {
             // An object that nobody has looked at is in progress, not current.
             status.default = Some(JSON(json!({ "observedGeneration": -1 })));
         }
@@ -395,6 +390,10 @@ pub(super) fn label_values(_: &mut Generator) -> Schema {
 
 pub(super) fn short_text(_: &mut Generator) -> Schema {
     json_schema!({ "type": "string", "maxLength": bounds::SHORT })
+}
+
+pub(super) fn status_entry(_: &mut Generator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": bounds::ENTRY })
 }
 
 pub(super) fn status_list(_: &mut Generator) -> Schema {

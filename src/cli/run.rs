@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::api::ClientGrant;
 use crate::clock;
 use crate::config::{Config, LogFormat};
-use crate::controller::{Context, provider, quarantine, reconcile, record, served, watch};
+use crate::controller::{Context, provider, quarantine, reconcile, record, served, sharing, watch};
 use crate::hex;
 use crate::lease::{self, Leadership, Timing};
 use crate::serve;
@@ -132,6 +132,7 @@ async fn run(config: Config) -> Result<(), String> {
     tokio::spawn(listen_to_the_api_server(context.clone()));
     tokio::spawn(served::watch(context.clone()));
     tokio::spawn(quarantine::run(context.clone()));
+    tokio::spawn(sharing::run(context.clone()));
     tokio::spawn(lead(context.clone()));
     let leases = Api::<Lease>::namespaced(context.kube.clone(), &config.operator_namespace);
     let election =

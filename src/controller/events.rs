@@ -1,4 +1,4 @@
-//! Kubernetes Events for what somebody should notice about a grant.
+//! Kubernetes Events for what somebody should notice about a grant or a client.
 //!
 //! The normal course of things (granted, waits for its subject) has none: status tells it, and an Event more
 //! for each write would double them. Events are a courtesy: nothing waits for them, and when more come than
@@ -42,13 +42,7 @@ impl Events {
     pub fn told(&self, entry: &Entry, status: &ClientGrantStatus) {
         let Some((warning, reason, note)) = news(entry.status.as_deref(), status) else { return };
         let name = &entry.grant.name;
-        let event = Event {
-            type_: if warning { EventType::Warning } else { EventType::Normal },
-            reason: reason.as_str().to_owned(),
-            note: Some(note),
-            action: if warning { "Check".into() } else { "End".into() },
-            secondary: None,
-        };
+        let type_ = if warning { EventType::Warning } else { EventType::Normal };
         let about = ObjectReference {
             api_version: Some(format!("{GROUP}/{VERSION}")),
             kind: Some("ClientGrant".into()),
@@ -57,6 +51,14 @@ impl Events {
             uid: Some(entry.grant.uid.to_string()),
             ..ObjectReference::default()
         };
+        self.say(type_, reason.as_str(), note, about);
+    }
+
+    /// Tells something about an object.
+    pub fn say(&self, type_: EventType, reason: &str, note: String, about: ObjectReference) {
+        let action = if type_ == EventType::Warning { "Check" } else { "End" };
+        let (reason, note, action) = (reason.to_owned(), Some(note), action.to_owned());
+        let event = Event { type_, reason, note, action, secondary: None };
         // Full: whoever looks at the objects sees it all the same.
         _ = self.send.try_send((event, about));
     }

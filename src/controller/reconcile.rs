@@ -512,6 +512,7 @@ async fn say(context: &Context, due: Due, look: Look, memory: &mut Memory) {
             || (changed && !failing)
             || (!view.observing() && plan::wants_finalizer(grant, standing))
     });
+    let shared = context.world.shared(&key);
     let mut work = Vec::new();
     let mut unread = BTreeSet::new();
     for (grant, standing) in concerned {
@@ -537,6 +538,7 @@ async fn say(context: &Context, due: Due, look: Look, memory: &mut Memory) {
             old: None,
             looks: 0,
             handover: None,
+            shared: &shared,
         };
         // A newer object is on its way to a look of its own: what was found does not speak of it.
         let same = |e: &Entry| e.grant.uid == grant.uid && e.grant.generation == grant.generation;

@@ -358,14 +358,22 @@ fn namespaces(context: &Arc<Context>, seen: Seen<Namespace>) {
 fn identities(context: &Arc<Context>, seen: Seen<ClientIdentity>) {
     let dues = match seen {
         Seen::Is(object) => {
+            context.sharing.identity(&object);
             let name = parse::name(&object.metadata);
             let provider = parse::provider_key(&object.spec.provider_ref, &name.namespace);
             let key = ClientKey { provider, client: Arc::from(object.spec.client_id.as_str()) };
             let identity = Identity { namespace: name.namespace.clone(), key, adopt: object.spec.adopt };
             context.world.set_identity(name, Some(identity))
         }
-        Seen::Unreadable { meta, .. } => context.world.set_identity(parse::name(&meta), None),
-        Seen::Gone { name, .. } => context.world.set_identity(name, None),
+        Seen::Unreadable { meta, .. } => {
+            let name = parse::name(&meta);
+            context.sharing.no_identity(&name);
+            context.world.set_identity(name, None)
+        }
+        Seen::Gone { name, .. } => {
+            context.sharing.no_identity(&name);
+            context.world.set_identity(name, None)
+        }
         Seen::Listed => {
             context.world.synced(Source::Identities);
             return;

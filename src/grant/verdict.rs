@@ -13,6 +13,8 @@ use super::{
 };
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition, remove_condition, set_condition};
 use crate::api::{self, ClientGrantStatus, bounds, instant};
+use crate::sharing::judge::Shared;
+use crate::sharing::told;
 use std::time::Duration;
 
 /// For this long a generation that cannot be put in force counts as still arriving: appliers fail
@@ -95,6 +97,8 @@ pub struct Facts<'a> {
     /// A deleted grant does not stay longer than this: then its duty goes on without it. `None`: it is such
     /// a duty itself.
     pub handover: Option<Duration>,
+    /// Whether something else can act as the client.
+    pub shared: &'a Shared,
 }
 
 /// What to say, and when to look again.
@@ -626,6 +630,7 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
         }
     }
     note_drift(&mut status, facts, now);
+    note_sharing(&mut status, facts.shared, generation, now);
     if facts.view.observing() {
         let none = api::Enforcement {
             points: Vec::new(),
@@ -681,6 +686,34 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
     let progress = said.reason == Reason::Progressing;
     let waiting = WAITS.contains(&said.reason);
     Verdict { status: Some(status), release: false, hand_over: false, progress, waiting, look }
+}
+
+/// Says whether something else can act as the client. It does not change whether the grant is in force.
+fn note_sharing(status: &mut ClientGrantStatus, shared: &Shared, generation: Option<i64>, now: Timestamp) {
+    match shared {
+        Shared::NotYet => {}
+        Shared::Nothing => {
+            remove_condition(&mut status.conditions, ConditionType::CredentialExclusive);
+            status.sharing = None;
+        }
+        Shared::Is(verdict) => {
+            told::say(&mut status.conditions, verdict, generation, now);
+            status.sharing = verdict.counts();
+        }
+    }
+}
+
+/// Whether a status does not say what is known now about a shared credential.
+#[must_use]
+pub fn sharing_is_news(status: &ClientGrantStatus, shared: &Shared, now: Timestamp) -> bool {
+    // Of most clients nobody speaks: their grants are asked after every evaluation.
+    if *shared == Shared::Nothing {
+        let said = find_condition(&status.conditions, ConditionType::CredentialExclusive);
+        return said.is_some() || status.sharing.is_some();
+    }
+    let mut new = status.clone();
+    note_sharing(&mut new, shared, status.observed_generation, now);
+    new != *status
 }
 
 /// How often a grant has been looked at while it waited for its subject, by how long its status says that

@@ -91,6 +91,7 @@ fn judge(index: &Index, rule: &Rule, found: Found) -> Finding {
         gain: gain(index, &found),
         subject: found.subject,
         clients: names(&found.clients),
+        keys: found.clients,
         evidence,
         blast_radius,
         remedy: rule.remedy,

@@ -1,9 +1,12 @@
 //! What comes out: findings, and the order in which they stand.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
+
+use crate::grant::ClientKey;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, clap::ValueEnum)]
@@ -168,6 +171,9 @@ pub struct Finding {
     pub subject: Object,
     /// The clients it concerns, sorted.
     pub clients: Vec<String>,
+    /// The same, as the operator knows them.
+    #[serde(skip)]
+    pub keys: BTreeSet<ClientKey>,
     /// What shows it.
     pub evidence: Vec<Evidence>,
     /// What hangs on it.

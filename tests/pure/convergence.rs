@@ -24,6 +24,7 @@ use clientgrant::grant::verdict::{self, Facts, Finding};
 use clientgrant::grant::{Adoption, Authority, GrantType, Managed, Subject, Timestamp, UnmanagedClients};
 use clientgrant::idp::Idp;
 use clientgrant::idp::memory::{Memory, State};
+use clientgrant::sharing::judge::Shared;
 use clientgrant::world::{Quarantine, World};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -518,6 +519,7 @@ impl Story {
                 old: old.as_ref(),
                 looks: 0,
                 handover: n.map(|_| Duration::from_secs(60)),
+                shared: &Shared::NotYet,
             };
             let (confirmed, generation) = (facts.confirmed, grant.generation);
             let said = verdict::compose(&facts, self.now);

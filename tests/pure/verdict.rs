@@ -14,6 +14,7 @@ use clientgrant::grant::verdict::{self, Facts, Finding, Verdict};
 use clientgrant::grant::{
     Basis, ClientView, Grant, Mode, ProviderState, RevocationCause, Subject, Timestamp, pending, plan,
 };
+use clientgrant::sharing::judge::Shared;
 
 use crate::support::*;
 
@@ -32,6 +33,7 @@ struct Found {
     fault: Option<Fault>,
     old: Option<ClientGrantStatus>,
     handover: Option<Duration>,
+    shared: Shared,
 }
 
 fn found() -> Found {
@@ -47,6 +49,7 @@ fn found() -> Found {
         fault: None,
         old: None,
         handover: Some(HANDOVER),
+        shared: Shared::Nothing,
     }
 }
 
@@ -68,6 +71,7 @@ impl Found {
             old: self.old.as_ref(),
             looks: 0,
             handover: self.handover,
+            shared: &self.shared,
         };
         verdict::compose(&facts, now)
     }

@@ -28,6 +28,7 @@ mod rewound;
 mod rows;
 mod scale;
 mod scan;
+mod sharing;
 mod status;
 #[path = "../status_rows/mod.rs"]
 mod status_rows;

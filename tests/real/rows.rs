@@ -150,6 +150,15 @@ async fn provider(bed: &Real, path: &str, type_: &str, reason: &str) -> Value {
     bed.wait(path, reason, LONG, |o| condition(o, type_)["reason"] == reason).await.unwrap()
 }
 
+/// A ClientIdentity that lets a client be taken over.
+fn identity(name: &str, client: &str) -> Value {
+    json!({
+        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientIdentity",
+        "metadata": {"name": name, "namespace": "finance"},
+        "spec": {"providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"}, "clientID": client, "adopt": true},
+    })
+}
+
 /// A provider object over Hydra.
 fn hydra(kind: &str, name: &str, issuer: &str, admin_url: &str) -> Value {
     let mut metadata = json!({"name": name});
@@ -250,12 +259,7 @@ async fn settles(bed: &Real, album: &mut Album) {
     bed.grant("it", "holder", json!({"clientID": "app-conflict", "basis": "AdminConsent"})).await.unwrap();
     let quarantine = quarantine("leaked", &issuer);
     let misspelt = self::quarantine("misspelt", "https://login.example.org/");
-    let identity = json!({
-        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientIdentity",
-        "metadata": {"name": "robot", "namespace": "finance"},
-        "spec": {"providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"}, "clientID": "app-robot", "adopt": true},
-    });
-    bed.put("namespaces/finance/clientidentities/robot", identity).await.unwrap();
+    bed.put("namespaces/finance/clientidentities/robot", identity("robot", "app-robot")).await.unwrap();
     let consent = json!({"basis": "SubjectConsent"});
     begin(bed, "granted", consent.clone()).await;
     begin(bed, "awaiting-consent", consent.clone()).await;
@@ -312,8 +316,12 @@ async fn settles(bed: &Real, album: &mut Album) {
         album.grant(name, &bed.reason("finance", name, reason).await.unwrap());
     }
     album.keep("ClusterIdentityProvider", "connected", &bed.get(CORP).await.unwrap().unwrap());
-    let identity = bed.get("namespaces/finance/clientidentities/robot").await.unwrap().unwrap();
-    album.keep("ClientIdentity", "declared", &identity);
+    bed.put("namespaces/finance/clientidentities/other", identity("other", "other")).await.unwrap();
+    for (name, object, reason) in [("accepted", "robot", "Accepted"), ("not-allowed", "other", "NotAllowed")] {
+        let path = format!("namespaces/finance/clientidentities/{object}");
+        let said = |o: &Value| condition(o, "Ready")["reason"] == reason;
+        album.keep("ClientIdentity", name, &bed.wait(&path, reason, LONG, said).await.unwrap());
+    }
     album.keep("ClientQuarantine", "in-force", &brake(bed, "leaked", "InForce").await);
     bed.put("clientquarantines/misspelt", misspelt).await.unwrap();
     album.keep("ClientQuarantine", "unknown-issuer", &brake(bed, "misspelt", "ProviderNotFound").await);
@@ -366,6 +374,9 @@ async fn nobody_looks(bed: &mut Real, album: &mut Album) {
     album.keep("ClientQuarantine", "never-reconciled", &unseen);
     bed.patch(CORP, json!({"spec": {"consentSweepInterval": "23h"}})).await.unwrap();
     album.keep("ClusterIdentityProvider", "new-generation", &bed.get(CORP).await.unwrap().unwrap());
+    let unseen = "namespaces/finance/clientidentities/unseen";
+    bed.put(unseen, identity("unseen", "app-unseen")).await.unwrap();
+    album.keep("ClientIdentity", "never-reconciled", &bed.get(unseen).await.unwrap().unwrap());
     let model = "namespaces/finance/identityproviders/model";
     let object = hydra("IdentityProvider", "model", "memory://finance/model", "");
     let over = json!({"hydra": null, "insecureHTTP": null, "memory": {"clients": [{"clientID": "toy", "scopes": ["openid"]}]}});

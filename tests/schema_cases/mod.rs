@@ -245,5 +245,6 @@ pub fn full_grant_status() -> ClientGrantStatus {
             confirmed_at: Some(instant::format(now)),
             residual_until: Some(instant::format(now)),
         }),
+        sharing: Some(api::SharingCounts { open: 2, suppressed: 1, worst: Some("critical".to_owned()), rules: long() }),
     }
 }

@@ -10,6 +10,7 @@ mod paths;
 mod reach;
 mod registrations;
 mod rules;
+mod running;
 mod sarif;
 mod shapes;
 mod suggest;

@@ -66,7 +66,9 @@ IdentityProvider        never-reconciled    InProgress  Progressing
 IdentityProvider        connected           Current     Healthy
 IdentityProvider        secret-not-found    InProgress  Progressing
 IdentityProvider        url-not-allowed     Failed      Degraded
-ClientIdentity          declared            Current     Healthy
+ClientIdentity          never-reconciled    InProgress  Progressing
+ClientIdentity          accepted            Current     Healthy
+ClientIdentity          not-allowed         InProgress  Progressing
 ClientQuarantine        never-reconciled    InProgress  Progressing
 ClientQuarantine        in-force            Current     Healthy
 ClientQuarantine        unknown-issuer      Failed      Degraded

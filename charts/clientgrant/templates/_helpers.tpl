@@ -128,6 +128,31 @@ securityContext:
 {{- end -}}
 {{- end -}}
 
+{{/* What is looked at for shared credentials: no Secret is. */}}
+{{- define "clientgrant.workloads" -}}
+{{- if .Values.sharing.detect }}
+- apiGroups: [""]
+  resources: [pods, replicationcontrollers, serviceaccounts]
+  verbs: [list, watch]
+- apiGroups: [apps]
+  resources: [daemonsets, deployments, replicasets, statefulsets]
+  verbs: [list, watch]
+- apiGroups: [batch]
+  resources: [cronjobs, jobs]
+  verbs: [list, watch]
+{{- if .Values.sharing.argoRollouts }}
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [list, watch]
+{{- end }}
+{{- if .Values.sharing.knativeServices }}
+- apiGroups: [serving.knative.dev]
+  resources: [services]
+  verbs: [list, watch]
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* What pods beside the operator's own are found by: none of them answers for it. */}}
 {{- define "clientgrant.partSelector" -}}
 app.kubernetes.io/name: {{ printf "%s-%s" (default .root.Chart.Name .root.Values.nameOverride | trunc 50 | trimSuffix "-") .part }}

@@ -124,6 +124,19 @@ async fn rare_paths(all: &Installed) {
         suspend(on).await;
     }
 
+    // Who a client is, so that it is looked at who else can act as it.
+    all.apply(json!({
+        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientIdentity",
+        "metadata": {"name": "batch", "namespace": "finance"},
+        "spec": {
+            "providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"}, "clientID": "batch",
+            "credentials": [{"secret": {"name": "batch-oidc", "key": "client-secret"}}],
+        },
+    }))
+    .await;
+    let batch = format!("{GROUP}/namespaces/finance/clientgrants/batch");
+    all.wait(&batch, "looked at", |o| condition(o, "CredentialExclusive")["status"] == "True").await;
+
     // A provider of a namespace, held as long as a grant names it.
     let model = json!({
         "apiVersion": "clientgrant.dev/v1alpha1", "kind": "IdentityProvider",

@@ -1,5 +1,5 @@
--- Health of a ClientIdentity. It is taken into account as soon as it is read; what comes of it is told by the grants of
--- the client, and by Ready where the operator writes it.
+-- Health of a ClientIdentity: whether it is taken into account. A shared credential does not make it unhealthy: that is
+-- told by CredentialExclusive, and the object is right all the same.
 
 -- Status and conditions may be missing or of any shape: nothing here is taken for granted.
 local function map(value)
@@ -32,10 +32,7 @@ if metadata.deletionTimestamp ~= nil then
 end
 
 local ready = map(conditions.Ready)
-if conditions.Ready == nil then
-  return say("Healthy", "Declared")
-end
-if status.observedGeneration ~= metadata.generation then
+if status.observedGeneration ~= metadata.generation or conditions.Ready == nil then
   return say("Progressing", "Nobody has looked at this generation yet")
 end
 if is("Stalled", "True") then

@@ -1,0 +1,290 @@
+//! Watches of ServiceAccounts and workloads: each object becomes facts and is dropped.
+//!
+//! What one kind refuses is remembered as a gap and holds up none of the others. What is known is never
+//! cleared before a list: what the list does not name goes when it is complete.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ApiResource;
+use kube::core::{DeserializeGuard, DynamicResourceScope};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::controller::Context;
+use crate::controller::watch::WATCH_TIMEOUT;
+use crate::grant::{GrantName, parse};
+use crate::sharing::facts::{self, KINDS};
+use crate::sharing::finding::Place;
+use crate::sharing::picture::{Part, Read};
+
+/// Objects in one answer: those of one are in memory at once, as they are.
+const PAGE: u32 = 100;
+/// A kind that the cluster does not have is looked for again after this.
+const SERVED_AGAIN: Duration = Duration::from_secs(300);
+/// The same where the API server did not say.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// A list that does not come for this long counts as one that cannot be read.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Of an object what facts are made of; the rest is not decoded. Loose, so that no odd workload is unreadable.
+#[derive(Clone, Debug, Deserialize)]
+struct Slim {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Value,
+    /// Of a ServiceAccount.
+    #[serde(default, rename = "automountServiceAccountToken")]
+    automount: Option<Value>,
+}
+
+impl Resource for Slim {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(of: &ApiResource) -> Cow<'_, str> {
+        of.kind.as_str().into()
+    }
+
+    fn group(of: &ApiResource) -> Cow<'_, str> {
+        of.group.as_str().into()
+    }
+
+    fn version(of: &ApiResource) -> Cow<'_, str> {
+        of.version.as_str().into()
+    }
+
+    fn api_version(of: &ApiResource) -> Cow<'_, str> {
+        of.api_version.as_str().into()
+    }
+
+    fn plural(of: &ApiResource) -> Cow<'_, str> {
+        of.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// One kind in one namespace, or in all.
+struct Stream {
+    context: Arc<Context>,
+    resource: ApiResource,
+    part: Part,
+    /// Only some clusters have it.
+    optional: bool,
+}
+
+/// Starts every watch; they end with the process. Until each was listed, nothing is concluded.
+pub(super) fn start(context: &Arc<Context>) {
+    let mut namespaces = context.config.watch_namespaces.clone();
+    if namespaces.is_empty() {
+        namespaces.push(String::new());
+    }
+    let accounts = ApiResource::erase::<k8s_openapi::api::core::v1::ServiceAccount>(&());
+    let resources = KINDS.iter().map(|kind| ApiResource {
+        group: kind.group.to_owned(),
+        version: kind.version.to_owned(),
+        api_version: if kind.group.is_empty() {
+            kind.version.to_owned()
+        } else {
+            format!("{}/{}", kind.group, kind.version)
+        },
+        kind: kind.kind.to_owned(),
+        plural: kind.plural.to_owned(),
+    });
+    for resource in std::iter::once(accounts).chain(resources) {
+        let dot = if resource.group.is_empty() { "" } else { "." };
+        let name = format!("{}{dot}{}", resource.plural, resource.group);
+        // Kubernetes' own groups have no dot.
+        let optional = resource.group.contains('.');
+        for namespace in &namespaces {
+            let part = Part { resource: name.clone(), namespace: namespace.clone() };
+            context.sharing.picture().part(&part, Read::Waiting);
+            let stream = Stream { context: context.clone(), resource: resource.clone(), part, optional };
+            tokio::spawn(stream.run());
+        }
+    }
+}
+
+impl Stream {
+    async fn run(self) {
+        let mut known = BTreeSet::new();
+        loop {
+            if self.optional {
+                // Whoever may not list a kind is refused also where the cluster does not have it.
+                match self.context.kube.list_api_group_resources(&self.resource.api_version).await {
+                    Ok(all) if all.resources.iter().any(|r| r.name == self.resource.plural) => {}
+                    Ok(_) => {
+                        self.is(Read::NotServed);
+                        tokio::time::sleep(SERVED_AGAIN).await;
+                        continue;
+                    }
+                    Err(kube::Error::Api(status)) if status.code == 404 => {
+                        self.is(Read::NotServed);
+                        tokio::time::sleep(SERVED_AGAIN).await;
+                        continue;
+                    }
+                    Err(_) => {
+                        tokio::time::sleep(ASK_AGAIN).await;
+                        continue;
+                    }
+                }
+            }
+            self.follow(&mut known).await;
+            // The kind is gone, and its objects with it.
+            for name in std::mem::take(&mut known) {
+                self.gone(&name);
+            }
+        }
+    }
+
+    /// Watches until the cluster does not have the kind any more.
+    async fn follow(&self, known: &mut BTreeSet<GrantName>) {
+        let api: Api<DeserializeGuard<Slim>> = match self.part.namespace.as_str() {
+            "" => Api::all_with(self.context.kube.clone(), &self.resource),
+            namespace => Api::namespaced_with(self.context.kube.clone(), namespace, &self.resource),
+        };
+        let config = watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(PAGE);
+        let mut anew = self.context.sharing.anew();
+        let mut rewound = self.context.anew.subscribe();
+        let watched = || watcher(api.clone(), config.clone()).default_backoff().boxed();
+        let (mut stream, mut listed, begun) = (watched(), BTreeSet::new(), Instant::now());
+        loop {
+            let event = tokio::select! {
+                biased;
+                Ok(()) = anew.changed() => { stream = watched(); continue }
+                Ok(()) = rewound.changed() => { stream = watched(); continue }
+                event = stream.next() => event,
+            };
+            match event {
+                None => return,
+                Some(Ok(Event::Init)) => listed.clear(),
+                Some(Ok(Event::InitApply(object))) => _ = listed.insert(self.take(object)),
+                Some(Ok(Event::InitDone)) => {
+                    let unseen: Vec<GrantName> = known.difference(&listed).cloned().collect();
+                    unseen.iter().for_each(|name| self.gone(name));
+                    *known = std::mem::take(&mut listed);
+                    self.is(Read::Complete);
+                }
+                Some(Ok(Event::Apply(object))) => _ = known.insert(self.take(object)),
+                Some(Ok(Event::Delete(object))) => {
+                    let name = parse::name(object.meta());
+                    known.remove(&name);
+                    self.gone(&name);
+                }
+                Some(Err(error)) => match code(&error) {
+                    Some(403) => {
+                        self.is(Read::Refused("the operator may not list it"));
+                        tokio::time::sleep(ASK_AGAIN).await;
+                        // A list tells that it may again; a watch may be silent for ever.
+                        stream = watched();
+                    }
+                    Some(404) if self.optional => return,
+                    _ if self.waits() && begun.elapsed() > PATIENCE => {
+                        self.is(Read::Refused("the API server does not give it"));
+                    }
+                    _ => tracing::debug!(resource = self.part.resource, %error, "a watch failed and is tried again"),
+                },
+            }
+        }
+    }
+
+    fn waits(&self) -> bool {
+        self.context.sharing.picture().waits(&self.part)
+    }
+
+    fn is(&self, read: Read) {
+        if !self.context.sharing.picture().part(&self.part, read.clone()) {
+            return;
+        }
+        self.context.sharing.wake();
+        if let Read::Refused(why) = read {
+            tracing::warn!(
+                resource = self.part.resource,
+                namespace = self.part.namespace,
+                why,
+                "shared credentials cannot be told from exclusive ones; --detect-sharing=false looks for none"
+            );
+        }
+    }
+
+    fn gone(&self, name: &GrantName) {
+        let mut picture = self.context.sharing.picture();
+        let news = if self.resource.kind == "ServiceAccount" {
+            picture.account(&name.namespace, &name.name, None)
+        } else {
+            picture.workload(&self.part.resource, &name.namespace, &name.name, None)
+        };
+        drop(picture);
+        self.news(news);
+    }
+
+    fn news(&self, news: bool) {
+        if news {
+            self.context.sharing.wake();
+        }
+    }
+
+    /// Makes facts of an object, and forgets it.
+    fn take(&self, object: DeserializeGuard<Slim>) -> GrantName {
+        let slim = match object.0 {
+            Ok(slim) => slim,
+            Err(invalid) => {
+                let name = parse::name(&invalid.metadata);
+                let resource = &self.part.resource;
+                let news = self.context.sharing.picture().unreadable(resource, &name.namespace, &name.name);
+                self.news(news);
+                return name;
+            }
+        };
+        let name = parse::name(&slim.metadata);
+        let news = if self.resource.kind == "ServiceAccount" {
+            let says = slim.automount.as_ref().and_then(Value::as_bool);
+            self.context.sharing.picture().account(&name.namespace, &name.name, Some(says))
+        } else {
+            let facts = self.facts(slim);
+            self.context.sharing.picture().workload(&self.part.resource, &name.namespace, &name.name, facts)
+        };
+        self.news(news);
+        name
+    }
+
+    fn facts(&self, slim: Slim) -> Option<facts::Facts> {
+        let Slim { metadata, spec, .. } = slim;
+        let object = json!({
+            "apiVersion": self.resource.api_version,
+            "kind": self.resource.kind,
+            "metadata": {
+                "name": metadata.name,
+                "namespace": metadata.namespace,
+                "labels": metadata.labels,
+                "annotations": metadata.annotations,
+                "ownerReferences": metadata.owner_references,
+            },
+            "spec": spec,
+        });
+        facts::extract(&object, Place::default(), &self.context.sharing.ids())
+    }
+}
+
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
+    }
+}

@@ -1,0 +1,95 @@
+//! Writing the status of ClientIdentities, and telling what is new in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::PostParams;
+use kube::runtime::events::EventType;
+
+use super::{AGAIN, Known};
+use crate::api::{ClientIdentity, ClientIdentityStatus, GROUP, VERSION, bounds};
+use crate::controller::Context;
+use crate::controller::publish::{self, MANAGER, Written};
+use crate::grant::{ClientKey, parse};
+use crate::sharing::finding::{Evaluation, Finding};
+use crate::sharing::told::{self, Admission, Told, Turn};
+
+/// Says what is known of each. Returns when to look again by the clock alone.
+pub(super) async fn identities(
+    context: &Context,
+    known: &[Known],
+    evaluation: &Evaluation,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let mut findings = BTreeMap::<&ClientKey, Vec<&Finding>>::new();
+    for finding in &evaluation.findings {
+        for key in &finding.keys {
+            findings.entry(key).or_default().push(finding);
+        }
+    }
+    let mut neighbours = BTreeMap::<&str, BTreeSet<ClientKey>>::new();
+    for one in known.iter().filter(|k| k.admission == Admission::Admitted) {
+        neighbours.entry(&one.declared.object.namespace).or_default().insert(one.declared.client.clone());
+    }
+    let (none, nobody, mut next) = (Vec::new(), BTreeSet::new(), None::<Timestamp>);
+    for one in known {
+        let (client, namespace) = (&one.declared.client, one.declared.object.namespace.as_str());
+        let told = Told {
+            old: one.object.status.as_ref(),
+            generation: one.object.metadata.generation,
+            namespace,
+            client,
+            admission: one.admission,
+            shared: &context.world.shared(client),
+            findings: findings.get(client).unwrap_or(&none),
+            neighbours: neighbours.get(namespace).unwrap_or(&nobody),
+        };
+        let (status, mut look) = told::status(&told, now);
+        if one.object.status.as_ref() != Some(&status) {
+            match put(context, &one.object, &status).await {
+                Written::Stored => tell(context, &one.object, &status),
+                Written::Gone => {}
+                // The watch brings the newer one.
+                Written::Changed => look = None,
+                Written::Failed => look = Some(now + AGAIN),
+            }
+        }
+        next = next.into_iter().chain(look).min();
+    }
+    next
+}
+
+/// Replaces the status as a whole: all of it is ours.
+async fn put(context: &Context, object: &Arc<ClientIdentity>, status: &ClientIdentityStatus) -> Written {
+    let name = parse::name(&object.metadata);
+    let api: Api<ClientIdentity> = Api::namespaced(context.kube.clone(), &name.namespace);
+    // It has the version that the status was computed from.
+    let mut new = (**object).clone();
+    new.status = Some(status.clone());
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let work = api.replace_status(&name.name, &params, &new);
+    publish::sent(context, &name, work, |stored| context.sharing.identity(stored)).await
+}
+
+/// One line and one Event for what became of findings.
+fn tell(context: &Context, object: &ClientIdentity, status: &ClientIdentityStatus) {
+    let name = parse::name(&object.metadata);
+    for (turn, what) in told::turns(object.status.as_ref(), status) {
+        let what = what.into_iter().collect::<Vec<_>>().join(", ");
+        let note = bounds::fit(&format!("{}: {what}.", turn.says()), bounds::MESSAGE);
+        tracing::info!(identity = %name, client = object.spec.client_id, reason = turn.word(), "{note}");
+        let about = ObjectReference {
+            api_version: Some(format!("{GROUP}/{VERSION}")),
+            kind: Some("ClientIdentity".into()),
+            namespace: Some(name.namespace.clone()),
+            name: Some(name.name.clone()),
+            uid: object.metadata.uid.clone(),
+            ..ObjectReference::default()
+        };
+        let type_ = if turn == Turn::Detected { EventType::Warning } else { EventType::Normal };
+        context.events.say(type_, turn.word(), note, about);
+    }
+}
