@@ -416,7 +416,7 @@ pub fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Applies the CRDs, the operator's account, its rights as the chart has them, its Secret,
+/// Applies the CRDs, the operator's account, its rights and the policies as the chart has them, its Secret,
 /// and the namespaces.
 pub async fn install(plane: &ControlPlane) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -425,7 +425,7 @@ pub async fn install(plane: &ControlPlane) -> Result<()> {
     plane.kubectl(&["apply", "--server-side", "-f", crds]).await?;
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", crds]).await?;
     let helm = Helm::new(plane.tools())?;
-    let templates = ["serviceaccount", "rbac"].map(|name| format!("--show-only=templates/{name}.yaml"));
+    let templates = ["serviceaccount", "rbac", "policies"].map(|name| format!("--show-only=templates/{name}.yaml"));
     let account = helm.template(&templates.each_ref().map(String::as_str))?;
     let secret = json!({
         "apiVersion": "v1",
