@@ -1,5 +1,7 @@
 //! Which values are refused, and that the refusal names the key.
 
+use std::collections::BTreeSet;
+
 use clientgrant_testbed::helm::Helm;
 use serde_json::Value;
 
@@ -132,6 +134,18 @@ fn wrong_values_are_refused_by_name() {
         let said = refusal(&helm, set);
         assert!(said.contains(key), "{set}: {said}");
     }
+    // A key that is not known is answered with those that are.
+    for (set, meant) in [
+        ("replica=2", "'replicas'"),
+        (r#"image={"repo":"a"}"#, "'repository'"),
+        (r#"operator={"clusterId":"a"}"#, "'clusterID'"),
+        (r#"sweep={"enable":true}"#, "'enabled'"),
+        (r#"decision={"tls":{"secret":"a"}}"#, "'secretName'"),
+        (r#"prometheusRule={"runbookUrl":"https://a"}"#, "'runbookURL'"),
+    ] {
+        let said = refusal(&helm, set);
+        assert!(said.contains("not allowed") && said.contains(meant), "{set}: {said}");
+    }
     // Who asks for decisions is named where only those named get through.
     let enabled = ["--set", "networkPolicy.enabled=true", "--set", "decision.tls.secretName=a"];
     let said = helm.template(&enabled).unwrap_err().to_string();
@@ -167,6 +181,10 @@ fn a_key_that_is_not_known_is_refused_at_every_level() {
 fn collect(path: &str, schema: &Value, into: &mut Vec<String>) {
     let Some(properties) = schema["properties"].as_object() else { return };
     assert_eq!(schema["additionalProperties"], false, "{path} is open");
+    // The message about one that is not known lists these.
+    let names = schema["propertyNames"]["enum"].as_array().map_or(&[][..], Vec::as_slice);
+    let names: BTreeSet<&str> = names.iter().filter_map(Value::as_str).collect();
+    assert_eq!(names, properties.keys().map(String::as_str).collect(), "propertyNames of {path}");
     into.push(path.to_owned());
     for (name, property) in properties {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
