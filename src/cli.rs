@@ -6,6 +6,7 @@ pub mod explain;
 pub mod release;
 pub mod run;
 pub mod scan;
+pub mod source;
 pub mod suggest;
 pub mod sweep;
 
@@ -36,7 +37,7 @@ enum Command {
     /// Find shared credentials in a cluster, or in manifests without one. Exit code 0: none, 1: some, 2: it could not be told.
     Scan(scan::Args),
     /// Propose ClientIdentity objects from what manifests or a cluster show, for a person to review.
-    Suggest(suggest::Args),
+    Suggest(source::Source),
     /// Explain a rule about shared credentials.
     Explain(explain::Args),
     /// Print the custom resource definitions.
