@@ -69,6 +69,7 @@ pub const FULL: &str = r#"{
     "watchNamespaces": ["finance"],
     "policies": {"maxLifetime": "90d", "guardFinalizer": true},
     "sweep": {"enabled": true},
+    "trust": {"configMapName": "roots"},
     "extraObjects": [{
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "{{ .Release.Name }}-more", "namespace": "{{ .Release.Namespace }}", "labels": {
