@@ -31,6 +31,8 @@ pub struct Input {
     pub grants: Vec<Grant>,
     /// What could not be read.
     pub unread: Vec<Unread>,
+    /// It is all that a cluster has: what is not among it is not there. Of files nobody knows.
+    pub whole: bool,
     /// Roles, and who has them.
     pub rbac: Rbac,
     /// Clients, as identity providers have them registered.

@@ -91,6 +91,8 @@ pub struct Index {
     pub clients: BTreeMap<ClientKey, Client>,
     /// What could not be read: then nothing is concluded from what is absent.
     pub unread: Vec<Unread>,
+    /// It is all that a cluster has: what is not among it is not there.
+    pub whole: bool,
     /// Namespace, Secret, key: the clients that say it is theirs.
     pub bound: BTreeMap<(String, String, String), BTreeSet<ClientKey>>,
     /// Namespace and ServiceAccount: the clients that are authenticated by its tokens.
@@ -116,7 +118,16 @@ impl Index {
     #[must_use]
     pub fn new(now: Timestamp, input: Input) -> Self {
         let Input {
-            facts, accounts, mut identities, mut grants, mut unread, rbac, mut registrations, platform, ..
+            facts,
+            accounts,
+            mut identities,
+            mut grants,
+            mut unread,
+            rbac,
+            mut registrations,
+            platform,
+            whole,
+            ..
         } = input;
         identities.sort_by(|a, b| (&a.object, &a.client, &a.place).cmp(&(&b.object, &b.client, &b.place)));
         identities.dedup_by(|later, first| same_identity(first, later));
@@ -134,6 +145,7 @@ impl Index {
             registrations,
             clients: BTreeMap::new(),
             unread,
+            whole,
             bound: BTreeMap::new(),
             federated: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -251,6 +263,18 @@ impl Index {
 
     fn entitlement_known(&self, client: &ClientKey) -> bool {
         self.clients.get(client).is_some_and(|c| c.entitlement_known)
+    }
+
+    /// Whether grants were left out: that there is none proves nothing then.
+    #[must_use]
+    pub fn lacks_grants(&self) -> bool {
+        self.grants.is_empty() && !self.whole
+    }
+
+    /// Whether workloads were left out.
+    #[must_use]
+    pub fn lacks_workloads(&self) -> bool {
+        self.workloads.is_empty() && !self.whole
     }
 
     /// Whether a conclusion may be drawn from what is absent.

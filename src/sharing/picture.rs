@@ -122,6 +122,6 @@ impl Picture {
         let facts: Vec<Facts> = self.facts.values().flat_map(HashMap::values).cloned().collect();
         let objects = facts.len() + self.accounts.len() + identities.len() + grants.len();
         let (accounts, unread) = (self.accounts.clone(), self.gaps());
-        Input { facts, accounts, identities, grants, unread, objects, ..Input::default() }
+        Input { facts, accounts, identities, grants, unread, objects, whole: true, ..Input::default() }
     }
 }

@@ -47,6 +47,7 @@ pub struct Reader {
     accounts: BTreeMap<(String, String), Option<bool>>,
     rbac: Rbac,
     unread: Vec<Unread>,
+    whole: bool,
     objects: usize,
 }
 
@@ -54,6 +55,11 @@ impl Reader {
     /// Says that a file could not be read.
     pub fn unread(&mut self, file: &str, line: usize, why: impl Into<String>) {
         self.unread.push(Unread { place: Place { file: file.to_owned(), line }, why: why.into() });
+    }
+
+    /// Says that everything that a cluster has is given, but for what could not be read.
+    pub fn whole(&mut self) {
+        self.whole = true;
     }
 
     /// Says that a part of what RBAC allows is not known.
@@ -209,6 +215,7 @@ impl Reader {
             grants,
             rbac: self.rbac,
             unread: self.unread,
+            whole: self.whole,
             objects: self.objects,
             ..Input::default()
         }

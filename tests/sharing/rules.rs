@@ -2,7 +2,9 @@
 
 use clientgrant::sharing::{Evaluation, Severity, State, catalogue};
 
-use super::support::{deployment, found, grant, grant_until, holds, identity, only, open, owns, scan, scan_also};
+use super::support::{
+    deployment, found, grant, grant_until, holds, identity, only, open, owns, scan, scan_also, scan_cluster,
+};
 
 fn of(evaluation: &Evaluation, rule: &str) -> Vec<String> {
     found(evaluation).into_iter().filter(|f| f.starts_with(rule)).collect()
@@ -140,6 +142,9 @@ fn sc_302_a_client_without_a_grant() {
     // No grant at all was given: that is not known, rather than found.
     let none = scan(&[&client, &workload]);
     assert_eq!(found(&none).iter().filter(|f| f.contains("SC-302")).collect::<Vec<_>>(), ["SC-901 Rule/SC-302"]);
+    let none = scan_cluster(&[&client, &workload]);
+    assert_eq!(found(&none).iter().filter(|f| f.contains("SC-302")).count(), 1, "a cluster that has no grant has none");
+    assert_eq!(only(&none, "SC-302").severity, Severity::High);
 }
 
 #[test]
@@ -153,6 +158,8 @@ fn sc_303_a_grant_without_a_workload() {
     assert!(of(&scan(&[&client, &other, &over]), "SC-303").is_empty());
     assert_eq!(of(&scan(&[&client, &live]), "SC-303"), Vec::<String>::new());
     assert!(found(&scan(&[&client, &live])).contains(&"SC-901 Rule/SC-303".to_owned()));
+    let nobody = scan_cluster(&[&client, &live]);
+    assert!(of(&nobody, "SC-303").len() == 1 && !found(&nobody).contains(&"SC-901 Rule/SC-303".to_owned()));
 }
 
 #[test]
@@ -161,6 +168,7 @@ fn sc_304_a_credential_that_nobody_holds() {
     assert_eq!(of(&scan(&[&client, &deployment("w", &holds("s", "other"))]), "SC-304").len(), 1);
     assert!(of(&scan(&[&client, &deployment("w", &holds("s", "k"))]), "SC-304").is_empty());
     assert!(of(&scan(&[&client]), "SC-304").is_empty());
+    assert_eq!(of(&scan_cluster(&[&client]), "SC-304").len(), 1, "a cluster that has no workload has none");
 }
 
 #[test]

@@ -25,6 +25,14 @@ pub fn scan(documents: &[&str]) -> Evaluation {
     scan_files(&[("all.yaml", &documents.join("\n---\n"))])
 }
 
+/// Evaluates texts as all that a cluster has.
+pub fn scan_cluster(documents: &[&str]) -> Evaluation {
+    let mut reader = Reader::default();
+    reader.add("all.yaml", documents.join("\n---\n").as_bytes());
+    reader.whole();
+    evaluate(reader.finish(now()), now())
+}
+
 /// The same with a rule that looks only where it is asked for.
 pub fn scan_also(rule: &'static str, documents: &[&str]) -> Evaluation {
     let mut reader = Reader::default();

@@ -24,6 +24,10 @@ pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
     let mut reader = Reader::default();
     block_on(async {
         let kube = kubernetes().await?;
+        // The grants of a client may be in other namespaces.
+        if namespace.is_none() {
+            reader.whole();
+        }
         for resource in resources() {
             let is_rbac = resource.group == rbac::GROUP;
             let of_cluster = resource.kind.starts_with("Cluster");

@@ -121,7 +121,7 @@ pub(super) fn start(context: &Arc<Context>) {
 
 impl Stream {
     async fn run(self) {
-        let mut known = BTreeSet::new();
+        let (mut known, begun) = (BTreeSet::new(), Instant::now());
         loop {
             if self.optional {
                 // Whoever may not list a kind is refused also where the cluster does not have it.
@@ -138,6 +138,9 @@ impl Stream {
                         continue;
                     }
                     Err(_) => {
+                        if self.waits() && begun.elapsed() > PATIENCE {
+                            self.is(Read::Refused("the API server does not say whether it has it"));
+                        }
                         tokio::time::sleep(ASK_AGAIN).await;
                         continue;
                     }

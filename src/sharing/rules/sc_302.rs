@@ -25,8 +25,8 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    // Without any grant nobody meant to have them looked at: SC-901 says so.
-    if !index.complete() || index.grants.is_empty() {
+    // Files without any grant were not meant to show them: SC-901 says so.
+    if !index.complete() || index.lacks_grants() {
         return Vec::new();
     }
     let mut all = Vec::new();

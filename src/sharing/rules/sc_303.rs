@@ -22,7 +22,7 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    if !index.complete() || index.workloads.is_empty() {
+    if !index.complete() || index.lacks_workloads() {
         return Vec::new();
     }
     let named = |i: &&Identity| !i.workloads.is_empty() || i.service_account.is_some();

@@ -40,10 +40,10 @@ fn check(index: &Index) -> Vec<Found> {
         found.evidence.push(Evidence { path: why.to_owned(), place: Place::default(), object: subject });
         all.push(found);
     };
-    if index.grants.is_empty() && index.workloads.iter().any(|w| !w.exposures.is_empty()) {
+    if index.lacks_grants() && index.workloads.iter().any(|w| !w.exposures.is_empty()) {
         whole("SC-302", "no ClientGrant was given");
     }
-    if index.workloads.is_empty() {
+    if index.lacks_workloads() {
         whole("SC-304", "no workload was given");
         if index.grants.iter().any(|g| g.active) {
             whole("SC-303", "no workload was given");
