@@ -71,6 +71,10 @@ pub struct Config {
     /// something else can act as them. No Secret is read.
     #[arg(long, env = "CLIENTGRANT_DETECT_SHARING", default_value_t = true, action = clap::ArgAction::Set)]
     pub detect_sharing: bool,
+    /// What is absent for this long counts as a finding: a grant that nobody uses, a credential without a holder or
+    /// without a grant. Before, it may only be late. Example: `10m`.
+    #[arg(long, env = "CLIENTGRANT_SHARING_GRACE", default_value = "10m", value_parser = duration)]
+    pub sharing_grace: Duration,
     /// How many clients are worked on at once.
     #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,

@@ -20,6 +20,7 @@ pub mod exceptions;
 pub mod facts;
 pub mod finding;
 mod fold;
+pub mod grace;
 pub mod index;
 pub mod judge;
 pub mod output;

@@ -20,7 +20,8 @@ use crate::api::{ClientIdentity, instant};
 use crate::clock;
 use crate::grant::{ClientKey, Grant, GrantName, parse};
 use crate::sharing::declared::{self, Identity};
-use crate::sharing::finding::{Evaluation, Object, Place};
+use crate::sharing::finding::{Evaluation, Finding, Object, Place};
+use crate::sharing::grace::Grace;
 use crate::sharing::judge::{self, Verdict};
 use crate::sharing::picture::Picture;
 use crate::sharing::told::Admission;
@@ -107,11 +108,21 @@ struct Known {
     admission: Admission,
 }
 
+impl Known {
+    /// Whether its status has this finding already.
+    fn has_told(&self, finding: &Finding) -> bool {
+        let told = self.object.status.iter().flat_map(|status| &status.findings);
+        let subject = format!("{}/{}", finding.subject.kind, finding.subject.name);
+        finding.keys.contains(&self.declared.client)
+            && told.filter(|t| t.rule == finding.rule).any(|t| t.subject.as_ref().is_none_or(|s| *s == subject))
+    }
+}
+
 /// Evaluates whenever something changed. Ends with the process.
 pub async fn run(context: Arc<Context>) {
     context.all_read().await;
     let mut news = context.world.leadership().news();
-    let (mut next, mut listed) = (None, None);
+    let (mut next, mut listed, mut grace) = (None, None, Grace::default());
     loop {
         let clock = next.map_or(Duration::from_secs(3600), clock::until).min(Duration::from_secs(3600));
         tokio::select! {
@@ -121,12 +132,12 @@ pub async fn run(context: Arc<Context>) {
             () = tokio::time::sleep(clock) => {}
         }
         tokio::time::sleep(DEBOUNCE).await;
-        next = turn(&context, &mut listed).await;
+        next = turn(&context, &mut listed, &mut grace).await;
     }
 }
 
 /// One evaluation. Returns when the clock alone asks for the next.
-async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>) -> Option<Timestamp> {
+async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut Grace) -> Option<Timestamp> {
     let (now, begin) = (clock::now(), Instant::now());
     let known: Vec<Known> = context.sharing.identities().into_values().map(|object| know(context, object)).collect();
     // One that only adopts says nothing that could be compared, and asks for nothing to be looked at.
@@ -152,7 +163,9 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>) -> Option<Ti
         match read {
             None => (None, Evaluation::default()),
             Some((input, gaps)) => {
-                let evaluation = evaluate(input, now);
+                let mut evaluation = evaluate(input, now);
+                let told = |finding: &Finding| known.iter().any(|k| k.has_told(finding));
+                soonest(grace.hold_back(&mut evaluation.findings, told, context.config.sharing_grace, now));
                 (Some(judge::all(&evaluation, &clients, &gaps)), evaluation)
             }
         }

@@ -360,3 +360,30 @@ async fn bed_off(mut bed: Real) -> Real {
     bed.ready().await.unwrap();
     bed
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_absent_counts_after_a_while_and_over_a_restart() {
+    let mut bed = bed_with(|options| options.args = vec!["--sharing-grace=4s".into()]).await;
+    bed.client("helpdesk", json!({"scope": "openid"})).await.unwrap();
+    apply(&bed, &deployment("it", "helpdesk", &[("helpdesk-oidc", "client-secret")])).await;
+    let begun = Instant::now();
+    apply(&bed, &identity("it", "helpdesk", "helpdesk", "helpdesk-oidc")).await;
+    let object = exclusive(&bed, HELPDESK, "Exclusive").await;
+    assert!(
+        object["status"]["findings"].is_null() && begun.elapsed() < Duration::from_secs(4),
+        "the grant may be late"
+    );
+    let unused = |o: &Value| findings(o).iter().any(|f| f == "SC-302 open Deployment/helpdesk");
+    bed.wait(HELPDESK, "without a grant", LONG, unused).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+
+    let before = bed.get(HELPDESK).await.unwrap().unwrap();
+    bed.operator.restart().unwrap();
+    bed.ready().await.unwrap();
+    pause(6_000).await;
+    let after = bed.get(HELPDESK).await.unwrap().unwrap();
+    assert_eq!(after["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"], "{:#}", after["status"]);
+    let spec = json!({"clientID": "helpdesk", "subject": {"kind": "Any", "id": null}, "basis": "AdminConsent", "scopes": ["openid"]});
+    bed.grant("it", "helpdesk", spec).await.unwrap();
+    bed.wait(HELPDESK, "used by a grant", LONG, |o| o["status"]["findings"].is_null()).await.unwrap();
+}

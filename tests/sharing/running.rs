@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clientgrant::api::condition::{ConditionType, find_condition};
 use clientgrant::api::{ClientIdentityStatus, SharedFinding};
 use clientgrant::grant::{ClientKey, ProviderKey};
 use clientgrant::sharing::finding::{BlastRadius, Evaluation, Finding, Grade, Object, Severity, State};
+use clientgrant::sharing::grace::Grace;
 use clientgrant::sharing::judge::{self, Exclusive, Shared};
 use clientgrant::sharing::picture::{Part, Picture, Read};
 use clientgrant::sharing::told::{self, Admission, Told, Turn};
@@ -180,4 +182,29 @@ fn what_is_new_is_told_once() {
     assert_eq!(turns(&[("SC-201", "suppressed")], &[("SC-201", "open")]), one(Turn::Detected, "SC-201"));
     assert_eq!(turns(&[("SC-201", "suppressed")], &[]), one(Turn::Resolved, "SC-201"));
     assert_eq!(turns(&[], &[("SC-901", "notEvaluable")]), []);
+}
+
+#[test]
+fn what_is_absent_counts_after_a_while() {
+    let missing = || {
+        vec![finding("SC-302", State::Open, here("w"), &["a"]), finding("SC-201", State::Open, here("w"), &["a", "b"])]
+    };
+    let rules = |findings: &[Finding]| findings.iter().map(|f| f.rule).collect::<Vec<_>>();
+    let (new, minute) = (|_: &Finding| false, Duration::from_secs(60));
+    let mut grace = Grace::default();
+    let at = |grace: &mut Grace, seconds: u64, mut findings: Vec<Finding>, told: bool| {
+        let next = grace.hold_back(&mut findings, |f| told || new(f), minute, now() + Duration::from_secs(seconds));
+        (rules(&findings), next)
+    };
+    let due = Some(now() + minute);
+    assert_eq!(at(&mut grace, 0, missing(), false), (vec!["SC-201"], due), "it may be late");
+    assert_eq!(at(&mut grace, 59, missing(), false), (vec!["SC-201"], due));
+    assert_eq!(at(&mut grace, 60, missing(), false), (vec!["SC-302", "SC-201"], None));
+    // It came, and went again.
+    assert_eq!(at(&mut grace, 61, vec![], false), (vec![], None));
+    assert_eq!(at(&mut grace, 62, missing(), false), (vec!["SC-201"], Some(now() + Duration::from_secs(122))));
+    // A restart takes nothing back that was told.
+    let mut grace = Grace::default();
+    assert_eq!(at(&mut grace, 0, missing(), true), (vec!["SC-302", "SC-201"], None));
+    assert_eq!(at(&mut grace, 1, missing(), false), (vec!["SC-302", "SC-201"], None));
 }
