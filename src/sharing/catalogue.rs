@@ -191,6 +191,12 @@ of its private key. Registrations that are one product say the same `family`.
 is never taken for clean, and while anything could not be read nothing is concluded from what is absent (SC-302, SC-303,
 SC-304).
 
+**In the operator.** From the first `ClientIdentity` on that its provider's rules admit, the operator watches ServiceAccounts
+and workloads, and says `CredentialExclusive` on it and on the client's grants: `True/Exclusive`, `False/SharedCredential` or
+`Unknown/NotEvaluated`, with what was found and what hangs on it in its status. What is absent counts after `--sharing-grace`
+(10 minutes); before, it may be late. A finding ends no grant. Roles and registrations are looked at by `scan` alone (SC-104, SC-105,
+SC-106, SC-111, SC-204, SC-205), and a value that was copied from one Secret to another by nobody.
+
 **Exit codes.** 0: nothing open at or above `--fail-on` (default `medium`), and everything was read. 1: something is. 2:
 it could not run, or something could not be read (`--ignore-unread` lets that pass).
 
