@@ -206,6 +206,15 @@ fn sc_205_every_way_to_become_a_client() {
     ] {
         assert_eq!(way(&rules), expected, "{rules}");
     }
+    // What two rights do together they do only where both are had.
+    let bind = role("ClusterRole", "bind", &rbac_group("clusterroles", "bind"));
+    let give = role("ClusterRole", "give", &rbac_group("rolebindings", "create"));
+    let binds = binding("RoleBinding", "bind", "ClusterRole/bind", READER);
+    let here = binding("RoleBinding", "give", "ClusterRole/give", READER);
+    let elsewhere = here.replace("namespace: shop", "namespace: till");
+    assert_ne!(here, elsewhere);
+    assert_eq!(rbac(&scan(&[&a, &b, &c, &d, &bind, &give, &binds, &here])), ["SC-205 ServiceAccount/ops/reader"]);
+    assert!(rbac(&scan(&[&a, &b, &c, &d, &bind, &give, &binds, &elsewhere])).is_empty());
     // As a user it is named in the whole cluster only.
     let users =
         role("ClusterRole", "r", &rule("users", "impersonate", ", resourceNames: [\"system:serviceaccount:shop:a\"]"));
