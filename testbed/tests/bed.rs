@@ -215,7 +215,7 @@ async fn operators_reach_the_api_server_through_a_proxy() {
     let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
     bed.plane.kubectl(&["get", "clientgrants.clientgrant.dev", "-A", &kubeconfig]).await.unwrap();
     assert!(kproxy.requests().iter().any(|r| r.path().ends_with("/clientgrants")), "{}", kproxy.summary());
-    let denied = bed.plane.kubectl_with_input(&["get", "pods", &kubeconfig], "").await.unwrap();
+    let denied = bed.plane.kubectl_with_input(&["get", "secrets", &kubeconfig], "").await.unwrap();
     assert!(denied.stderr.contains("Forbidden"), "the operator's account and no other: {}", denied.stderr);
 
     let second = bed.second_operator(&["--flag-of-the-second"]).unwrap();
