@@ -158,11 +158,12 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut 
         let grants = grants.into_iter().map(|(client, grant)| declare(client, &grant, now)).collect();
         let picture = context.sharing.picture();
         // Before everything was read once, what was said stays.
-        let read = picture.settled().then(|| (picture.input(counted, grants), picture.gaps()));
+        let read = picture.settled().then(|| picture.input(counted, grants));
         drop(picture);
         match read {
             None => (None, Evaluation::default()),
-            Some((input, gaps)) => {
+            Some(input) => {
+                let gaps = input.unread.clone();
                 let mut evaluation = evaluate(input, now);
                 let told = |finding: &Finding| known.iter().any(|k| k.has_told(finding));
                 soonest(grace.hold_back(&mut evaluation.findings, told, context.config.sharing_grace, now));

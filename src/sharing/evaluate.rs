@@ -160,13 +160,16 @@ impl Identity {
         self.credentials.is_empty() && self.workloads.is_empty() && self.service_account.is_none()
     }
 
+    /// Whether a federated subject is a ServiceAccount of the same namespace: of another, anybody could say it.
+    #[must_use]
+    pub fn is_here(&self, subject: &str) -> bool {
+        super::index::service_account(subject).is_some_and(|(namespace, _)| namespace == self.object.namespace)
+    }
+
     /// Federated subjects that are no ServiceAccount of the same namespace.
     pub fn foreign_subjects(&self) -> impl Iterator<Item = &str> {
         self.credentials.iter().filter_map(|credential| match credential {
-            Credential::Federated(subject) => {
-                let here = super::index::service_account(subject).is_some_and(|(ns, _)| ns == self.object.namespace);
-                (!here).then_some(subject.as_str())
-            }
+            Credential::Federated(subject) => (!self.is_here(subject)).then_some(subject.as_str()),
             Credential::Secret { .. } => None,
         })
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
 use super::finding::{Grade, Object, Place};
@@ -27,6 +28,27 @@ pub struct Kind {
 
 const fn kind(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
     Kind { group, version, kind, plural, way: &["spec", "template"] }
+}
+
+impl Kind {
+    /// How the API server is asked for it.
+    #[must_use]
+    pub fn resource(&self) -> ApiResource {
+        resource(self.group, self.version, self.kind, self.plural)
+    }
+}
+
+/// How the API server is asked for a kind.
+#[must_use]
+pub fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+/// A resource as people write it, such as `deployments.apps`.
+#[must_use]
+pub fn resource_name(of: &ApiResource) -> String {
+    let dot = if of.group.is_empty() { "" } else { "." };
+    format!("{}{dot}{}", of.plural, of.group)
 }
 
 /// The kinds that have a pod template.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api::{GROUP, VERSION};
 use crate::cli::run::{block_on, kubernetes};
-use crate::sharing::facts::KINDS;
+use crate::sharing::facts::{KINDS, Kind, resource, resource_name};
 use crate::sharing::finding::Place;
 use crate::sharing::rbac;
 use crate::sharing::read::Reader;
@@ -47,8 +47,7 @@ pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
                     reader.no_rbac(format!("{}: {why}", resource.plural));
                     continue;
                 }
-                let dot = if resource.group.is_empty() { "" } else { "." };
-                reader.unread(&format!("{}{dot}{}", resource.plural, resource.group), 0, why);
+                reader.unread(&resource_name(&resource), 0, why);
             }
         }
         Ok(())
@@ -58,18 +57,11 @@ pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
 
 /// Our own kinds first: without them there is nothing to compare with.
 fn resources() -> Vec<ApiResource> {
-    let resource = |group: &str, version: &str, kind: &str, plural: &str| ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    };
     let ours = [("ClientIdentity", "clientidentities"), ("ClientGrant", "clientgrants")];
     let mut all: Vec<_> = ours.into_iter().map(|(kind, plural)| resource(GROUP, VERSION, kind, plural)).collect();
     all.push(resource("", "v1", "ServiceAccount", "serviceaccounts"));
     all.extend(rbac::KINDS.iter().map(|(kind, plural)| resource(rbac::GROUP, "v1", kind, plural)));
-    all.extend(KINDS.iter().map(|of| resource(of.group, of.version, of.kind, of.plural)));
+    all.extend(KINDS.iter().map(Kind::resource));
     all
 }
 

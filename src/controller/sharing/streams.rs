@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::controller::Context;
 use crate::controller::watch::WATCH_TIMEOUT;
 use crate::grant::{GrantName, parse};
-use crate::sharing::facts::{self, KINDS};
+use crate::sharing::facts::{self, KINDS, Kind, resource_name};
 use crate::sharing::finding::Place;
 use crate::sharing::picture::{Part, Read};
 
@@ -94,20 +94,8 @@ pub(super) fn start(context: &Arc<Context>) {
         namespaces.push(String::new());
     }
     let accounts = ApiResource::erase::<k8s_openapi::api::core::v1::ServiceAccount>(&());
-    let resources = KINDS.iter().map(|kind| ApiResource {
-        group: kind.group.to_owned(),
-        version: kind.version.to_owned(),
-        api_version: if kind.group.is_empty() {
-            kind.version.to_owned()
-        } else {
-            format!("{}/{}", kind.group, kind.version)
-        },
-        kind: kind.kind.to_owned(),
-        plural: kind.plural.to_owned(),
-    });
-    for resource in std::iter::once(accounts).chain(resources) {
-        let dot = if resource.group.is_empty() { "" } else { "." };
-        let name = format!("{}{dot}{}", resource.plural, resource.group);
+    for resource in std::iter::once(accounts).chain(KINDS.iter().map(Kind::resource)) {
+        let name = resource_name(&resource);
         // Kubernetes' own groups have no dot.
         let optional = resource.group.contains('.');
         for namespace in &namespaces {

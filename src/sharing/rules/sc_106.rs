@@ -6,7 +6,7 @@ use crate::grant::ProviderKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::Credential;
 use crate::sharing::finding::{Evidence, Grade, Severity};
-use crate::sharing::index::{Index, service_account};
+use crate::sharing::index::Index;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -28,11 +28,9 @@ pub const RULE: Rule = Rule {
 fn check(index: &Index) -> Vec<Found> {
     let mut common = Common::<(ProviderKey, String)>::new();
     for identity in &index.identities {
-        // Of another namespace anybody could say it.
-        let here = |subject: &str| service_account(subject).is_some_and(|(ns, _)| ns == identity.object.namespace);
         for credential in &identity.credentials {
             if let Credential::Federated(subject) = credential
-                && here(subject)
+                && identity.is_here(subject)
             {
                 let key = (identity.client.provider.clone(), subject.clone());
                 common.entry(key).or_default().insert(identity.client.clone());
