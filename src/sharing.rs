@@ -23,6 +23,7 @@ mod fold;
 pub mod grace;
 pub mod index;
 pub mod judge;
+pub mod live;
 pub mod output;
 pub mod picture;
 pub mod pod;

@@ -20,12 +20,12 @@ use crate::api::{ClientIdentity, instant};
 use crate::clock;
 use crate::grant::{ClientKey, Grant, GrantName, parse};
 use crate::sharing::declared::{self, Identity};
-use crate::sharing::finding::{Evaluation, Finding, Object, Place};
+use crate::sharing::evaluate::client_ids;
+use crate::sharing::finding::{Evaluation, Finding, Place};
 use crate::sharing::grace::Grace;
 use crate::sharing::judge::{self, Verdict};
 use crate::sharing::picture::Picture;
 use crate::sharing::told::Admission;
-use crate::sharing::{evaluate, evaluate::client_ids};
 
 /// What comes within this time is evaluated together.
 const DEBOUNCE: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const LISTS: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Detector {
     picture: Mutex<Picture>,
-    identities: Mutex<BTreeMap<GrantName, Arc<ClientIdentity>>>,
+    identities: Mutex<BTreeMap<GrantName, (Arc<ClientIdentity>, Arc<Identity>)>>,
     /// What literals are compared with while they are read: of a literal nothing is kept but that it is one of
     /// these. So a new id wants new lists, which is rare, and no form of a literal's value is in memory.
     ids: Mutex<Arc<BTreeSet<String>>>,
@@ -84,9 +84,17 @@ impl Detector {
     /// A ClientIdentity is this.
     pub fn identity(&self, object: &ClientIdentity) {
         let (name, object) = (parse::name(&object.metadata), Arc::new(object.clone()));
-        if locked(&self.identities).insert(name, object.clone()).is_none_or(|old| old != object) {
-            self.wake();
+        let mut all = locked(&self.identities);
+        let old = all.get(&name);
+        if old.is_some_and(|(old, _)| *old == object) {
+            return;
         }
+        // What says the same stays the same pointer.
+        let says = Arc::new(declared::identity(&object, Place::default()));
+        let says = old.map(|(_, old)| old).filter(|old| **old == says).cloned().unwrap_or(says);
+        all.insert(name, (object, says));
+        drop(all);
+        self.wake();
     }
 
     /// A ClientIdentity is gone, or cannot be read.
@@ -96,15 +104,15 @@ impl Detector {
         }
     }
 
-    fn identities(&self) -> BTreeMap<GrantName, Arc<ClientIdentity>> {
-        locked(&self.identities).clone()
+    fn identities(&self) -> Vec<(Arc<ClientIdentity>, Arc<Identity>)> {
+        locked(&self.identities).values().cloned().collect()
     }
 }
 
 /// One ClientIdentity as it is evaluated.
 struct Known {
     object: Arc<ClientIdentity>,
-    declared: Identity,
+    declared: Arc<Identity>,
     admission: Admission,
 }
 
@@ -139,10 +147,10 @@ pub async fn run(context: Arc<Context>) {
 /// One evaluation. Returns when the clock alone asks for the next.
 async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut Grace) -> Option<Timestamp> {
     let (now, begin) = (clock::now(), Instant::now());
-    let known: Vec<Known> = context.sharing.identities().into_values().map(|object| know(context, object)).collect();
+    let known: Vec<Known> = context.sharing.identities().into_iter().map(|of| know(context, of)).collect();
     // One that only adopts says nothing that could be compared, and asks for nothing to be looked at.
     let counts = |k: &&Known| k.admission == Admission::Admitted && !k.declared.is_blank();
-    let counted: Vec<Identity> = known.iter().filter(counts).map(|k| k.declared.clone()).collect();
+    let counted: Vec<Arc<Identity>> = known.iter().filter(counts).map(|k| k.declared.clone()).collect();
     let clients: BTreeSet<ClientKey> = counted.iter().map(|identity| identity.client.clone()).collect();
     let detect = context.config.detect_sharing;
     let mut next = if detect { watch(context, &counted, listed, now) } else { None };
@@ -155,16 +163,14 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut 
     } else {
         let grants = context.world.grants_of(&clients);
         changes(&counted, &grants).for_each(|at| soonest(Some(at)));
-        let grants = grants.into_iter().map(|(client, grant)| declare(client, &grant, now)).collect();
-        let picture = context.sharing.picture();
+        let mut picture = context.sharing.picture();
+        picture.declared(counted, grants, now);
         // Before everything was read once, what was said stays.
-        let read = picture.settled().then(|| picture.input(counted, grants));
+        let found = picture.settled().then(|| (picture.evaluate(now), picture.gaps()));
         drop(picture);
-        match read {
+        match found {
             None => (None, Evaluation::default()),
-            Some(input) => {
-                let gaps = input.unread.clone();
-                let mut evaluation = evaluate(input, now);
+            Some((mut evaluation, gaps)) => {
                 let told = |finding: &Finding| known.iter().any(|k| k.has_told(finding));
                 soonest(grace.hold_back(&mut evaluation.findings, told, context.config.sharing_grace, now));
                 (Some(judge::all(&evaluation, &clients, &gaps)), evaluation)
@@ -190,8 +196,7 @@ fn say(context: &Context, verdicts: BTreeMap<ClientKey, Verdict>, leads: bool, n
     }
 }
 
-fn know(context: &Context, object: Arc<ClientIdentity>) -> Known {
-    let declared = declared::identity(&object, Place::default());
+fn know(context: &Context, (object, declared): (Arc<ClientIdentity>, Arc<Identity>)) -> Known {
     let admission = context.world.admission(&declared.client, &declared.object.namespace);
     Known { object, declared, admission }
 }
@@ -200,7 +205,7 @@ fn know(context: &Context, object: Arc<ClientIdentity>) -> Known {
 /// when that is due, where it is too soon.
 fn watch(
     context: &Arc<Context>,
-    counted: &[Identity],
+    counted: &[Arc<Identity>],
     listed: &mut Option<Instant>,
     now: Timestamp,
 ) -> Option<Timestamp> {
@@ -226,25 +231,9 @@ fn watch(
     None
 }
 
-/// A grant as it is evaluated: in force by what it says of itself, as `scan` takes it.
-fn declare(client: ClientKey, grant: &Grant, now: Timestamp) -> declared::Grant {
-    let terms = grant.terms.as_ref().ok();
-    let within = terms.is_some_and(|t| !t.suspend && t.not_before.is_none_or(|at| at <= now) && now < t.expires_at);
-    declared::Grant {
-        object: Object::new("ClientGrant", &*grant.name.namespace, &*grant.name.name),
-        client,
-        subject: grant.subject.clone(),
-        scopes: terms.map(|t| t.authority.scopes.to_vec()).unwrap_or_default(),
-        active: within && !grant.deleting,
-        // Only SC-206 asks, which is off here.
-        team: String::new(),
-        place: Place::default(),
-    }
-}
-
 /// Instants at which the clock changes what is found: grants begin and end, exceptions end.
 fn changes<'a>(
-    identities: &'a [Identity],
+    identities: &'a [Arc<Identity>],
     grants: &'a [(ClientKey, Arc<Grant>)],
 ) -> impl Iterator<Item = Timestamp> + 'a {
     let exceptions = identities.iter().flat_map(|i| &i.exceptions).filter_map(|e| instant::parse(&e.expires_at));

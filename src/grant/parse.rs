@@ -108,7 +108,7 @@ fn revocation(status: &api::Revocation) -> Option<Revocation> {
 }
 
 /// The subject is immutable and needed to find the grant's key even when its terms cannot be read.
-pub(super) fn subject(subject: Option<&api::Subject>) -> Subject {
+pub(crate) fn subject(subject: Option<&api::Subject>) -> Subject {
     match subject {
         None => Subject::Own,
         Some(api::Subject { kind: SubjectKind::Any, .. }) => Subject::Any,
@@ -116,7 +116,12 @@ pub(super) fn subject(subject: Option<&api::Subject>) -> Subject {
     }
 }
 
-fn terms(spec: &ClientGrantSpec) -> Result<Terms, String> {
+/// What a grant asks for.
+///
+/// # Errors
+///
+/// What of it breaks a rule of the schema.
+pub(crate) fn terms(spec: &ClientGrantSpec) -> Result<Terms, String> {
     let ClientGrantSpec {
         provider_ref: _,
         client_id,

@@ -3,8 +3,8 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::finding::{Object, Place};
-use crate::api::{ClientGrant, ClientIdentity, SharingException, WorkloadRef, instant};
-use crate::grant::{ClientKey, Subject, parse};
+use crate::api::{ClientGrant, ClientIdentity, SharingException, WorkloadRef};
+use crate::grant::{self, ClientKey, Subject, Terms, parse};
 
 /// What a client authenticates with, as its owner says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +21,7 @@ pub enum Credential {
 }
 
 /// One `ClientIdentity`, as far as it counts here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The object.
     pub object: Object,
@@ -87,29 +87,40 @@ pub fn identity(object: &ClientIdentity, place: Place) -> Identity {
     }
 }
 
-/// Reads a `ClientGrant`. What cannot be read in its terms makes it inactive.
+/// Whether a grant is in force by what it says of itself. One whose terms cannot be read is not.
+fn in_force(terms: &Result<Terms, String>, deleting: bool, now: Timestamp) -> bool {
+    let within = |t: &Terms| !t.suspend && t.not_before.is_none_or(|at| at <= now) && now < t.expires_at;
+    !deleting && terms.as_ref().is_ok_and(within)
+}
+
+impl Grant {
+    fn new(object: Object, client: ClientKey, subject: Subject, terms: &Result<Terms, String>, active: bool) -> Self {
+        let scopes = terms.as_ref().map(|t| t.authority.scopes.to_vec()).unwrap_or_default();
+        Self { object, client, subject, scopes, active, team: String::new(), place: Place::default() }
+    }
+
+    /// A grant as the operator knows it. Its team is left out: only SC-206 asks, which looks where it is asked for.
+    #[must_use]
+    pub fn of(client: ClientKey, grant: &grant::Grant, now: Timestamp) -> Self {
+        let object = Object::new("ClientGrant", &*grant.name.namespace, &*grant.name.name);
+        Self::new(object, client, grant.subject.clone(), &grant.terms, Self::is_active(grant, now))
+    }
+
+    /// Whether a grant as the operator knows it is in force by what it says of itself.
+    #[must_use]
+    pub fn is_active(grant: &grant::Grant, now: Timestamp) -> bool {
+        in_force(&grant.terms, grant.deleting, now)
+    }
+}
+
+/// Reads a `ClientGrant`.
 #[must_use]
 pub fn grant(object: &ClientGrant, place: Place, now: Timestamp) -> Grant {
-    let spec = &object.spec;
-    let begun = match spec.not_before.as_deref() {
-        None => true,
-        Some(text) => instant::parse(text).is_some_and(|begin| begin <= now),
-    };
-    let ends = instant::parse(&spec.expires_at).is_some_and(|end| now < end);
-    let namespace = object.metadata.namespace.clone().unwrap_or_default();
-    Grant {
-        object: Object::new("ClientGrant", namespace, object.metadata.name.clone().unwrap_or_default()),
-        place,
-        client: parse::client_key(object),
-        subject: match spec.subject.as_ref() {
-            None => Subject::Own,
-            Some(subject) => match subject.id.as_ref() {
-                None => Subject::Any,
-                Some(id) => Subject::User(id.clone()),
-            },
-        },
-        scopes: spec.scopes.clone(),
-        team: spec.owner.team.clone(),
-        active: begun && ends && !spec.suspend && object.metadata.deletion_timestamp.is_none(),
-    }
+    let (meta, spec) = (&object.metadata, &object.spec);
+    let (subject, terms) = (parse::subject(spec.subject.as_ref()), parse::terms(spec));
+    let active = in_force(&terms, meta.deletion_timestamp.is_some(), now);
+    let name = parse::name(meta);
+    let object_name = Object::new("ClientGrant", name.namespace, name.name);
+    let of = Grant::new(object_name, parse::client_key(object), subject, &terms, active);
+    Grant { team: spec.owner.team.clone(), place, ..of }
 }

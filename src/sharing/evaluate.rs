@@ -1,6 +1,7 @@
 //! From objects to findings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -26,9 +27,9 @@ pub struct Input {
     /// ServiceAccounts, by namespace and name, with what they say about their token.
     pub accounts: BTreeMap<(String, String), Option<bool>>,
     /// Clients.
-    pub identities: Vec<Identity>,
+    pub identities: Vec<Arc<Identity>>,
     /// Grants.
-    pub grants: Vec<Grant>,
+    pub grants: Vec<Arc<Grant>>,
     /// What could not be read.
     pub unread: Vec<Unread>,
     /// It is all that a cluster has: what is not among it is not there. Of files nobody knows.
@@ -49,11 +50,16 @@ pub struct Input {
 #[must_use]
 pub fn evaluate(input: Input, now: Timestamp) -> Evaluation {
     let (also, objects) = (input.also.clone(), input.objects);
-    let index = Index::new(now, input);
+    judge_all(&Index::new(now, input), &also, objects)
+}
+
+/// Applies every rule to what was joined. `objects`: how many were looked at.
+#[must_use]
+pub fn judge_all(index: &Index, also: &BTreeSet<&'static str>, objects: usize) -> Evaluation {
     let mut findings: Vec<Finding> = catalogue::ALL
         .iter()
         .filter(|rule| rule.standard || also.contains(rule.id))
-        .flat_map(|rule| (rule.check)(&index).into_iter().map(|found| judge(&index, rule, found)))
+        .flat_map(|rule| (rule.check)(index).into_iter().map(|found| judge(index, rule, found)))
         .collect();
     finding::sort(&mut findings);
     let count = |state| findings.iter().filter(|f| f.state == state).count();
@@ -76,9 +82,9 @@ fn judge(index: &Index, rule: &Rule, found: Found) -> Finding {
     };
     let clients: Vec<&Client> = found.clients.iter().filter_map(|c| index.clients.get(c)).collect();
     let blast_radius = BlastRadius {
-        grants: clients.iter().flat_map(|c| &c.grants).collect::<BTreeSet<_>>().len(),
-        subjects: clients.iter().flat_map(|c| &c.subjects).collect::<BTreeSet<_>>().len(),
-        scopes: clients.iter().flat_map(|c| &c.scopes).collect::<BTreeSet<_>>().len(),
+        grants: clients.iter().flat_map(|c| c.active_objects()).collect::<BTreeSet<_>>().len(),
+        subjects: clients.iter().flat_map(|c| c.subjects.keys()).collect::<BTreeSet<_>>().len(),
+        scopes: clients.iter().flat_map(|c| c.scopes.keys()).collect::<BTreeSet<_>>().len(),
     };
     let moves = rule.moves && found.severity > Severity::Info;
     let severity = if moves { severity(index, &found, &clients, blast_radius) } else { found.severity };
@@ -104,11 +110,10 @@ fn judge(index: &Index, rule: &Rule, found: Found) -> Finding {
 
 /// The base severity with what makes it worse and better.
 fn severity(index: &Index, found: &Found, clients: &[&Client], radius: BlastRadius) -> Severity {
-    let lasting = |c: &&Client| c.scopes.iter().any(|s| s == "offline_access" || s == "offline");
+    let lasting = |c: &&Client| c.scopes.keys().any(|s| s == "offline_access" || s == "offline");
     let worse = clients.iter().any(lasting) || radius.subjects > MANY_SUBJECTS;
-    let places = found.clients.iter().filter_map(|c| index.clients.get(c)).flat_map(|c| &c.identities);
-    let environments: BTreeSet<&String> =
-        places.filter_map(|at| index.identities.get(*at)?.environment.as_ref()).collect();
+    let places = found.clients.iter().flat_map(|c| index.identities_of(c));
+    let environments: BTreeSet<&String> = places.filter_map(|i| i.environment.as_ref()).collect();
     let steps = i32::from(worse) + i32::from(environments.len() > 1) - i32::from(found.grade == Grade::Potential);
     found.severity.moved(steps)
 }
@@ -117,7 +122,7 @@ fn severity(index: &Index, found: &Found, clients: &[&Client], radius: BlastRadi
 /// each client what the rest has beyond it.
 fn gain(index: &Index, found: &Found) -> Vec<String> {
     let scopes = |clients: &BTreeSet<ClientKey>| -> BTreeSet<&String> {
-        clients.iter().filter_map(|c| index.clients.get(c)).flat_map(|c| &c.scopes).collect()
+        clients.iter().filter_map(|c| index.clients.get(c)).flat_map(|c| c.scopes.keys()).collect()
     };
     let all = scopes(&found.clients);
     let beyond = |own: &BTreeSet<ClientKey>| -> BTreeSet<String> {
@@ -149,7 +154,7 @@ fn names(clients: &BTreeSet<ClientKey>) -> Vec<String> {
 
 /// The ids of every client that some identity names: what a literal is compared with.
 #[must_use]
-pub fn client_ids(identities: &[Identity]) -> BTreeSet<String> {
+pub fn client_ids(identities: &[Arc<Identity>]) -> BTreeSet<String> {
     identities.iter().map(|i| i.client.client.to_string()).collect()
 }
 

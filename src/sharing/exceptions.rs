@@ -47,10 +47,9 @@ pub fn accepted(index: &Index, found: &Found) -> Option<String> {
     let speakers = found.speaker.as_ref().map_or_else(|| found.clients.iter().collect(), |s| vec![s]);
     let mut left: std::collections::BTreeSet<ClientKey> = speakers.iter().map(|c| (*c).clone()).collect();
     for client in speakers {
-        let identities = index.clients.get(client).into_iter().flat_map(|c| &c.identities);
-        let entries = identities
-            .filter_map(|at| index.identities.get(*at))
-            .flat_map(|identity| identity.exceptions.iter().map(|entry| (&identity.object.namespace, entry)));
+        let identities = index.identities_of(client).iter();
+        let entries =
+            identities.flat_map(|identity| identity.exceptions.iter().map(|entry| (&identity.object.namespace, entry)));
         for (namespace, entry) in entries {
             let names = |object: &Object| {
                 object.namespace == *namespace
@@ -74,9 +73,5 @@ pub fn accepted(index: &Index, found: &Found) -> Option<String> {
 fn everybody_else(index: &Index, found: &Found, client: &ClientKey, names: &dyn Fn(&Object) -> bool) -> bool {
     let family = index.family(client);
     let mut others = found.clients.iter().filter(|c| index.family(c) != family).peekable();
-    others.peek().is_some()
-        && others.all(|other| {
-            let identities = index.clients.get(other).into_iter().flat_map(|c| &c.identities);
-            identities.filter_map(|at| index.identities.get(*at)).any(|i| names(&i.object))
-        })
+    others.peek().is_some() && others.all(|other| index.identities_of(other).iter().any(|i| names(&i.object)))
 }

@@ -4,6 +4,7 @@
 //! not hide the others. No literal value is ever kept: a literal is remembered as the *path* where it stands.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
@@ -22,12 +23,12 @@ pub struct Kind {
     pub kind: &'static str,
     /// The name of its resource.
     pub plural: &'static str,
-    /// The way to the template.
-    way: &'static [&'static str],
+    /// The way to the template; empty where the object is one.
+    way: &'static str,
 }
 
 const fn kind(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
-    Kind { group, version, kind, plural, way: &["spec", "template"] }
+    Kind { group, version, kind, plural, way: "spec.template" }
 }
 
 impl Kind {
@@ -35,6 +36,18 @@ impl Kind {
     #[must_use]
     pub fn resource(&self) -> ApiResource {
         resource(self.group, self.version, self.kind, self.plural)
+    }
+
+    /// The kind of this name in this group.
+    #[must_use]
+    pub fn of(group: &str, kind: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|k| k.kind == kind && k.group == group)
+    }
+
+    /// A field of its template, as a field of the object.
+    #[must_use]
+    pub fn path(&self, field: &str) -> String {
+        if self.way.is_empty() { field.to_owned() } else { format!("{}.{field}", self.way) }
     }
 }
 
@@ -53,20 +66,20 @@ pub fn resource_name(of: &ApiResource) -> String {
 
 /// The kinds that have a pod template.
 pub const KINDS: [Kind; 10] = [
-    Kind { way: &[], ..kind("", "v1", "Pod", "pods") },
+    Kind { way: "", ..kind("", "v1", "Pod", "pods") },
     kind("", "v1", "ReplicationController", "replicationcontrollers"),
     kind("apps", "v1", "DaemonSet", "daemonsets"),
     kind("apps", "v1", "Deployment", "deployments"),
     kind("apps", "v1", "ReplicaSet", "replicasets"),
     kind("apps", "v1", "StatefulSet", "statefulsets"),
-    Kind { way: &["spec", "jobTemplate", "spec", "template"], ..kind("batch", "v1", "CronJob", "cronjobs") },
+    Kind { way: "spec.jobTemplate.spec.template", ..kind("batch", "v1", "CronJob", "cronjobs") },
     kind("batch", "v1", "Job", "jobs"),
     kind("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
     kind("serving.knative.dev", "v1", "Service", "services"),
 ];
 
 /// The keys of a Secret that a container receives.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Keys {
     /// Every key, those added later too.
     All,
@@ -86,7 +99,7 @@ impl Keys {
 }
 
 /// A Secret's keys that reach a container.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Edge {
     /// The Secret, in the workload's namespace.
     pub secret: String,
@@ -103,7 +116,7 @@ pub struct Edge {
 }
 
 /// A ServiceAccount token in a volume.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
     /// For whom; empty is the API server.
     pub audience: String,
@@ -112,7 +125,7 @@ pub struct Token {
 }
 
 /// A literal in the manifest.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Literal {
     /// It is the id of a declared client.
     ClientId {
@@ -140,20 +153,28 @@ pub enum Literal {
 }
 
 /// What one workload's manifest says.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The workload.
     pub object: Object,
     /// Its API group.
-    pub group: String,
+    pub group: &'static str,
     /// Where it was read.
     pub place: Place,
     /// The controller that made it: kind and name.
     pub owner: Option<(String, String)>,
-    /// The application that its labels name, behind the place of the label in the list of those that may.
-    pub app: Option<(usize, String)>,
+    /// What its pods are like.
+    pub template: Arc<Template>,
+}
+
+/// What a pod template says. Nothing in it tells one pod from the next, so that those of one template have one
+/// among them. Fields are those of the template: [`Kind::path`] leads to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Template {
     /// As which ServiceAccount its pods run.
     pub service_account: String,
+    /// The application that its labels name, behind the place of the label in the list of those that may.
+    pub app: Option<(usize, String)>,
     /// What the pod says about the API server's token.
     pub automount: Option<bool>,
     /// Containers see one another's processes, so that what one receives all have.
@@ -168,6 +189,8 @@ pub struct Facts {
     pub literals: BTreeSet<Literal>,
     /// Deliveries whose content the manifest does not say: the field, and what it is.
     pub opaque: BTreeSet<(String, String)>,
+    /// The workload whose template it is, by kind and name: a Rollout may borrow one, and has none of its own then.
+    pub borrows: Option<(String, String)>,
 }
 
 /// The API group of an object.
@@ -180,46 +203,38 @@ pub fn group(object: &Value) -> &str {
 /// Whether an object is a workload, of a kind that [`extract`] reads.
 #[must_use]
 pub fn is_workload(object: &Value) -> bool {
-    let kind = object["kind"].as_str().unwrap_or_default();
-    KINDS.iter().any(|k| k.kind == kind && k.group == group(object))
+    Kind::of(group(object), object["kind"].as_str().unwrap_or_default()).is_some()
 }
 
 /// Reads one workload. `None` for what is no workload, and for an old revision of one.
 #[must_use]
 pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> Option<Facts> {
-    let kind = object["kind"].as_str()?;
-    let Kind { group, way, .. } = KINDS.iter().find(|k| k.kind == kind && k.group == self::group(object))?;
-    let template = way.iter().fold(object, |at, step| &at[*step]);
+    let kind = Kind::of(group(object), object["kind"].as_str()?)?;
+    let template = kind.way.split('.').filter(|step| !step.is_empty()).fold(object, |at, step| &at[step]);
     let meta = &object["metadata"];
     // An old revision that its Deployment keeps to go back to: it has no pods, and what it held was fixed since.
-    if kind == "ReplicaSet" && owner(meta).is_some() && object["spec"]["replicas"].as_u64() == Some(0) {
+    if kind.kind == "ReplicaSet" && owner(meta).is_some() && object["spec"]["replicas"].as_u64() == Some(0) {
         return None;
     }
-    // A template is never optional, except that a Rollout may borrow that of a Deployment.
-    let base = if way.is_empty() { "spec".to_owned() } else { format!("{}.spec", way.join(".")) };
-    let mut facts = Facts {
-        object: Object::new(kind, namespace(meta), meta["name"].as_str().unwrap_or_default()),
-        group: (*group).to_owned(),
+    let mut of = Template {
+        service_account: "default".to_owned(),
+        app: app(&[&template["metadata"]["labels"], &meta["labels"]]),
+        ..Template::default()
+    };
+    if kind.kind == "Rollout" && object["spec"]["workloadRef"].is_object() && !template.is_object() {
+        let target = &object["spec"]["workloadRef"];
+        let text = |field: &str| target[field].as_str().unwrap_or_default().to_owned();
+        of.borrows = Some((text("kind"), text("name")));
+    }
+    pod::read(&template["spec"], client_ids, &mut of);
+    pod::annotations(&template["metadata"]["annotations"], &mut of);
+    Some(Facts {
+        object: Object::new(kind.kind, namespace(meta), meta["name"].as_str().unwrap_or_default()),
+        group: kind.group,
         place,
         owner: owner(meta),
-        app: app(&[&template["metadata"]["labels"], &meta["labels"]]),
-        service_account: "default".to_owned(),
-        automount: None,
-        shares_processes: false,
-        edges: BTreeSet::new(),
-        aside: BTreeSet::new(),
-        tokens: BTreeSet::new(),
-        literals: BTreeSet::new(),
-        opaque: BTreeSet::new(),
-    };
-    if kind == "Rollout" && object["spec"]["workloadRef"].is_object() && !template.is_object() {
-        let target = &object["spec"]["workloadRef"];
-        let text = |field: &str| target[field].as_str().unwrap_or_default();
-        facts.opaque.insert(("spec.workloadRef".to_owned(), format!("{}/{}", text("kind"), text("name"))));
-    }
-    pod::read(&template["spec"], &base, client_ids, &mut facts);
-    pod::annotations(&template["metadata"]["annotations"], &base, &mut facts);
-    Some(facts)
+        template: Arc::new(of),
+    })
 }
 
 /// The controller that made an object. A Deployment's ReplicaSet is seen through by the hash that both carry, so
@@ -262,7 +277,7 @@ pub fn namespace(meta: &Value) -> &str {
     meta["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or("default")
 }
 
-impl Facts {
+impl Template {
     /// Whether its pods get a token of their ServiceAccount that the account or the pod does not switch off.
     #[must_use]
     pub fn automounts(&self, account: Option<bool>) -> bool {

@@ -1,47 +1,39 @@
 //! What was read of workloads, put together: one entry for each workload that a person wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::facts::Facts;
-use super::finding::Object;
+use super::facts::{Facts, Template};
+use super::finding::{Object, Place};
+use super::index::Workload;
 
-/// One entry for each workload that a person wrote: what controllers made counts as theirs, what is there twice
-/// counts once, and a Rollout gets the template that it borrows.
-pub(super) fn fold(facts: Vec<Facts>) -> Vec<Facts> {
-    let mut owners = BTreeMap::<Object, Option<(String, String)>>::new();
-    for one in &facts {
-        // Of two that disagree the greater counts, so that their order does not matter.
-        let owner = owners.entry(one.object.clone()).or_default();
-        *owner = owner.take().max(one.owner.clone());
+/// A chain of owners has three links (Pod, Job, `CronJob`); what is longer goes round in circles.
+const LINKS: usize = 4;
+
+/// The controller of an object: kind and name.
+pub(super) type Owner = (String, String);
+
+/// The workload that a person wrote and controllers made this object for, with its API group; `owner_of` knows the
+/// owner of any object that was read.
+pub(super) fn top(
+    object: &Object,
+    group: &'static str,
+    owner: Option<Owner>,
+    owner_of: impl Fn(&Object) -> Option<Owner>,
+) -> (Object, &'static str) {
+    let (mut at, mut group, mut owner) = (object.clone(), group, owner);
+    for _ in 0..LINKS {
+        let Some((kind, name)) = owner else { break };
+        let up = Object::new(kind, at.namespace.clone(), name);
+        group = group_of(&up.kind, group);
+        owner = owner_of(&up);
+        at = up;
     }
-    let mut folded = BTreeMap::<(Object, String), Facts>::new();
-    for mut one in facts {
-        // A chain of owners has three links (Pod, Job, CronJob); what is longer goes round in circles.
-        for _ in 0..4 {
-            let owner = owners.get(&one.object).cloned().unwrap_or_else(|| one.owner.clone());
-            let Some((kind, name)) = owner else { break };
-            let up = Object::new(kind, one.object.namespace.clone(), name);
-            one.group = group_of(&up.kind, &one.group).to_owned();
-            one.owner = owners.get(&up).cloned().flatten();
-            one.object = up;
-            if one.owner.is_none() {
-                break;
-            }
-        }
-        one.owner = None;
-        match folded.entry((one.object.clone(), one.service_account.clone())) {
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(one);
-            }
-            std::collections::btree_map::Entry::Occupied(mut entry) => merge(entry.get_mut(), one),
-        }
-    }
-    borrow(&mut folded);
-    folded.into_values().collect()
+    (at, group)
 }
 
 /// The API group of a controller that is known by an owner reference.
-fn group_of<'a>(kind: &str, fallback: &'a str) -> &'a str {
+fn group_of(kind: &str, fallback: &'static str) -> &'static str {
     match kind {
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => "apps",
         "Job" | "CronJob" => "batch",
@@ -50,44 +42,69 @@ fn group_of<'a>(kind: &str, fallback: &'a str) -> &'a str {
     }
 }
 
-fn merge(into: &mut Facts, other: Facts) {
-    if other.place < into.place {
-        into.place = other.place;
-    }
-    into.automount = match (into.automount, other.automount) {
-        (Some(false), Some(false)) => Some(false),
-        (None, None) => None,
-        // One of the two gets a token, unless the account switches it off.
-        (a, b) => a.filter(|x| *x).or(b.filter(|x| *x)),
-    };
-    // What is closest to the top of the list that says which application it is counts.
-    into.app = into.app.take().into_iter().chain(other.app).min();
-    into.shares_processes |= other.shares_processes;
-    into.edges.extend(other.edges);
-    into.aside.extend(other.aside);
-    into.tokens.extend(other.tokens);
-    into.literals.extend(other.literals);
-    into.opaque.extend(other.opaque);
+/// The object whose template another one in a namespace borrows.
+pub(super) fn target(namespace: &str, (kind, name): &Owner) -> Object {
+    Object::new(kind.as_str(), namespace, name.as_str())
 }
 
-/// Gives a Rollout with `workloadRef` what the Deployment says that it refers to.
-fn borrow(folded: &mut BTreeMap<(Object, String), Facts>) {
-    let mut found = Vec::new();
-    for (key, rollout) in folded.iter().filter(|(_, f)| f.object.kind == "Rollout") {
-        for reference in rollout.opaque.iter().filter(|(path, _)| path == "spec.workloadRef") {
-            let Some((kind, name)) = reference.1.split_once('/') else { continue };
-            let target = Object::new(kind, rollout.object.namespace.clone(), name);
-            let templates = folded.iter().filter(|((object, _), _)| *object == target);
-            found.extend(templates.map(|(_, template)| (key.clone(), reference.clone(), template.clone())));
+/// One workload for each ServiceAccount that templates of `object` name; `templates_of` knows those of another
+/// object, for a Rollout that borrows its own. What it borrows and nobody has stays borrowed.
+pub(super) fn assemble<'a>(
+    object: &Object,
+    group: &'static str,
+    templates: impl Iterator<Item = (&'a Arc<Template>, &'a Place)>,
+    templates_of: impl Fn(&Object) -> Vec<Arc<Template>>,
+) -> Vec<Workload> {
+    let mut all = BTreeMap::<String, (BTreeSet<Arc<Template>>, &Place)>::new();
+    let mut add = |template: Arc<Template>, place: &'a Place| {
+        let (templates, first) =
+            all.entry(template.service_account.clone()).or_insert_with(|| (BTreeSet::new(), place));
+        *first = place.min(*first);
+        templates.insert(template);
+    };
+    for (template, place) in templates {
+        let lent = template.borrows.as_ref().map(|owner| templates_of(&target(&object.namespace, owner)));
+        match lent.filter(|lent| !lent.is_empty()) {
+            None => add(template.clone(), place),
+            Some(lent) => {
+                for of in lent {
+                    let service_account = of.service_account.clone();
+                    add(Arc::new(Template { service_account, borrows: None, ..(**template).clone() }), place);
+                    add(of, place);
+                }
+            }
         }
     }
-    for (key, reference, template) in found {
-        let Some(mut rollout) = folded.remove(&key) else { continue };
-        rollout.opaque.remove(&reference);
-        rollout.service_account.clone_from(&template.service_account);
-        let Facts { object, group, place, .. } = rollout.clone();
-        merge(&mut rollout, template);
-        rollout = Facts { object, group, place, ..rollout };
-        folded.insert((rollout.object.clone(), rollout.service_account.clone()), rollout);
+    let all = all.into_iter().map(|(service_account, (templates, place))| {
+        Workload::new(object.clone(), group, place.clone(), service_account, templates)
+    });
+    all.collect()
+}
+
+/// One entry for each workload that a person wrote: what controllers made counts as theirs, what is there twice
+/// counts once, and a Rollout gets the template that it borrows.
+pub(super) fn fold(facts: Vec<Facts>) -> BTreeMap<Object, Vec<Workload>> {
+    let mut owners = BTreeMap::<Object, Option<Owner>>::new();
+    for one in &facts {
+        // Of two that disagree the greater counts, so that their order does not matter.
+        let owner = owners.entry(one.object.clone()).or_default();
+        *owner = owner.take().max(one.owner.clone());
     }
+    let owner_of = |object: &Object| owners.get(object).cloned().flatten();
+    let mut tops = BTreeMap::<Object, (&'static str, Vec<(Arc<Template>, Place)>)>::new();
+    for one in facts {
+        let (object, group) = top(&one.object, one.group, owner_of(&one.object), owner_of);
+        let (known, templates) = tops.entry(object).or_insert_with(|| (group, Vec::new()));
+        *known = group.min(*known);
+        templates.push((one.template, one.place));
+    }
+    let templates_of = |object: &Object| {
+        let (_, templates) = tops.get(object)?;
+        Some(templates.iter().map(|(template, _)| template.clone()).collect())
+    };
+    let assembled = tops.iter().map(|(object, (group, templates))| {
+        let templates = templates.iter().map(|(template, place)| (template, place));
+        (object.clone(), assemble(object, group, templates, |of| templates_of(of).unwrap_or_default()))
+    });
+    assembled.collect()
 }

@@ -1,17 +1,19 @@
 //! Everything that was read, joined: which slot belongs to which client, who holds it, who runs as whom.
 //!
-//! This is the batch form: it is computed anew from all facts, and later stays as the proof of an incremental
-//! one. No rule reads anything but this.
+//! [`Index::new`] joins all of it at once. [`Live`](super::live::Live) keeps an index while its parts change, and
+//! is compared with this one. No rule reads anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::declared::{Credential, Grant, Identity};
 use super::evaluate::Input;
-use super::facts::{Facts, Keys};
+use super::facts::{Edge, Keys, Kind, Literal, Template, Token};
 use super::finding::{Evidence, Grade, Object, Place};
 use super::fold::fold;
+use super::rbac::Rbac;
 use super::reach::Policy;
 use super::registration::Registration;
 use crate::grant::{ClientKey, Subject};
@@ -31,15 +33,23 @@ pub struct Exposure {
     pub whole: bool,
     /// It is a variable.
     pub variable: bool,
-    /// The field.
+    /// The field, of the template.
     pub path: String,
 }
 
 /// One workload with what it can act as.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// What its manifest says.
-    pub facts: Facts,
+    /// What a person wrote.
+    pub object: Object,
+    /// Its API group.
+    pub group: &'static str,
+    /// Where it was read first.
+    pub place: Place,
+    /// As which ServiceAccount its pods run.
+    pub service_account: String,
+    /// What its pods are like: more than one during a rollout, or where something was injected.
+    pub templates: BTreeSet<Arc<Template>>,
     /// Whether its pods get a token of their ServiceAccount for the API server.
     pub automounts: bool,
     /// What it can act as.
@@ -51,18 +61,33 @@ pub struct Workload {
 }
 
 /// What is known of one client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
-    /// Places in [`Index::identities`].
-    pub identities: Vec<usize>,
+    /// What speaks about it, sorted by object.
+    pub identities: Vec<Arc<Identity>>,
     /// Some `ClientIdentity` says which workloads or which ServiceAccount it is for.
     pub entitlement_known: bool,
-    /// Active grants, their subjects and scopes.
-    pub grants: BTreeSet<Object>,
-    /// Distinct subjects of them.
-    pub subjects: BTreeSet<Subject>,
-    /// Distinct scopes of them.
-    pub scopes: BTreeSet<String>,
+    /// Its grants, sorted by object.
+    pub grants: Vec<Arc<Grant>>,
+    /// How many of them are active.
+    pub active: usize,
+    /// The subjects of active ones: how many grants each has.
+    pub subjects: BTreeMap<Subject, usize>,
+    /// The scopes of active ones: how many grants each has.
+    pub scopes: BTreeMap<String, usize>,
+}
+
+/// What one namespace declares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Secret and key: the clients that say it is theirs.
+    pub bound: BTreeMap<(String, String), BTreeSet<ClientKey>>,
+    /// ServiceAccount: the clients that are authenticated by its tokens.
+    pub federated: BTreeMap<String, BTreeSet<ClientKey>>,
+    /// ServiceAccount: the clients whose account it is, where no workload is listed.
+    accounts: BTreeMap<String, BTreeSet<ClientKey>>,
+    /// API group, kind and name of a workload: the clients that list it.
+    workloads: BTreeMap<(String, String, String), BTreeSet<ClientKey>>,
 }
 
 /// What could not be read.
@@ -79,12 +104,10 @@ pub struct Unread {
 pub struct Index {
     /// The instant of the evaluation.
     pub now: Timestamp,
+    /// By what a person wrote; one for each ServiceAccount.
+    pub(super) workloads: BTreeMap<Object, Vec<Workload>>,
     /// Sorted by object.
-    pub workloads: Vec<Workload>,
-    /// Sorted by object.
-    pub identities: Vec<Identity>,
-    /// Sorted by object.
-    pub grants: Vec<Grant>,
+    pub identities: Vec<Arc<Identity>>,
     /// Sorted by client.
     pub registrations: Vec<Registration>,
     /// Every client that a `ClientIdentity` or a grant names.
@@ -93,18 +116,12 @@ pub struct Index {
     pub unread: Vec<Unread>,
     /// It is all that a cluster has: what is not among it is not there.
     pub whole: bool,
-    /// Namespace, Secret, key: the clients that say it is theirs.
-    pub bound: BTreeMap<(String, String, String), BTreeSet<ClientKey>>,
-    /// Namespace and ServiceAccount: the clients that are authenticated by its tokens.
-    pub federated: BTreeMap<(String, String), BTreeSet<ClientKey>>,
-    /// Namespace and ServiceAccount: the clients whose account it is.
-    pub accounts: BTreeMap<(String, String), BTreeSet<ClientKey>>,
+    /// By namespace.
+    pub(super) declared: BTreeMap<String, Declared>,
     /// Who may do what.
     pub policy: Policy,
     /// ServiceAccounts whose job it is, by namespace and name.
     pub platform: BTreeSet<(String, String)>,
-    /// Namespace and Secret that somebody refers to, the kubelet and drivers included.
-    pub referred: BTreeSet<(String, String)>,
 }
 
 /// The namespace and name of the ServiceAccount that a federated subject names.
@@ -113,123 +130,130 @@ pub fn service_account(subject: &str) -> Option<(&str, &str)> {
     subject.strip_prefix("system:serviceaccount:")?.split_once(':')
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            now: Timestamp::UNIX_EPOCH,
+            workloads: BTreeMap::new(),
+            identities: Vec::new(),
+            registrations: Vec::new(),
+            clients: BTreeMap::new(),
+            unread: Vec::new(),
+            whole: false,
+            declared: BTreeMap::new(),
+            policy: Policy::new(Rbac::default()),
+            platform: BTreeSet::new(),
+        }
+    }
+}
+
 impl Index {
     /// Joins everything. The order of what is given does not matter, nor what is given twice.
     #[must_use]
     pub fn new(now: Timestamp, input: Input) -> Self {
-        let Input {
-            facts,
-            accounts,
-            mut identities,
-            mut grants,
-            mut unread,
-            rbac,
-            mut registrations,
-            platform,
-            whole,
-            ..
-        } = input;
-        identities.sort_by(|a, b| (&a.object, &a.client, &a.place).cmp(&(&b.object, &b.client, &b.place)));
-        identities.dedup_by(|later, first| same_identity(first, later));
+        let Input { facts, accounts, identities, mut grants, mut unread, rbac, registrations, platform, whole, .. } =
+            input;
         grants.sort();
-        grants.dedup_by(|later, first| Grant { place: first.place.clone(), ..later.clone() } == *first);
+        grants.dedup_by(|later, first| Grant { place: first.place.clone(), ..(**later).clone() } == **first);
         unread.sort();
         unread.dedup();
-        registrations.sort();
-        registrations.dedup();
-        let mut index = Self {
-            now,
-            workloads: Vec::new(),
-            identities,
-            grants,
-            registrations,
-            clients: BTreeMap::new(),
-            unread,
-            whole,
-            bound: BTreeMap::new(),
-            federated: BTreeMap::new(),
-            accounts: BTreeMap::new(),
-            policy: Policy::new(rbac),
-            platform,
-            referred: BTreeSet::new(),
-        };
-        index.declare();
-        for facts in fold(facts) {
-            let namespace = facts.object.namespace.clone();
-            let secrets = facts.edges.iter().map(|e| &e.secret).chain(&facts.aside);
-            index.referred.extend(secrets.map(|s| (namespace.clone(), s.clone())));
-            let account = accounts.get(&(namespace, facts.service_account.clone())).copied().flatten();
-            let workload = index.workload(facts, account);
-            index.workloads.push(workload);
+        let mut index = Self { now, unread, whole, policy: Policy::new(rbac), platform, ..Self::default() };
+        index.identities = sorted(identities);
+        index.registrations = registrations;
+        index.registrations.sort();
+        index.registrations.dedup();
+        index.speak();
+        for grant in grants {
+            index.clients.entry(grant.client.clone()).or_default().add(grant);
         }
-        index.accounts = index.accounts();
+        for namespace in index.speaking() {
+            index.declare(namespace);
+        }
+        index.workloads = fold(facts);
+        let mut workloads = std::mem::take(&mut index.workloads);
+        for workload in workloads.values_mut().flatten() {
+            let account = (workload.object.namespace.clone(), workload.service_account.clone());
+            index.join(workload, accounts.get(&account).copied().flatten());
+        }
+        index.workloads = workloads;
         index
     }
 
-    fn declare(&mut self) {
-        for (at, identity) in self.identities.iter().enumerate() {
+    /// Notes of every client what speaks about it.
+    pub(super) fn speak(&mut self) {
+        for client in self.clients.values_mut() {
+            client.identities.clear();
+            client.entitlement_known = false;
+        }
+        for identity in &self.identities {
             let client = self.clients.entry(identity.client.clone()).or_default();
-            client.identities.push(at);
             client.entitlement_known |= !identity.workloads.is_empty() || identity.service_account.is_some();
-            let namespace = &identity.object.namespace;
+            client.identities.push(identity.clone());
+        }
+        self.clients.retain(|_, client| !client.is_unknown());
+    }
+
+    /// The namespaces in which something is declared.
+    pub(super) fn speaking(&self) -> BTreeSet<String> {
+        let declared = self.identities.iter().map(|i| i.object.namespace.clone());
+        let subjects = self.registrations.iter().flat_map(|r| &r.subjects).filter_map(|s| service_account(s));
+        declared.chain(subjects.map(|(namespace, _)| namespace.to_owned())).collect()
+    }
+
+    /// Says anew what a namespace declares; those who speak have to be known already.
+    pub(super) fn declare(&mut self, namespace: String) {
+        let mut of = Declared::default();
+        for identity in self.identities_in(&namespace) {
+            let client = || identity.client.clone();
             for credential in &identity.credentials {
                 let clients = match credential {
-                    Credential::Secret { name, key } => {
-                        self.bound.entry((namespace.clone(), name.clone(), key.clone())).or_default()
-                    }
+                    Credential::Secret { name, key } => of.bound.entry((name.clone(), key.clone())).or_default(),
                     // Of another namespace it could be said by anybody, and frame whoever runs there.
                     Credential::Federated(subject) => match service_account(subject) {
-                        Some((ns, name)) if ns == namespace => {
-                            self.federated.entry((ns.to_owned(), name.to_owned())).or_default()
+                        Some((of_subject, name)) if of_subject == namespace => {
+                            of.federated.entry(name.to_owned()).or_default()
                         }
                         _ => continue,
                     },
                 };
-                clients.insert(identity.client.clone());
+                clients.insert(client());
             }
-        }
-        for grant in &self.grants {
-            let client = self.clients.entry(grant.client.clone()).or_default();
-            if grant.active {
-                client.grants.insert(grant.object.clone());
-                client.subjects.extend((grant.subject != Subject::Own).then(|| grant.subject.clone()));
-                client.scopes.extend(grant.scopes.iter().cloned());
+            for workload in &identity.workloads {
+                let group = workload.api_version.split_once('/').map_or("", |(group, _)| group);
+                let name = (group.to_owned(), workload.kind.clone(), workload.name.clone());
+                of.workloads.entry(name).or_default().insert(client());
+            }
+            if let Some(account) = identity.service_account.as_ref().filter(|_| identity.workloads.is_empty()) {
+                of.accounts.entry(account.clone()).or_default().insert(client());
             }
         }
         // What the provider takes for a client's is its credential, whether anybody declared it or not.
         for registration in self.registrations.iter().filter(|r| self.clients.contains_key(&r.client)) {
-            for (namespace, name) in registration.subjects.iter().filter_map(|s| service_account(s)) {
-                let clients = self.federated.entry((namespace.to_owned(), name.to_owned())).or_default();
-                clients.insert(registration.client.clone());
+            for (of_subject, name) in registration.subjects.iter().filter_map(|s| service_account(s)) {
+                if of_subject == namespace {
+                    of.federated.entry(name.to_owned()).or_default().insert(registration.client.clone());
+                }
             }
         }
+        if of == Declared::default() {
+            self.declared.remove(&namespace);
+        } else {
+            self.declared.insert(namespace, of);
+        }
     }
 
-    /// The clients of each ServiceAccount: by declaration, by federation, and by the workloads that run as it.
-    fn accounts(&self) -> BTreeMap<(String, String), BTreeSet<ClientKey>> {
-        let mut accounts = self.federated.clone();
-        for identity in &self.identities {
-            let Some(name) = &identity.service_account else { continue };
-            let account = accounts.entry((identity.object.namespace.clone(), name.clone())).or_default();
-            account.insert(identity.client.clone());
-        }
-        for workload in self.workloads.iter().filter(|w| !w.uses.is_empty()) {
-            let facts = &workload.facts;
-            let account = accounts.entry((facts.object.namespace.clone(), facts.service_account.clone())).or_default();
-            account.extend(workload.uses.iter().cloned());
-        }
-        accounts
-    }
-
-    fn workload(&self, facts: Facts, account: Option<bool>) -> Workload {
-        let automounts = facts.automounts(account);
-        let namespace = &facts.object.namespace;
-        let mut exposures = BTreeSet::new();
-        for edge in &facts.edges {
-            let from = (namespace.clone(), edge.secret.clone(), String::new());
-            let of_secret = self.bound.range(from..).take_while(|((n, s, _), _)| n == namespace && *s == edge.secret);
-            for ((_, secret, key), clients) in of_secret.filter(|((_, _, key), _)| edge.keys.has(key)) {
-                exposures.extend(clients.iter().map(|client| Exposure {
+    /// Says anew what a workload can act as.
+    pub(super) fn join(&self, workload: &mut Workload, account: Option<bool>) {
+        workload.automounts = workload.templates.iter().any(|t| t.automounts(account));
+        workload.exposures.clear();
+        workload.entitled.clear();
+        workload.uses.clear();
+        let Some(declared) = self.declared.get(&workload.object.namespace) else { return };
+        for edge in workload.templates.iter().flat_map(|t| &t.edges) {
+            let from = (edge.secret.clone(), String::new());
+            let of_secret = declared.bound.range(from..).take_while(|((secret, _), _)| *secret == edge.secret);
+            for ((secret, key), clients) in of_secret.filter(|((_, key), _)| edge.keys.has(key)) {
+                workload.exposures.extend(clients.iter().map(|client| Exposure {
                     client: client.clone(),
                     grade: edge.grade,
                     container: edge.container.clone(),
@@ -240,11 +264,10 @@ impl Index {
                 }));
             }
         }
-        let token = facts.tokens.first().map(|t| t.path.clone());
-        let token = token.or_else(|| automounts.then(|| "spec.serviceAccountName".to_owned()));
-        let identity = self.federated.get(&(namespace.clone(), facts.service_account.clone()));
-        if let (Some(path), Some(clients)) = (token, identity) {
-            exposures.extend(clients.iter().map(|client| Exposure {
+        if let Some(clients) = declared.federated.get(&workload.service_account) {
+            let token = workload.tokens().min().map(|t| t.path.clone());
+            let token = token.or_else(|| workload.automounts.then(|| "spec.serviceAccountName".to_owned()));
+            let exposure = |(client, path): (&ClientKey, &String)| Exposure {
                 client: client.clone(),
                 grade: Grade::Identity,
                 container: None,
@@ -252,13 +275,104 @@ impl Index {
                 whole: false,
                 variable: false,
                 path: path.clone(),
-            }));
+            };
+            let paths = token.iter().flat_map(|path| clients.iter().map(move |client| (client, path)));
+            workload.exposures.extend(paths.map(exposure));
         }
-        let named = self.identities.iter().filter(|i| names(i, &facts));
-        let entitled: BTreeSet<ClientKey> = named.map(|i| i.client.clone()).collect();
-        let unclaimed = exposures.iter().filter(|e| !self.entitlement_known(&e.client)).map(|e| e.client.clone());
-        let uses = entitled.iter().cloned().chain(unclaimed).collect();
-        Workload { facts, automounts, exposures, entitled, uses }
+        let Object { kind, name, .. } = &workload.object;
+        let listed = declared.workloads.get(&(workload.group.to_owned(), kind.clone(), name.clone()));
+        let by_account = declared.accounts.get(&workload.service_account);
+        workload.entitled.extend(listed.into_iter().chain(by_account).flatten().cloned());
+        let unclaimed = workload.exposures.iter().filter(|e| !self.entitlement_known(&e.client));
+        let unclaimed: Vec<ClientKey> = unclaimed.map(|e| e.client.clone()).collect();
+        workload.uses.extend(workload.entitled.iter().cloned().chain(unclaimed));
+    }
+
+    /// Every workload, sorted by object.
+    pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        self.workloads.values().flatten()
+    }
+
+    /// Every grant, sorted by client.
+    pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
+        self.clients.values().flat_map(|client| &client.grants)
+    }
+
+    /// What speaks about a client.
+    #[must_use]
+    pub fn identities_of(&self, client: &ClientKey) -> &[Arc<Identity>] {
+        self.clients.get(client).map(|c| c.identities.as_slice()).unwrap_or_default()
+    }
+
+    /// What speaks about clients in a namespace.
+    #[must_use]
+    pub fn identities_in(&self, namespace: &str) -> &[Arc<Identity>] {
+        let from = self.identities.partition_point(|i| i.object.namespace.as_str() < namespace);
+        let rest = self.identities.get(from..).unwrap_or_default();
+        rest.get(..rest.partition_point(|i| i.object.namespace == namespace)).unwrap_or_default()
+    }
+
+    /// Namespace, Secret and key of every slot, with the clients that say it is theirs.
+    pub fn bound(&self) -> impl Iterator<Item = (&str, &str, &str, &BTreeSet<ClientKey>)> {
+        self.declared.iter().flat_map(|(namespace, of)| {
+            of.bound
+                .iter()
+                .map(move |((secret, key), clients)| (namespace.as_str(), secret.as_str(), key.as_str(), clients))
+        })
+    }
+
+    /// The clients that say that a slot is theirs.
+    #[must_use]
+    pub fn bound_to(&self, namespace: &str, secret: &str, key: &str) -> Option<&BTreeSet<ClientKey>> {
+        self.declared.get(namespace)?.bound.get(&(secret.to_owned(), key.to_owned()))
+    }
+
+    /// Namespace and name of every ServiceAccount whose tokens authenticate clients, with these.
+    pub fn federated(&self) -> impl Iterator<Item = (&str, &str, &BTreeSet<ClientKey>)> {
+        self.declared.iter().flat_map(|(namespace, of)| {
+            of.federated.iter().map(move |(name, clients)| (namespace.as_str(), name.as_str(), clients))
+        })
+    }
+
+    /// The clients that tokens of a ServiceAccount authenticate.
+    #[must_use]
+    pub fn federated_to(&self, namespace: &str, name: &str) -> Option<&BTreeSet<ClientKey>> {
+        self.declared.get(namespace)?.federated.get(name)
+    }
+
+    /// Whether anything was declared that somebody could have.
+    #[must_use]
+    pub fn has_credentials(&self) -> bool {
+        self.bound().next().is_some() || self.federated().next().is_some()
+    }
+
+    /// The clients of each ServiceAccount, by namespace and name: by declaration, by federation, and by the
+    /// workloads that run as it.
+    #[must_use]
+    pub fn accounts(&self) -> BTreeMap<(String, String), BTreeSet<ClientKey>> {
+        let mut accounts = BTreeMap::<(String, String), BTreeSet<ClientKey>>::new();
+        for (namespace, name, clients) in self.federated() {
+            accounts.entry((namespace.to_owned(), name.to_owned())).or_default().extend(clients.iter().cloned());
+        }
+        for identity in &self.identities {
+            let Some(name) = &identity.service_account else { continue };
+            let account = accounts.entry((identity.object.namespace.clone(), name.clone())).or_default();
+            account.insert(identity.client.clone());
+        }
+        for workload in self.workloads().filter(|w| !w.uses.is_empty()) {
+            let name = (workload.object.namespace.clone(), workload.service_account.clone());
+            accounts.entry(name).or_default().extend(workload.uses.iter().cloned());
+        }
+        accounts
+    }
+
+    /// Whether what speaks about a client lists a workload.
+    #[must_use]
+    pub fn lists(&self, client: &ClientKey, workload: &Workload) -> bool {
+        let Object { kind, namespace, name } = &workload.object;
+        let group = workload.group.to_owned();
+        let listed = |of: &Declared| of.workloads.get(&(group, kind.clone(), name.clone())).map(|c| c.contains(client));
+        self.declared.get(namespace).and_then(listed).unwrap_or_default()
     }
 
     fn entitlement_known(&self, client: &ClientKey) -> bool {
@@ -268,13 +382,13 @@ impl Index {
     /// Whether grants were left out: that there is none proves nothing then.
     #[must_use]
     pub fn lacks_grants(&self) -> bool {
-        self.grants.is_empty() && !self.whole
+        !self.whole && self.grants().next().is_none()
     }
 
     /// Whether workloads were left out.
     #[must_use]
     pub fn lacks_workloads(&self) -> bool {
-        self.workloads.is_empty() && !self.whole
+        !self.whole && self.workloads.is_empty()
     }
 
     /// Whether a conclusion may be drawn from what is absent.
@@ -286,12 +400,11 @@ impl Index {
     /// What a client counts as: its family, or itself.
     #[must_use]
     pub fn family(&self, client: &ClientKey) -> String {
-        let identities = self.clients.get(client).into_iter().flat_map(|c| &c.identities);
         // A family ends at its namespace: nobody joins one from outside.
-        let families = identities.filter_map(|at| {
-            let identity = self.identities.get(*at)?;
-            Some(format!("family {}/{}", identity.object.namespace, identity.family.as_ref()?))
-        });
+        let families = self
+            .identities_of(client)
+            .iter()
+            .filter_map(|identity| Some(format!("family {}/{}", identity.object.namespace, identity.family.as_ref()?)));
         families.min().unwrap_or_else(|| {
             let provider = &client.provider;
             format!("client {}/{} {}", provider.namespace, provider.name, client.client)
@@ -301,7 +414,7 @@ impl Index {
     /// Whether these clients are at least two that do not belong to one family.
     #[must_use]
     pub fn shared(&self, clients: &BTreeSet<ClientKey>) -> bool {
-        clients.iter().map(|c| self.family(c)).collect::<BTreeSet<_>>().len() > 1
+        clients.len() > 1 && clients.iter().map(|c| self.family(c)).collect::<BTreeSet<_>>().len() > 1
     }
 
     /// Evidence that stands on a `ClientIdentity`.
@@ -311,11 +424,125 @@ impl Index {
     }
 }
 
+/// Sorted, and each once.
+pub(super) fn sorted(mut identities: Vec<Arc<Identity>>) -> Vec<Arc<Identity>> {
+    identities.sort_by(|a, b| (&a.object, &a.client, &a.place).cmp(&(&b.object, &b.client, &b.place)));
+    identities.dedup_by(|later, first| Identity { place: first.place.clone(), ..(**later).clone() } == **first);
+    identities
+}
+
+impl Client {
+    /// Takes in a grant that it does not have.
+    pub(super) fn add(&mut self, grant: Arc<Grant>) {
+        if grant.active {
+            self.active += 1;
+            if grant.subject != Subject::Own {
+                *self.subjects.entry(grant.subject.clone()).or_default() += 1;
+            }
+            for scope in &grant.scopes {
+                *self.scopes.entry(scope.clone()).or_default() += 1;
+            }
+        }
+        let at = self.grants.partition_point(|other| *other < grant);
+        self.grants.insert(at, grant);
+    }
+
+    /// Gives up a grant that it has.
+    pub(super) fn remove(&mut self, grant: &Arc<Grant>) {
+        let Ok(at) = self.grants.binary_search(grant) else { return };
+        self.grants.remove(at);
+        if grant.active {
+            self.active -= 1;
+            count_down(&mut self.subjects, &grant.subject);
+            grant.scopes.iter().for_each(|scope| count_down(&mut self.scopes, scope));
+        }
+    }
+
+    /// Its active grants.
+    pub(super) fn active_objects(&self) -> impl Iterator<Item = &Object> {
+        self.grants.iter().filter(|grant| grant.active).map(|grant| &grant.object)
+    }
+
+    /// Whether nothing speaks about it, and it has nothing.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.identities.is_empty() && self.grants.is_empty()
+    }
+}
+
+/// One less; what none is left of goes.
+pub(super) fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
 impl Workload {
-    /// Evidence that stands on this workload.
+    /// What its templates say, joined with nothing yet.
+    pub(super) fn new(
+        object: Object,
+        group: &'static str,
+        place: Place,
+        service_account: String,
+        templates: BTreeSet<Arc<Template>>,
+    ) -> Self {
+        Self {
+            object,
+            group,
+            place,
+            service_account,
+            templates,
+            automounts: false,
+            exposures: BTreeSet::new(),
+            entitled: BTreeSet::new(),
+            uses: BTreeSet::new(),
+        }
+    }
+
+    /// Evidence that stands in its template.
     #[must_use]
-    pub fn evidence(&self, path: impl Into<String>) -> Evidence {
-        Evidence { path: path.into(), place: self.facts.place.clone(), object: self.facts.object.clone() }
+    pub fn evidence(&self, field: &str) -> Evidence {
+        let path = self.path(field);
+        Evidence { path, place: self.place.clone(), object: self.object.clone() }
+    }
+
+    /// A field of its template, as a field of the object; of a kind that is not known, as one of its pods.
+    #[must_use]
+    pub fn path(&self, field: &str) -> String {
+        Kind::of(self.group, &self.object.kind).map_or_else(|| field.to_owned(), |kind| kind.path(field))
+    }
+
+    /// What its containers receive.
+    pub fn edges(&self) -> impl Iterator<Item = &Edge> {
+        self.templates.iter().flat_map(|t| &t.edges)
+    }
+
+    /// Tokens in volumes.
+    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
+        self.templates.iter().flat_map(|t| &t.tokens)
+    }
+
+    /// Literals that matter.
+    pub fn literals(&self) -> BTreeSet<&Literal> {
+        self.templates.iter().flat_map(|t| &t.literals).collect()
+    }
+
+    /// Deliveries whose content no manifest says: the field of the object, and what it is.
+    #[must_use]
+    pub fn opaque(&self) -> BTreeSet<(String, String)> {
+        let said = self.templates.iter().flat_map(|t| &t.opaque);
+        let said = said.map(|(field, what)| (self.path(field), what.clone()));
+        let borrowed = self.templates.iter().filter_map(|t| t.borrows.as_ref());
+        let borrowed = borrowed.map(|(kind, name)| ("spec.workloadRef".to_owned(), format!("{kind}/{name}")));
+        said.chain(borrowed).collect()
+    }
+
+    /// The application that its labels name; what is closest to the top of the list of those that may counts.
+    #[must_use]
+    pub fn app(&self) -> Option<&str> {
+        self.templates.iter().filter_map(|t| t.app.as_ref()).min().map(|(_, app)| app.as_str())
     }
 
     /// Which of these clients are its own. `None`: entitled to several, it stands for each of them alike.
@@ -337,30 +564,4 @@ impl Workload {
         }
         best.into_values().min().unwrap_or(Grade::Declared)
     }
-}
-
-/// Whether a `ClientIdentity` names a workload, or else the ServiceAccount that it runs as.
-#[must_use]
-pub fn names(identity: &Identity, facts: &Facts) -> bool {
-    if identity.object.namespace != facts.object.namespace {
-        return false;
-    }
-    if identity.workloads.is_empty() {
-        return identity.service_account.as_ref() == Some(&facts.service_account);
-    }
-    identity.workloads.iter().any(|w| {
-        let group = w.api_version.split_once('/').map_or("", |(group, _)| group);
-        w.kind == facts.object.kind && w.name == facts.object.name && group == facts.group
-    })
-}
-
-fn same_identity(a: &Identity, b: &Identity) -> bool {
-    a.object == b.object
-        && a.client == b.client
-        && a.environment == b.environment
-        && a.family == b.family
-        && a.service_account == b.service_account
-        && a.workloads == b.workloads
-        && a.credentials == b.credentials
-        && a.exceptions == b.exceptions
 }

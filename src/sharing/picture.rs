@@ -3,12 +3,17 @@
 //! Nothing is concluded before every kind was listed once, or is known not to be listable: [`Picture::settled`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
 
 use super::declared::{Grant, Identity};
-use super::evaluate::Input;
+use super::evaluate::judge_all;
 use super::facts::Facts;
-use super::finding::Place;
+use super::finding::{Evaluation, Object, Place};
 use super::index::Unread;
+use super::live::Live;
+use crate::grant::{self, ClientKey, GrantName};
 
 /// A list that is watched: the resource as people write it (`deployments.apps`), and the namespace; empty: all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,13 +43,22 @@ const ACCOUNTS: &str = "serviceaccounts";
 /// Namespace and name.
 type Name = (Box<str>, Box<str>);
 
+/// A grant as it was told, and as it counts.
+#[derive(Debug)]
+struct Granted {
+    told: Arc<grant::Grant>,
+    counts: Arc<Grant>,
+    /// In which round it was told last.
+    round: u64,
+}
+
 /// Everything that was told.
 #[derive(Debug, Default)]
 pub struct Picture {
     parts: BTreeMap<Part, Read>,
-    /// By resource.
-    facts: BTreeMap<String, HashMap<Name, Facts>>,
-    accounts: BTreeMap<(String, String), Option<bool>>,
+    live: Live,
+    grants: HashMap<GrantName, Granted>,
+    round: u64,
     /// Stored, but not as any version of its kind is.
     odd: BTreeSet<(String, Name)>,
 }
@@ -60,30 +74,53 @@ impl Picture {
     }
 
     /// A workload is this; `None`: it is gone, or says nothing. True if that is news.
-    pub fn workload(&mut self, resource: &str, namespace: &str, object: &str, facts: Option<Facts>) -> bool {
-        let key = name(namespace, object);
-        let healed = self.odd.remove(&(resource.to_owned(), key.clone()));
-        let all = self.facts.entry(resource.to_owned()).or_default();
-        let news = match facts {
-            Some(facts) if all.get(&key) == Some(&facts) => false,
-            Some(facts) => {
-                all.insert(key, facts);
-                true
-            }
-            None => all.remove(&key).is_some(),
-        };
-        news || healed
+    pub fn workload(&mut self, resource: &str, object: &Object, facts: Option<Facts>) -> bool {
+        let healed = self.is_readable(resource, &object.namespace, &object.name);
+        self.live.workload(object, facts) || healed
     }
 
     /// A ServiceAccount says this about its token; `None`: it is gone. True if that is news.
     pub fn account(&mut self, namespace: &str, object: &str, says: Option<Option<bool>>) -> bool {
-        let healed = self.odd.remove(&(ACCOUNTS.to_owned(), name(namespace, object)));
-        let key = (namespace.to_owned(), object.to_owned());
-        let news = match says {
-            Some(says) => self.accounts.insert(key, says) != Some(says),
-            None => self.accounts.remove(&key).is_some(),
-        };
-        news || healed
+        let healed = self.is_readable(ACCOUNTS, namespace, object);
+        self.live.account(namespace, object, says) || healed
+    }
+
+    fn is_readable(&mut self, resource: &str, namespace: &str, object: &str) -> bool {
+        !self.odd.is_empty() && self.odd.remove(&(resource.to_owned(), name(namespace, object)))
+    }
+
+    /// These speak about clients, and these are the grants of those clients. What did not change is the same
+    /// pointer, and costs a look.
+    pub fn declared(
+        &mut self,
+        identities: Vec<Arc<Identity>>,
+        grants: impl IntoIterator<Item = (ClientKey, Arc<grant::Grant>)>,
+        now: Timestamp,
+    ) {
+        self.live.identities(identities);
+        self.round += 1;
+        for (client, told) in grants {
+            let old = self.grants.get_mut(&told.name);
+            if let Some(old) = old
+                && Arc::ptr_eq(&old.told, &told)
+                && old.counts.active == Grant::is_active(&told, now)
+            {
+                old.round = self.round;
+                continue;
+            }
+            let counts = Arc::new(Grant::of(client, &told, now));
+            let granted = Granted { told: told.clone(), counts: counts.clone(), round: self.round };
+            let old = self.grants.insert(told.name.clone(), granted);
+            self.live.grant(old.as_ref().map(|old| &old.counts), Some(&counts));
+        }
+        let (live, round) = (&mut self.live, self.round);
+        self.grants.retain(|_, granted| {
+            let stays = granted.round == round;
+            if !stays {
+                live.grant(Some(&granted.counts), None);
+            }
+            stays
+        });
     }
 
     /// An object cannot be read: what was known of it stays. True if that is news.
@@ -116,12 +153,22 @@ impl Picture {
         gaps.into_iter().map(|(file, why)| Unread { place: Place { file, line: 0 }, why }).collect()
     }
 
-    /// Everything, ready to be evaluated with what is declared.
+    /// Finds what is shared.
     #[must_use]
-    pub fn input(&self, identities: Vec<Identity>, grants: Vec<Grant>) -> Input {
-        let facts: Vec<Facts> = self.facts.values().flat_map(HashMap::values).cloned().collect();
-        let objects = facts.len() + self.accounts.len() + identities.len() + grants.len();
-        let (accounts, unread) = (self.accounts.clone(), self.gaps());
-        Input { facts, accounts, identities, grants, unread, objects, whole: true, ..Input::default() }
+    pub fn evaluate(&mut self, now: Timestamp) -> Evaluation {
+        let (unread, objects) = (self.gaps(), self.live.objects());
+        let index = self.live.index_mut();
+        (index.now, index.unread, index.whole) = (now, unread, true);
+        judge_all(index, &BTreeSet::new(), objects)
+    }
+
+    /// Compares what was kept while it changed with what is made anew from the same, and keeps the latter where
+    /// they differ: in these parts.
+    pub fn check(&mut self) -> Vec<&'static str> {
+        let differences = self.live.differences();
+        if !differences.is_empty() {
+            self.live.heal();
+        }
+        differences
     }
 }

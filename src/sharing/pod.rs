@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::facts::{Edge, Facts, Keys, Literal, Token};
+use super::facts::{Edge, Keys, Literal, Template, Token};
 use super::finding::Grade;
 
 /// Volumes whose Secret a driver or the kubelet reads; no container has it. The volume's kind, and the way to
@@ -46,8 +46,11 @@ fn grade(optional: &Value) -> Grade {
     if optional.as_bool() == Some(true) { Grade::Potential } else { Grade::Direct }
 }
 
-/// Reads a pod's spec that stands at `base` into `facts`.
-pub fn read(spec: &Value, base: &str, client_ids: &BTreeSet<String>, facts: &mut Facts) {
+/// How the admission plugin of the API server names the volume of a pod's token; five random letters follow.
+const TOKEN_VOLUME: &str = "kube-api-access-";
+
+/// Reads a pod's spec into `facts`.
+pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
     let account = text(spec, "serviceAccountName").or_else(|| text(spec, "serviceAccount"));
     if let Some(account) = account {
         account.clone_into(&mut facts.service_account);
@@ -58,13 +61,15 @@ pub fn read(spec: &Value, base: &str, client_ids: &BTreeSet<String>, facts: &mut
     let mut volumes = BTreeMap::new();
     for volume in entries(&spec["volumes"]) {
         let name = text(volume, "name").unwrap_or_default();
-        volumes.insert(name.to_owned(), self::volume(volume, &format!("{base}.volumes[{name}]"), facts));
+        // Pods of one template are alike in all that is kept of them.
+        let shown = if name.starts_with(TOKEN_VOLUME) { TOKEN_VOLUME.trim_end_matches('-') } else { name };
+        volumes.insert(name.to_owned(), self::volume(volume, &format!("spec.volumes[{shown}]"), facts));
     }
     let mut mounted = BTreeSet::new();
     for list in CONTAINERS {
         for container in entries(&spec[list]) {
             let name = text(container, "name").unwrap_or_default();
-            let path = format!("{base}.{list}[{name}]");
+            let path = format!("spec.{list}[{name}]");
             environment(container, name, &path, facts);
             literals(container, name, &path, client_ids, facts);
             for mount in entries(&container["volumeMounts"]) {
@@ -115,7 +120,7 @@ fn clean(path: &str) -> String {
 }
 
 /// What a volume holds of Secrets; tokens and what cannot be told go to `facts` at once.
-fn volume(volume: &Value, path: &str, facts: &mut Facts) -> Vec<Held> {
+fn volume(volume: &Value, path: &str, facts: &mut Template) -> Vec<Held> {
     let mut held = Vec::new();
     secret(&volume["secret"], text(&volume["secret"], "secretName"), &format!("{path}.secret"), &mut held);
     for (at, source) in entries(&volume["projected"]["sources"]).enumerate() {
@@ -152,7 +157,7 @@ fn secret(source: &Value, name: Option<&str>, path: &str, held: &mut Vec<Held>) 
 }
 
 /// `env[].valueFrom.secretKeyRef` and `envFrom[].secretRef`.
-fn environment(container: &Value, name: &str, path: &str, facts: &mut Facts) {
+fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) {
     for variable in entries(&container["env"]) {
         let named = text(variable, "name").unwrap_or_default();
         let reference = &variable["valueFrom"]["secretKeyRef"];
@@ -182,7 +187,7 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Facts) {
 }
 
 /// Client ids and likely credentials among literal variables and arguments.
-fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<String>, facts: &mut Facts) {
+fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<String>, facts: &mut Template) {
     let mut note = |named: &str, value: &str, path: String| {
         if client_ids.contains(value) {
             facts.literals.insert(Literal::ClientId { client: value.to_owned(), container: name.to_owned(), path });
@@ -231,10 +236,9 @@ fn is_filled(value: &str) -> bool {
 }
 
 /// Injectors that deliver by annotation: what they deliver, another system says.
-pub fn annotations(annotations: &Value, base: &str, facts: &mut Facts) {
+pub fn annotations(annotations: &Value, facts: &mut Template) {
     let injects = |(name, _): &(&String, &Value)| name.starts_with("vault.hashicorp.com/agent-inject-secret-");
     if let Some((name, _)) = annotations.as_object().into_iter().flatten().find(injects) {
-        let path = base.trim_end_matches("spec").trim_end_matches('.');
-        facts.opaque.insert((format!("{path}.metadata.annotations[{name}]"), "Vault agent".to_owned()));
+        facts.opaque.insert((format!("metadata.annotations[{name}]"), "Vault agent".to_owned()));
     }
 }

@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use serde::de::{DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor};
@@ -186,13 +187,13 @@ impl Reader {
         let mut identities = Vec::new();
         for (value, place) in std::mem::take(&mut self.identities) {
             if let Some(object) = self.typed::<ClientIdentity>(value, &place, "ClientIdentity") {
-                identities.push(declared::identity(&object, place));
+                identities.push(Arc::new(declared::identity(&object, place)));
             }
         }
         let mut grants = Vec::new();
         for (value, place) in std::mem::take(&mut self.grants) {
             if let Some(object) = self.typed::<ClientGrant>(value, &place, "ClientGrant") {
-                grants.push(declared::grant(&object, place, now));
+                grants.push(Arc::new(declared::grant(&object, place, now)));
             }
         }
         let mut ids = client_ids(&identities);
@@ -260,7 +261,7 @@ fn has_template(value: &Value) -> bool {
 
 /// Whether a name that matters is still to be rendered. Elsewhere braces are nothing special.
 fn is_template(facts: &Facts) -> bool {
-    let slots = facts.edges.iter().flat_map(|edge| {
+    let slots = facts.template.edges.iter().flat_map(|edge| {
         let key = match &edge.keys {
             facts::Keys::One(key) => key.as_str(),
             facts::Keys::All => "",
@@ -268,7 +269,7 @@ fn is_template(facts: &Facts) -> bool {
         [edge.secret.as_str(), key]
     });
     let object = &facts.object;
-    let names = [object.namespace.as_str(), object.name.as_str(), facts.service_account.as_str()];
+    let names = [object.namespace.as_str(), object.name.as_str(), facts.template.service_account.as_str()];
     slots.chain(names).any(|name| name.contains("{{"))
 }
 

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::declared::Identity;
 use super::evaluate::Input;
-use super::facts::{Edge, KINDS, Keys, Literal};
+use super::facts::{Edge, Keys, Kind, Literal};
 use super::index::{Index, Workload, service_account};
 use super::output::visible;
 use super::pod::is_credential_name;
@@ -46,10 +47,10 @@ pub fn suggest(input: Input, now: Timestamp) -> String {
         let name = blank.unwrap_or_else(|| free(&mut taken, namespace, &client.client));
         proposal.write(&mut text, namespace, &name, client);
     }
-    for workload in &index.workloads {
-        for literal in &workload.facts.literals {
+    for workload in index.workloads() {
+        for literal in workload.literals() {
             if let Literal::UnknownId { path, .. } = literal {
-                let at = format!("{} {path}", workload.facts.object);
+                let at = format!("{} {}", workload.object, workload.path(path));
                 comment(
                     &mut text,
                     "",
@@ -66,13 +67,13 @@ const HEADER: &str = "\
 # fetches its credential by itself is not seen.
 ";
 
-fn of<'a>(index: &'a Index, namespace: &'a str, client: &'a ClientKey) -> impl Iterator<Item = &'a Identity> {
-    index.identities.iter().filter(move |i| i.client == *client && i.object.namespace == namespace)
+fn of<'a>(index: &'a Index, namespace: &'a str, client: &'a ClientKey) -> impl Iterator<Item = &'a Arc<Identity>> {
+    index.identities_of(client).iter().filter(move |i| i.object.namespace == namespace)
 }
 
 /// Clients that grants name, or identities that say nothing yet.
 fn granted(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Proposal>) {
-    let grants = index.grants.iter().map(|g| (&g.object, &g.client, "names the client"));
+    let grants = index.grants().map(|g| (&g.object, &g.client, "names the client"));
     let blank = index.identities.iter().filter(|i| i.is_blank());
     let blank = blank.map(|i| (&i.object, &i.client, "says neither workloads nor credentials"));
     for (object, client, why) in grants.chain(blank) {
@@ -83,7 +84,7 @@ fn granted(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Proposal
         if proposal.why.len() < 3 {
             proposal.why.insert(format!("{object} {why}."));
         }
-        for workload in index.workloads.iter().filter(|w| w.facts.object.namespace == object.namespace) {
+        for workload in index.workloads().filter(|w| w.object.namespace == object.namespace) {
             proposal.holder(workload, client);
         }
     }
@@ -116,52 +117,52 @@ fn federated(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Propos
 impl Proposal {
     /// Takes in what a workload that has the client's id shows.
     fn holder(&mut self, workload: &Workload, client: &ClientKey) {
-        let facts = &workload.facts;
+        let Workload { object, group, service_account, .. } = workload;
         let mut containers = BTreeSet::new();
-        for literal in &facts.literals {
+        for literal in workload.literals() {
             let Literal::ClientId { client: id, container, path } = literal else { continue };
             if **id != *client.client {
                 continue;
             }
             containers.insert(container.as_str());
-            let version = KINDS.iter().find(|k| k.kind == facts.object.kind && k.group == facts.group);
-            let version = version.map_or("v1", |k| k.version);
-            let version =
-                if facts.group.is_empty() { version.to_owned() } else { format!("{}/{version}", facts.group) };
+            let version = Kind::of(group, &object.kind).map_or("v1", |k| k.version);
+            let version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
             let line = format!(
                 "{{apiVersion: {}, kind: {}, name: {}}}",
                 quoted(&version),
-                quoted(&facts.object.kind),
-                quoted(&facts.object.name)
+                quoted(&object.kind),
+                quoted(&object.name)
             );
-            self.workloads.entry(line).or_default().insert(format!("{path} is the client's id."));
+            self.workloads.entry(line).or_default().insert(format!("{} is the client's id.", workload.path(path)));
         }
         if containers.is_empty() {
             return;
         }
-        let runs = format!("{} runs as it.", facts.object);
-        self.accounts.entry(facts.service_account.clone()).or_default().insert(runs);
-        for edge in facts.edges.iter().filter(|e| e.container.as_deref().is_some_and(|c| containers.contains(c))) {
-            self.credential(edge);
+        let runs = format!("{object} runs as it.");
+        self.accounts.entry(service_account.clone()).or_default().insert(runs);
+        for edge in workload.edges().filter(|e| e.container.as_deref().is_some_and(|c| containers.contains(c))) {
+            self.credential(edge, &workload.path(&edge.path));
         }
-        for token in facts.tokens.iter().filter(|t| !t.audience.is_empty()) {
-            let subject = format!("system:serviceaccount:{}:{}", facts.object.namespace, facts.service_account);
+        for token in workload.tokens().filter(|t| !t.audience.is_empty()) {
+            let subject = format!("system:serviceaccount:{}:{service_account}", object.namespace);
             let line = format!("federated: {{subject: {}}}", quoted(&subject));
-            self.credentials.entry(line).or_default().insert(format!("{} is a token for somebody else.", token.path));
+            self.credentials
+                .entry(line)
+                .or_default()
+                .insert(format!("{} is a token for somebody else.", workload.path(&token.path)));
         }
     }
 
-    fn credential(&mut self, edge: &Edge) {
+    fn credential(&mut self, edge: &Edge, path: &str) {
         let by_variable = edge.variable.as_deref().is_some_and(is_credential_name);
         match &edge.keys {
             Keys::One(key) if by_variable || is_credential_name(key) => {
                 let line = format!("secret: {{name: {}, key: {}}}", quoted(&edge.secret), quoted(key));
-                self.credentials.entry(line).or_default().insert(format!("{} is named as a credential.", edge.path));
+                self.credentials.entry(line).or_default().insert(format!("{path} is named as a credential."));
             }
             Keys::One(_) => {}
             Keys::All => {
-                let note =
-                    format!("{} delivers every key of Secret {}: which is the client's?", edge.path, edge.secret);
+                let note = format!("{path} delivers every key of Secret {}: which is the client's?", edge.secret);
                 self.notes.insert(note);
             }
         }

@@ -4,6 +4,7 @@
 
 mod command;
 mod exceptions;
+mod incremental;
 mod malformed;
 mod metamorphic;
 mod paths;

@@ -62,7 +62,7 @@ fn a_list_that_was_not_read_holds_back_every_conclusion() {
     }
     assert!(picture.unreadable("pods", "it", "odd"));
     assert_eq!(picture.gaps().len(), 1, "never clean");
-    assert!(picture.workload("pods", "it", "odd", None));
+    assert!(picture.workload("pods", &Object::new("Pod", "it", "odd"), None));
     assert_eq!(picture.gaps().len(), 0);
     assert!(picture.account("it", "default", Some(None)) && !picture.account("it", "default", Some(None)));
     assert!(picture.account("it", "default", Some(Some(false))) && picture.account("it", "default", None));

@@ -22,7 +22,7 @@ use crate::controller::Context;
 use crate::controller::watch::WATCH_TIMEOUT;
 use crate::grant::{GrantName, parse};
 use crate::sharing::facts::{self, KINDS, Kind, resource_name};
-use crate::sharing::finding::Place;
+use crate::sharing::finding::{Object, Place};
 use crate::sharing::picture::{Part, Read};
 
 /// Objects in one answer: those of one are in memory at once, as they are.
@@ -217,10 +217,14 @@ impl Stream {
         let news = if self.resource.kind == "ServiceAccount" {
             picture.account(&name.namespace, &name.name, None)
         } else {
-            picture.workload(&self.part.resource, &name.namespace, &name.name, None)
+            picture.workload(&self.part.resource, &self.object(name), None)
         };
         drop(picture);
         self.news(news);
+    }
+
+    fn object(&self, name: &GrantName) -> Object {
+        Object::new(&*self.resource.kind, &*name.namespace, &*name.name)
     }
 
     fn news(&self, news: bool) {
@@ -247,7 +251,7 @@ impl Stream {
             self.context.sharing.picture().account(&name.namespace, &name.name, Some(says))
         } else {
             let facts = self.facts(slim);
-            self.context.sharing.picture().workload(&self.part.resource, &name.namespace, &name.name, facts)
+            self.context.sharing.picture().workload(&self.part.resource, &self.object(&name), facts)
         };
         self.news(news);
         name

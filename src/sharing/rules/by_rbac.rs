@@ -71,23 +71,26 @@ struct Target<'a> {
     holders: Vec<(&'a str, &'a Workload)>,
 }
 
+/// The clients of each ServiceAccount, by namespace and name.
+pub(super) type Accounts = BTreeMap<(String, String), BTreeSet<ClientKey>>;
+
 /// What there is to reach, so that a right in one namespace is compared with what is there and no more.
 pub(super) struct Targets<'a>(BTreeMap<&'a str, Target<'a>>);
 
 impl<'a> Targets<'a> {
-    pub fn new(index: &'a Index) -> Self {
+    pub fn new(index: &'a Index, accounts: &'a Accounts) -> Self {
         let mut all = BTreeMap::<&str, Target<'a>>::new();
-        for ((namespace, secret, _), clients) in &index.bound {
+        for (namespace, secret, _, clients) in index.bound() {
             all.entry(namespace).or_default().secrets.push((secret, clients));
         }
-        for ((namespace, name), clients) in &index.accounts {
+        for ((namespace, name), clients) in accounts {
             all.entry(namespace).or_default().accounts.push((name, clients));
         }
-        for ((namespace, name), clients) in &index.federated {
+        for (namespace, name, clients) in index.federated() {
             all.entry(namespace).or_default().federated.push((name, clients));
         }
-        for workload in index.workloads.iter().filter(|w| !w.exposures.is_empty()) {
-            let object = &workload.facts.object;
+        for workload in index.workloads().filter(|w| !w.exposures.is_empty()) {
+            let object = &workload.object;
             all.entry(&object.namespace).or_default().holders.push((&object.name, workload));
         }
         Self(all)
@@ -101,8 +104,8 @@ impl<'a> Targets<'a> {
 }
 
 /// Everybody, as far as there is anything to reach.
-pub(super) fn holders(index: &Index) -> impl Iterator<Item = Holder<'_>> {
-    let some = !(index.bound.is_empty() && index.federated.is_empty());
+pub(super) fn holders<'a>(index: &'a Index, accounts: &'a Accounts) -> impl Iterator<Item = Holder<'a>> {
+    let some = index.has_credentials();
     index.policy.subjects().filter(move |_| some).map(|subject| {
         let direct = index.policy.granted(subject);
         match subject {
@@ -110,7 +113,7 @@ pub(super) fn holders(index: &Index) -> impl Iterator<Item = Holder<'_>> {
                 let key = (namespace.clone(), name.clone());
                 Holder {
                     object: Object::new("ServiceAccount", namespace, name),
-                    own: index.accounts.get(&key).cloned().unwrap_or_default(),
+                    own: accounts.get(&key).cloned().unwrap_or_default(),
                     platform: index.platform.contains(&key),
                     direct,
                     groups: index.policy.of_groups(namespace),
@@ -149,7 +152,7 @@ impl<'a> Holder<'a> {
         if self.object.kind == "Group" {
             // An exception names it as if it were in its own namespace.
             let namespaces = index.identities.iter().filter(|i| done.clients.contains(&i.client));
-            let named = |i: &crate::sharing::declared::Identity| {
+            let named = |i: &std::sync::Arc<crate::sharing::declared::Identity>| {
                 Object::new("Group", i.object.namespace.clone(), self.object.name.clone())
             };
             found.counterparts = namespaces.map(named).collect();

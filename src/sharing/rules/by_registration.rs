@@ -46,9 +46,7 @@ pub(super) fn each<K>(
 
 /// What a finding about a client stands on: its ClientIdentity, or its id alone.
 fn subject(index: &Index, client: &ClientKey) -> Object {
-    let identities = index.clients.get(client).into_iter().flat_map(|c| &c.identities);
-    let mut objects = identities.filter_map(|at| Some(index.identities.get(*at)?.object.clone()));
-    objects.next().unwrap_or_else(|| registered(client))
+    index.identities_of(client).first().map_or_else(|| registered(client), |identity| identity.object.clone())
 }
 
 fn registered(client: &ClientKey) -> Object {

@@ -48,7 +48,7 @@ fn check(index: &Index) -> Vec<Found> {
         if index.registrations.iter().any(|r| r.client == *client && r.subjects.contains(subject)) {
             evidence.extend(at_provider(client, format!("federated subject {subject}")));
         }
-        for identity in index.identities.iter().filter(|i| i.client == *client) {
+        for identity in index.identities_of(client) {
             let said = identity.credentials.iter().position(|c| *c == Credential::Federated(subject.clone()));
             evidence.extend(said.map(|at| Index::declaration(identity, format!("spec.credentials[{at}].federated"))));
         }

@@ -26,14 +26,14 @@ pub const RULE: Rule = Rule {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
-    for workload in &index.workloads {
+    for workload in index.workloads() {
         let clients: BTreeSet<ClientKey> = workload.exposures.iter().map(|e| e.client.clone()).collect();
         if !index.shared(&clients) {
             continue;
         }
         let severity = if together(index, workload) { Severity::High } else { Severity::Medium };
-        let mut found = Found::new(RULE.id, severity, workload.grade(&clients), workload.facts.object.clone());
-        found.evidence = workload.exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
+        let mut found = Found::new(RULE.id, severity, workload.grade(&clients), workload.object.clone());
+        found.evidence = workload.exposures.iter().map(|e| workload.evidence(&e.path)).collect();
         found.own = workload.own(index, &clients);
         found.clients = clients;
         all.push(found);
@@ -43,7 +43,7 @@ fn check(index: &Index) -> Vec<Found> {
 
 /// Whether one container has the credentials of two families, or can look into one that has.
 fn together(index: &Index, workload: &Workload) -> bool {
-    if workload.facts.shares_processes {
+    if workload.templates.iter().any(|t| t.shares_processes) {
         return true;
     }
     let mut by_container = BTreeMap::<Option<&String>, BTreeSet<ClientKey>>::new();

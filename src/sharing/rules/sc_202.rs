@@ -33,13 +33,12 @@ struct Account {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut accounts = BTreeMap::<(String, String), Account>::new();
-    for workload in index.workloads.iter().filter(|w| !w.uses.is_empty()) {
-        let facts = &workload.facts;
-        let name = (facts.object.namespace.clone(), facts.service_account.clone());
+    for workload in index.workloads().filter(|w| !w.uses.is_empty()) {
+        let name = (workload.object.namespace.clone(), workload.service_account.clone());
         let account = accounts.entry(name).or_default();
         account.clients.extend(workload.uses.iter().cloned());
         account.evidence.push(workload.evidence("spec.serviceAccountName"));
-        account.token |= workload.automounts || !facts.tokens.is_empty();
+        account.token |= workload.automounts || workload.tokens().next().is_some();
     }
     for identity in &index.identities {
         let Some(name) = &identity.service_account else { continue };
@@ -47,8 +46,8 @@ fn check(index: &Index) -> Vec<Found> {
         account.clients.insert(identity.client.clone());
         account.evidence.push(Index::declaration(identity, "spec.serviceAccountName"));
     }
-    for (name, clients) in &index.federated {
-        let account = accounts.entry(name.clone()).or_default();
+    for (namespace, name, clients) in index.federated() {
+        let account = accounts.entry((namespace.to_owned(), name.to_owned())).or_default();
         account.clients.extend(clients.iter().cloned());
         account.token = true;
     }

@@ -21,14 +21,13 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let on_default = index.workloads.iter().filter(|w| w.facts.service_account == "default" && !w.uses.is_empty());
+    let on_default = index.workloads().filter(|w| w.service_account == "default" && !w.uses.is_empty());
     on_default
         .map(|workload| {
-            let account = (workload.facts.object.namespace.clone(), "default".to_owned());
-            let federated = index.federated.get(&account);
+            let federated = index.federated_to(&workload.object.namespace, "default");
             let federated = federated.is_some_and(|clients| !clients.is_disjoint(&workload.uses));
             let severity = if federated { Severity::High } else { Severity::Medium };
-            let mut found = Found::new(RULE.id, severity, Grade::Identity, workload.facts.object.clone());
+            let mut found = Found::new(RULE.id, severity, Grade::Identity, workload.object.clone());
             found.clients.clone_from(&workload.uses);
             // Sharing with others is what SC-201 and SC-202 speak about.
             found.own = Some(workload.uses.clone());

@@ -36,8 +36,9 @@ const READ: Power = Power {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
-    let targets = Targets::new(index);
-    for holder in holders(index) {
+    let accounts = index.accounts();
+    let targets = Targets::new(index, &accounts);
+    for holder in holders(index, &accounts) {
         let done = holder.can(&targets, &[READ]);
         if index.shared(&done.clients.iter().map(|c| (*c).clone()).collect()) {
             all.push(holder.found(index, &RULE, done));

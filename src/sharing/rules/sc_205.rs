@@ -75,8 +75,9 @@ fn workloads() -> impl Iterator<Item = Power> {
 fn check(index: &Index) -> Vec<Found> {
     let powers: Vec<Power> = DIRECT.into_iter().chain(ROLES).chain(workloads()).collect();
     let mut all = Vec::new();
-    let targets = Targets::new(index);
-    for holder in holders(index) {
+    let accounts = index.accounts();
+    let targets = Targets::new(index, &accounts);
+    for holder in holders(index, &accounts) {
         let mut done = holder.can(&targets, &powers);
         let own: BTreeSet<String> = holder.own.iter().map(|client| index.family(client)).collect();
         done.clients.retain(|client| !own.contains(&index.family(client)));

@@ -25,8 +25,8 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut namespaces = BTreeMap::<&String, BTreeSet<ClientKey>>::new();
-    for ((namespace, _, _), clients) in &index.bound {
+    let mut namespaces = BTreeMap::<&str, BTreeSet<ClientKey>>::new();
+    for (namespace, _, _, clients) in index.bound() {
         namespaces.entry(namespace).or_default().extend(clients.iter().cloned());
     }
     let apart = namespaces.into_iter().filter(|(_, clients)| index.shared(clients) && !one_team(index, clients));
@@ -35,8 +35,8 @@ fn check(index: &Index) -> Vec<Found> {
             let mut found =
                 Found::new(RULE.id, RULE.severity, Grade::Declared, Object::new("Namespace", "", namespace));
             // An exception stands in the namespace, and names it as if it were in it.
-            found.counterparts = vec![Object::new("Namespace", namespace.clone(), namespace.clone())];
-            for identity in index.identities.iter().filter(|i| i.object.namespace == *namespace) {
+            found.counterparts = vec![Object::new("Namespace", namespace, namespace)];
+            for identity in index.identities_in(namespace) {
                 let secrets = identity.credentials.iter().enumerate();
                 found.evidence.extend(
                     secrets
@@ -53,7 +53,7 @@ fn check(index: &Index) -> Vec<Found> {
 /// Whether every one of the clients has grants, and all of them name one team.
 fn one_team(index: &Index, clients: &BTreeSet<ClientKey>) -> bool {
     let teams = |client: &ClientKey| -> BTreeSet<&String> {
-        index.grants.iter().filter(|g| g.client == *client).map(|g| &g.team).collect()
+        index.clients.get(client).into_iter().flat_map(|c| &c.grants).map(|g| &g.team).collect()
     };
     let teams: BTreeSet<_> = clients.iter().map(teams).collect();
     teams.len() == 1 && teams.iter().all(|of_client| of_client.len() == 1)

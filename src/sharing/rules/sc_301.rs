@@ -25,7 +25,7 @@ pub const RULE: Rule = Rule {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
-    for workload in &index.workloads {
+    for workload in index.workloads() {
         let mut foreign = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
         for exposure in workload.exposures.iter().filter(|e| e.slot.is_some() && !workload.uses.contains(&e.client)) {
             // A family is one product: its workloads may hold one another's credentials.
@@ -36,11 +36,11 @@ fn check(index: &Index) -> Vec<Found> {
         }
         for (client, exposures) in foreign {
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
-            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.facts.object.clone());
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.object.clone());
             found.clients.insert(client.clone());
             found.own = Some(workload.entitled.clone());
-            found.evidence = exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
-            let of_client = index.identities.iter().filter(|i| i.client == *client);
+            found.evidence = exposures.iter().map(|e| workload.evidence(&e.path)).collect();
+            let of_client = index.identities_of(client).iter();
             found.evidence.extend(of_client.map(|i| {
                 Index::declaration(i, if i.workloads.is_empty() { "spec.serviceAccountName" } else { "spec.workloads" })
             }));

@@ -30,19 +30,19 @@ fn check(index: &Index) -> Vec<Found> {
         return Vec::new();
     }
     let mut all = Vec::new();
-    for workload in &index.workloads {
+    for workload in index.workloads() {
         let mut used = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
         for exposure in &workload.exposures {
-            if index.clients.get(&exposure.client).is_none_or(|c| c.grants.is_empty()) {
+            if index.clients.get(&exposure.client).is_none_or(|c| c.active == 0) {
                 used.entry(&exposure.client).or_default().push(exposure);
             }
         }
         for (client, exposures) in used {
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
-            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.facts.object.clone());
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.object.clone());
             found.clients.insert(client.clone());
-            found.evidence = exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
-            let ended = index.grants.iter().filter(|g| g.client == *client);
+            found.evidence = exposures.iter().map(|e| workload.evidence(&e.path)).collect();
+            let ended = index.clients.get(client).into_iter().flat_map(|c| &c.grants);
             found.evidence.extend(ended.map(|g| crate::sharing::Evidence {
                 path: "spec.expiresAt".to_owned(),
                 place: g.place.clone(),

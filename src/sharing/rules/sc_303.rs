@@ -1,10 +1,14 @@
 //! SC-303: a grant in force, and no workload.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::Found;
+use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::Identity;
 use crate::sharing::finding::{Evidence, Grade, Severity};
-use crate::sharing::index::{Index, names};
+use crate::sharing::index::Index;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -25,26 +29,28 @@ fn check(index: &Index) -> Vec<Found> {
     if !index.complete() || index.lacks_workloads() {
         return Vec::new();
     }
-    let named = |i: &&Identity| !i.workloads.is_empty() || i.service_account.is_some();
+    let named = |i: &&Arc<Identity>| !i.workloads.is_empty() || i.service_account.is_some();
+    let there: BTreeSet<&ClientKey> = index.workloads().flat_map(|w| &w.entitled).collect();
     let mut all = Vec::new();
-    for grant in index.grants.iter().filter(|g| g.active) {
-        let identities: Vec<&Identity> =
-            index.identities.iter().filter(|i| i.client == grant.client).filter(named).collect();
-        let there = index.workloads.iter().any(|w| identities.iter().any(|i| names(i, &w.facts)));
-        if identities.is_empty() || there {
+    for (key, client) in index.clients.iter().filter(|(key, client)| client.active > 0 && !there.contains(key)) {
+        let declared = client.identities.iter().filter(named).map(|i| {
+            Index::declaration(i, if i.workloads.is_empty() { "spec.serviceAccountName" } else { "spec.workloads" })
+        });
+        let declared: Vec<Evidence> = declared.collect();
+        if declared.is_empty() {
             continue;
         }
-        let mut found = Found::new(RULE.id, RULE.severity, Grade::Declared, grant.object.clone());
-        found.clients.insert(grant.client.clone());
-        found.evidence.push(Evidence {
-            path: "spec.clientID".to_owned(),
-            place: grant.place.clone(),
-            object: grant.object.clone(),
-        });
-        found.evidence.extend(identities.into_iter().map(|i| {
-            Index::declaration(i, if i.workloads.is_empty() { "spec.serviceAccountName" } else { "spec.workloads" })
-        }));
-        all.push(found);
+        for grant in client.grants.iter().filter(|g| g.active) {
+            let mut found = Found::new(RULE.id, RULE.severity, Grade::Declared, grant.object.clone());
+            found.clients.insert(key.clone());
+            found.evidence.push(Evidence {
+                path: "spec.clientID".to_owned(),
+                place: grant.place.clone(),
+                object: grant.object.clone(),
+            });
+            found.evidence.extend(declared.iter().cloned());
+            all.push(found);
+        }
     }
     all
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Found;
+use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
-use crate::sharing::declared::Identity;
 use crate::sharing::finding::Severity;
-use crate::sharing::index::{Index, Workload, names};
+use crate::sharing::index::{Index, Workload};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -26,17 +26,22 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut all = Vec::new();
-    for (client, known) in &index.clients {
-        let identities: Vec<&Identity> = known.identities.iter().filter_map(|at| index.identities.get(*at)).collect();
-        let Some(subject) = identities.first() else { continue };
+    let mut of_client = BTreeMap::<&ClientKey, Vec<&Workload>>::new();
+    for workload in index.workloads() {
         // What is somebody else's workload is said by SC-301.
-        let holders = index.workloads.iter().filter(|w| w.uses.contains(client));
+        let clients: BTreeSet<&ClientKey> = workload.exposures.iter().map(|e| &e.client).collect();
+        for client in clients.into_iter().filter(|client| workload.uses.contains(client)) {
+            of_client.entry(client).or_default().push(workload);
+        }
+    }
+    let mut all = Vec::new();
+    for (client, holders) in of_client {
+        let Some(subject) = index.identities_of(client).first() else { continue };
         let mut apps = BTreeMap::<String, Vec<&Workload>>::new();
-        for holder in holders.filter(|w| w.exposures.iter().any(|e| e.client == *client)) {
+        for holder in holders {
             apps.entry(app(holder)).or_default().push(holder);
         }
-        let listed = |w: &&Workload| identities.iter().any(|i| !i.workloads.is_empty() && names(i, &w.facts));
+        let listed = |w: &&Workload| index.lists(client, w);
         if apps.len() < 2 || apps.values().all(|holders| holders.iter().any(listed)) {
             continue;
         }
@@ -48,7 +53,7 @@ fn check(index: &Index) -> Vec<Found> {
         found.own = Some(BTreeSet::new());
         for holder in holders {
             let exposures = holder.exposures.iter().filter(|e| e.client == *client);
-            found.evidence.extend(exposures.map(|e| holder.evidence(e.path.clone())));
+            found.evidence.extend(exposures.map(|e| holder.evidence(&e.path)));
         }
         all.push(found);
     }
@@ -57,6 +62,5 @@ fn check(index: &Index) -> Vec<Found> {
 
 /// Which application a workload belongs to; without a label it is one of its own.
 fn app(workload: &Workload) -> String {
-    let facts = &workload.facts;
-    facts.app.as_ref().map_or_else(|| facts.object.to_string(), |(_, app)| format!("app {app}"))
+    workload.app().map_or_else(|| workload.object.to_string(), |app| format!("app {app}"))
 }

@@ -27,20 +27,23 @@ pub const RULE: Rule = Rule {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
-    for workload in &index.workloads {
+    for workload in index.workloads() {
         let mut ids = BTreeMap::<&String, Vec<&String>>::new();
-        for literal in &workload.facts.literals {
+        let literals = workload.literals();
+        for literal in &literals {
             if let Literal::ClientId { client, container, .. } = literal {
                 ids.entry(container).or_default().push(client);
             }
         }
-        for literal in &workload.facts.literals {
+        for literal in &literals {
             let Literal::Credential { container, path } = literal else { continue };
             let beside = ids.get(container).into_iter().flatten();
             // The id says which client; only a client of the same namespace is known to be meant.
             let clients: std::collections::BTreeSet<_> = beside
-                .flat_map(|id| index.identities.iter().filter(move |i| *i.client.client == ***id))
-                .filter(|i| i.object.namespace == workload.facts.object.namespace)
+                .flat_map(|id| {
+                    let here = index.identities_in(&workload.object.namespace);
+                    here.iter().filter(move |i| *i.client.client == ***id)
+                })
                 .map(|i| i.client.clone())
                 .collect();
             let severity = if clients.is_empty() { RULE.severity } else { Severity::Medium };
@@ -48,10 +51,10 @@ fn check(index: &Index) -> Vec<Found> {
             if clients.is_empty() {
                 continue;
             }
-            let mut found = Found::new(RULE.id, severity, Grade::Direct, workload.facts.object.clone());
+            let mut found = Found::new(RULE.id, severity, Grade::Direct, workload.object.clone());
             found.own = Some(clients.clone());
             found.clients = clients;
-            found.evidence.push(workload.evidence(path.clone()));
+            found.evidence.push(workload.evidence(path));
             all.push(found);
         }
     }

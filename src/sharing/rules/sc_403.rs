@@ -25,17 +25,17 @@ pub const RULE: Rule = Rule {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
-    for workload in &index.workloads {
+    for workload in index.workloads() {
         let mut variables = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
         for exposure in workload.exposures.iter().filter(|e| e.variable) {
             variables.entry(&exposure.client).or_default().push(exposure);
         }
         for (client, exposures) in variables {
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
-            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.facts.object.clone());
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.object.clone());
             found.clients.insert(client.clone());
             found.own = Some(found.clients.clone());
-            found.evidence = exposures.iter().map(|e| workload.evidence(e.path.clone())).collect();
+            found.evidence = exposures.iter().map(|e| workload.evidence(&e.path)).collect();
             all.push(found);
         }
     }

@@ -40,16 +40,16 @@ fn check(index: &Index) -> Vec<Found> {
         found.evidence.push(Evidence { path: why.to_owned(), place: Place::default(), object: subject });
         all.push(found);
     };
-    if index.lacks_grants() && index.workloads.iter().any(|w| !w.exposures.is_empty()) {
+    if index.lacks_grants() && index.workloads().any(|w| !w.exposures.is_empty()) {
         whole("SC-302", "no ClientGrant was given");
     }
     if index.lacks_workloads() {
         whole("SC-304", "no workload was given");
-        if index.grants.iter().any(|g| g.active) {
+        if index.clients.values().any(|c| c.active > 0) {
             whole("SC-303", "no workload was given");
         }
     }
-    let some = !(index.bound.is_empty() && index.federated.is_empty());
+    let some = index.has_credentials();
     if some && !index.policy.given && index.policy.missing.is_empty() {
         whole("SC-204", "no RBAC object was given: neither SC-204 nor SC-205 can tell");
     }
@@ -85,8 +85,8 @@ fn check(index: &Index) -> Vec<Found> {
         }
     }
     let at_stake = |namespace: &str| {
-        let bound = index.bound.keys().map(|(ns, _, _)| ns);
-        let federated = index.federated.keys().map(|(ns, _)| ns);
+        let bound = index.bound().map(|(ns, ..)| ns);
+        let federated = index.federated().map(|(ns, ..)| ns);
         bound.chain(federated).any(|ns| namespace.is_empty() || ns == namespace)
     };
     for binding in index.policy.unknown().filter(|b| !b.subjects.is_empty() && at_stake(&b.object.namespace)) {
@@ -95,14 +95,19 @@ fn check(index: &Index) -> Vec<Found> {
         found.evidence.push(Evidence { path: why, place: binding.place.clone(), object: binding.object.clone() });
         all.push(found);
     }
-    for workload in index.workloads.iter().filter(|w| !(w.uses.is_empty() && w.exposures.is_empty())) {
-        if workload.facts.opaque.is_empty() {
+    for workload in index.workloads().filter(|w| !(w.uses.is_empty() && w.exposures.is_empty())) {
+        let opaque = workload.opaque();
+        if opaque.is_empty() {
             continue;
         }
-        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, workload.facts.object.clone());
+        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, workload.object.clone());
         found.clients = workload.uses.iter().chain(workload.exposures.iter().map(|e| &e.client)).cloned().collect();
-        let opaque = workload.facts.opaque.iter();
-        found.evidence = opaque.map(|(path, what)| workload.evidence(format!("{path}: {what}"))).collect();
+        let evidence = |(path, what): &(String, String)| Evidence {
+            path: format!("{path}: {what}"),
+            place: workload.place.clone(),
+            object: workload.object.clone(),
+        };
+        found.evidence = opaque.iter().map(evidence).collect();
         all.push(found);
     }
     // What hangs on the clients is said where something was found.
