@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::api;
+use crate::sharing::role::Appointed;
 
 /// How the operator runs.
 #[derive(Args, Clone, Debug)]
@@ -75,6 +76,14 @@ pub struct Config {
     /// without a grant. Before, it may only be late. Example: `10m`.
     #[arg(long, env = "CLIENTGRANT_SHARING_GRACE", default_value = "10m", value_parser = duration)]
     pub sharing_grace: Duration,
+    /// Look also at who may read the Secrets of clients, mint their tokens or change their workloads by RBAC
+    /// (SC-204, SC-205). Needs the right to list roles and their bindings.
+    #[arg(long, env = "CLIENTGRANT_SHARING_RBAC", default_value_t = false, action = clap::ArgAction::Set)]
+    pub sharing_rbac: bool,
+    /// Who has credentials of others by its job: issuer, verifier, broker or platform, and a ServiceAccount
+    /// (NAMESPACE/NAME) or a workload (NAMESPACE/KIND/NAME). Example: `issuer=auth/Deployment/dex`. May be repeated.
+    #[arg(long, env = "CLIENTGRANT_SHARING_ROLE", value_name = "ROLE=WHO", value_delimiter = ',')]
+    pub sharing_role: Vec<Appointed>,
     /// How many clients are worked on at once.
     #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,

@@ -72,6 +72,7 @@ catalogue! {
     "decision_certificate_expiry_timestamp_seconds" [] "When the certificate of the decision endpoints runs out, NaN without one",
     "sharing_findings" ["rule", "severity", "state"] "Findings of shared credentials, on the replica that writes",
     "sharing_evaluation_seconds" [] "How long it took to look for shared credentials",
+    "sharing_divergence_total" [] "How often what is kept of workloads and clients was not what it is made of; it is made anew then",
     "crd_schema_outdated" [] "1 while the API server serves definitions older than this operator, NaN while that is not known",
     "build_info" ["version"] "Always 1",
 }
@@ -91,6 +92,7 @@ pub struct Metrics {
     outdated: Gauge<f64, AtomicU64>,
     shared: Family<SharedLabel, Gauge>,
     evaluated: Histogram,
+    diverged: Counter,
     now: Now,
 }
 
@@ -317,6 +319,8 @@ impl Default for Metrics {
         registry.register("sharing_findings", help("sharing_findings"), shared.clone());
         let name = "sharing_evaluation_seconds";
         registry.register_with_unit("sharing_evaluation", help(name), seconds(), evaluated.clone());
+        let diverged = Counter::default();
+        registry.register("sharing_divergence", help("sharing_divergence_total"), diverged.clone());
         registry.register("crd_schema_outdated", help("crd_schema_outdated"), outdated.clone());
         registry.register("build", help("build_info"), Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         let calls = calls_made;
@@ -333,6 +337,7 @@ impl Default for Metrics {
             outdated,
             shared,
             evaluated,
+            diverged,
             now,
         };
         metrics.shared(None, None);
@@ -413,6 +418,11 @@ impl Metrics {
         if let Some(took) = took {
             self.evaluated.observe(took.as_secs_f64());
         }
+    }
+
+    /// What is kept for the detection of shared credentials was not what it is made of.
+    pub fn diverged(&self) {
+        self.diverged.inc();
     }
 
     /// For whoever calls identity providers.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::source::{Source, warn};
 use crate::clock;
 use crate::sharing::catalogue::{self, Rule};
+use crate::sharing::role::Appointed;
 use crate::sharing::{self, Severity, State, output, sarif};
 
 /// What is scanned, and how it is shown.
@@ -24,9 +25,10 @@ pub struct Args {
     /// A rule that looks only where it is asked for, such as SC-206; may be repeated.
     #[arg(long, value_name = "RULE", value_parser = catalogue::named)]
     pub also: Vec<&'static Rule>,
-    /// A ServiceAccount that reads Secrets or runs workloads by its job; what RBAC lets it do is info. May be repeated.
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = account)]
-    pub platform: Vec<(String, String)>,
+    /// Somebody whose job it is to have credentials of others: issuer, verifier, broker or platform, and a
+    /// ServiceAccount (NAMESPACE/NAME) or a workload (NAMESPACE/KIND/NAME). May be repeated.
+    #[arg(long, value_name = "ROLE=WHO")]
+    pub role: Vec<Appointed>,
     /// Exit with 0 although something could not be read.
     #[arg(long)]
     pub ignore_unread: bool,
@@ -52,7 +54,7 @@ pub fn main(args: &Args) -> Result<ExitCode, String> {
     let reader = args.source.read()?;
     let now = clock::now();
     let mut input = reader.finish(now);
-    input.platform = args.platform.iter().cloned().collect();
+    input.roles = args.role.iter().cloned().collect();
     input.also = args.also.iter().map(|rule| rule.id).collect();
     let complete = warn(&input.unread);
     let evaluation = sharing::evaluate(input, now);
@@ -68,16 +70,6 @@ pub fn main(args: &Args) -> Result<ExitCode, String> {
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::from(2),
     })
-}
-
-/// The namespace and the name of a ServiceAccount.
-fn account(text: &str) -> Result<(String, String), String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok((namespace.to_owned(), name.to_owned()))
-        }
-        _ => Err("say NAMESPACE/NAME, such as cert-manager/cert-manager".to_owned()),
-    }
 }
 
 /// Prints to standard output; a reader that has gone away, such as `head`, is no failure.

@@ -33,6 +33,8 @@ const DEBOUNCE: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(5);
 /// Lists for new client ids are this far apart.
 const LISTS: Duration = Duration::from_secs(10);
+/// What is kept is compared with what it is made of this often.
+const CHECKS: Duration = Duration::from_secs(600);
 
 /// What was told.
 #[derive(Debug)]
@@ -131,8 +133,9 @@ pub async fn run(context: Arc<Context>) {
     context.all_read().await;
     let mut news = context.world.leadership().news();
     let (mut next, mut listed, mut grace) = (None, None, Grace::default());
+    let mut checked = Instant::now();
     loop {
-        let clock = next.map_or(Duration::from_secs(3600), clock::until).min(Duration::from_secs(3600));
+        let clock = next.map_or(CHECKS, clock::until).min(CHECKS);
         tokio::select! {
             () = context.sharing.woken.notified() => {}
             () = context.world.changed() => {}
@@ -140,7 +143,21 @@ pub async fn run(context: Arc<Context>) {
             () = tokio::time::sleep(clock) => {}
         }
         tokio::time::sleep(DEBOUNCE).await;
+        if checked.elapsed() >= CHECKS {
+            check(&context);
+            checked = Instant::now();
+        }
         next = turn(&context, &mut listed, &mut grace).await;
+    }
+}
+
+/// What is kept while the cluster changes has to be what one would make of it anew.
+fn check(context: &Context) {
+    let parts = context.sharing.picture().check();
+    if !parts.is_empty() {
+        context.metrics.diverged();
+        let parts = parts.join(", ");
+        tracing::error!(parts, "what is kept for shared credentials was wrong and is made anew: please report this");
     }
 }
 

@@ -194,8 +194,9 @@ SC-304).
 **In the operator.** From the first `ClientIdentity` on that its provider's rules admit, the operator watches ServiceAccounts
 and workloads, and says `CredentialExclusive` on it and on the client's grants: `True/Exclusive`, `False/SharedCredential` or
 `Unknown/NotEvaluated`, with what was found and what hangs on it in its status. What is absent counts after `--sharing-grace`
-(10 minutes); before, it may be late. A finding ends no grant. Roles and registrations are looked at by `scan` alone (SC-104, SC-105,
-SC-106, SC-111, SC-204, SC-205), and a value that was copied from one Secret to another by nobody.
+(10 minutes); before, it may be late. A finding ends no grant. RBAC is looked at with `--sharing-rbac=true`
+(SC-204, SC-205), for which the operator needs the right to list roles and bindings; a value that was copied from one Secret to
+another is seen by nobody.
 
 **Exit codes.** 0: nothing open at or above `--fail-on` (default `medium`), and everything was read. 1: something is. 2:
 it could not run, or something could not be read (`--ignore-unread` lets that pass).
@@ -205,6 +206,12 @@ it could not run, or something could not be read (`--ignore-unread` lets that pa
 **RBAC.** Roles and bindings among the files, or of the cluster, say who reads the Secrets of clients without mounting
 them (SC-204, SC-205). Aggregated roles count as filled in; `view`, `edit`, `admin` and `cluster-admin` are known. What
 Kubernetes gives its own controllers in `kube-system` is left out. A binding to a role that was not given is SC-901.
+
+**Roles.** Some have credentials of others by their job. Whoever runs the cluster says who, for a ServiceAccount with all
+that runs as it, or for one workload: `scan --role issuer=auth/Deployment/dex`, `--sharing-role` of the operator. `issuer`: the
+identity provider itself, of which neither SC-201, SC-207, SC-301 nor SC-302 is said; what clients share stays SC-101. `verifier`:
+the other end of a shared secret, no further application in SC-307. `broker`: a gateway for several applications, SC-201 is
+info. `platform`: controllers that read Secrets or run workloads, SC-204 and SC-205 are info.
 
 **Registrations.** What clients have in common at the identity provider (SC-104, SC-105, SC-111, and SC-106 beyond what is
 declared) is compared where registrations are given; `scan` has none, and says SC-901 once where two clients are declared.

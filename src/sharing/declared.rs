@@ -7,7 +7,7 @@ use crate::api::{ClientGrant, ClientIdentity, SharingException, WorkloadRef};
 use crate::grant::{self, ClientKey, Subject, Terms, parse};
 
 /// What a client authenticates with, as its owner says.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Credential {
     /// A key of a Secret in the namespace of the `ClientIdentity`.
     Secret {

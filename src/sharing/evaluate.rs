@@ -13,6 +13,7 @@ use super::finding::{self, BlastRadius, Evaluation, Finding, Grade, Severity, St
 use super::index::{Client, Index, Unread};
 use super::rbac::Rbac;
 use super::registration::Registration;
+use super::role::Roles;
 use super::rules::Found;
 use crate::grant::ClientKey;
 
@@ -38,8 +39,8 @@ pub struct Input {
     pub rbac: Rbac,
     /// Clients, as identity providers have them registered.
     pub registrations: Vec<Registration>,
-    /// ServiceAccounts whose job it is to read Secrets or to run workloads, by namespace and name.
-    pub platform: BTreeSet<(String, String)>,
+    /// Whose job it is to have credentials of others.
+    pub roles: Roles,
     /// Rules to look for beside those that always look.
     pub also: BTreeSet<&'static str>,
     /// How many objects were looked at.

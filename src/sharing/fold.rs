@@ -50,7 +50,7 @@ pub(super) fn target(namespace: &str, (kind, name): &Owner) -> Object {
 /// One workload for each ServiceAccount that templates of `object` name; `templates_of` knows those of another
 /// object, for a Rollout that borrows its own. What it borrows and nobody has stays borrowed.
 pub(super) fn assemble<'a>(
-    object: &Object,
+    object: &Arc<Object>,
     group: &'static str,
     templates: impl Iterator<Item = (&'a Arc<Template>, &'a Place)>,
     templates_of: impl Fn(&Object) -> Vec<Arc<Template>>,
@@ -83,7 +83,7 @@ pub(super) fn assemble<'a>(
 
 /// One entry for each workload that a person wrote: what controllers made counts as theirs, what is there twice
 /// counts once, and a Rollout gets the template that it borrows.
-pub(super) fn fold(facts: Vec<Facts>) -> BTreeMap<Object, Vec<Workload>> {
+pub(super) fn fold(facts: Vec<Facts>) -> BTreeMap<Arc<Object>, Vec<Workload>> {
     let mut owners = BTreeMap::<Object, Option<Owner>>::new();
     for one in &facts {
         // Of two that disagree the greater counts, so that their order does not matter.
@@ -91,10 +91,10 @@ pub(super) fn fold(facts: Vec<Facts>) -> BTreeMap<Object, Vec<Workload>> {
         *owner = owner.take().max(one.owner.clone());
     }
     let owner_of = |object: &Object| owners.get(object).cloned().flatten();
-    let mut tops = BTreeMap::<Object, (&'static str, Vec<(Arc<Template>, Place)>)>::new();
+    let mut tops = BTreeMap::<Arc<Object>, (&'static str, Vec<(Arc<Template>, Place)>)>::new();
     for one in facts {
         let (object, group) = top(&one.object, one.group, owner_of(&one.object), owner_of);
-        let (known, templates) = tops.entry(object).or_insert_with(|| (group, Vec::new()));
+        let (known, templates) = tops.entry(Arc::new(object)).or_insert_with(|| (group, Vec::new()));
         *known = group.min(*known);
         templates.push((one.template, one.place));
     }

@@ -3,7 +3,7 @@
 //! [`Index::new`] joins all of it at once. [`Live`](super::live::Live) keeps an index while its parts change, and
 //! is compared with this one. No rule reads anything else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
@@ -16,6 +16,7 @@ use super::fold::fold;
 use super::rbac::Rbac;
 use super::reach::Policy;
 use super::registration::Registration;
+use super::role::{Role, Roles};
 use crate::grant::{ClientKey, Subject};
 
 /// A workload can act as a client.
@@ -41,7 +42,7 @@ pub struct Exposure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// What a person wrote.
-    pub object: Object,
+    pub object: Arc<Object>,
     /// Its API group.
     pub group: &'static str,
     /// Where it was read first.
@@ -80,14 +81,14 @@ pub struct Client {
 /// What one namespace declares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
-    /// Secret and key: the clients that say it is theirs.
-    pub bound: BTreeMap<(String, String), BTreeSet<ClientKey>>,
+    /// Secret, then key: the clients that say it is theirs.
+    bound: BTreeMap<String, BTreeMap<String, BTreeSet<ClientKey>>>,
     /// ServiceAccount: the clients that are authenticated by its tokens.
-    pub federated: BTreeMap<String, BTreeSet<ClientKey>>,
+    federated: BTreeMap<String, BTreeSet<ClientKey>>,
     /// ServiceAccount: the clients whose account it is, where no workload is listed.
     accounts: BTreeMap<String, BTreeSet<ClientKey>>,
-    /// API group, kind and name of a workload: the clients that list it.
-    workloads: BTreeMap<(String, String, String), BTreeSet<ClientKey>>,
+    /// Name of a workload, then API group and kind: the clients that list it.
+    workloads: BTreeMap<String, BTreeMap<(String, String), BTreeSet<ClientKey>>>,
 }
 
 /// What could not be read.
@@ -105,13 +106,13 @@ pub struct Index {
     /// The instant of the evaluation.
     pub now: Timestamp,
     /// By what a person wrote; one for each ServiceAccount.
-    pub(super) workloads: BTreeMap<Object, Vec<Workload>>,
+    pub(super) workloads: BTreeMap<Arc<Object>, Vec<Workload>>,
     /// Sorted by object.
     pub identities: Vec<Arc<Identity>>,
     /// Sorted by client.
     pub registrations: Vec<Registration>,
     /// Every client that a `ClientIdentity` or a grant names.
-    pub clients: BTreeMap<ClientKey, Client>,
+    pub clients: HashMap<ClientKey, Client>,
     /// What could not be read: then nothing is concluded from what is absent.
     pub unread: Vec<Unread>,
     /// It is all that a cluster has: what is not among it is not there.
@@ -120,8 +121,17 @@ pub struct Index {
     pub(super) declared: BTreeMap<String, Declared>,
     /// Who may do what.
     pub policy: Policy,
-    /// ServiceAccounts whose job it is, by namespace and name.
-    pub platform: BTreeSet<(String, String)>,
+    /// Whose job it is to have credentials of others.
+    pub roles: Roles,
+}
+
+/// What a client counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family<'a> {
+    /// One of the clients of a product: namespace and name of the family.
+    Of(&'a str, &'a str),
+    /// Itself.
+    Alone(&'a ClientKey),
 }
 
 /// The namespace and name of the ServiceAccount that a federated subject names.
@@ -137,12 +147,12 @@ impl Default for Index {
             workloads: BTreeMap::new(),
             identities: Vec::new(),
             registrations: Vec::new(),
-            clients: BTreeMap::new(),
+            clients: HashMap::new(),
             unread: Vec::new(),
             whole: false,
             declared: BTreeMap::new(),
             policy: Policy::new(Rbac::default()),
-            platform: BTreeSet::new(),
+            roles: Roles::default(),
         }
     }
 }
@@ -151,13 +161,13 @@ impl Index {
     /// Joins everything. The order of what is given does not matter, nor what is given twice.
     #[must_use]
     pub fn new(now: Timestamp, input: Input) -> Self {
-        let Input { facts, accounts, identities, mut grants, mut unread, rbac, registrations, platform, whole, .. } =
+        let Input { facts, accounts, identities, mut grants, mut unread, rbac, registrations, roles, whole, .. } =
             input;
         grants.sort();
         grants.dedup_by(|later, first| Grant { place: first.place.clone(), ..(**later).clone() } == **first);
         unread.sort();
         unread.dedup();
-        let mut index = Self { now, unread, whole, policy: Policy::new(rbac), platform, ..Self::default() };
+        let mut index = Self { now, unread, whole, policy: Policy::new(rbac), roles, ..Self::default() };
         index.identities = sorted(identities);
         index.registrations = registrations;
         index.registrations.sort();
@@ -207,7 +217,9 @@ impl Index {
             let client = || identity.client.clone();
             for credential in &identity.credentials {
                 let clients = match credential {
-                    Credential::Secret { name, key } => of.bound.entry((name.clone(), key.clone())).or_default(),
+                    Credential::Secret { name, key } => {
+                        of.bound.entry(name.clone()).or_default().entry(key.clone()).or_default()
+                    }
                     // Of another namespace it could be said by anybody, and frame whoever runs there.
                     Credential::Federated(subject) => match service_account(subject) {
                         Some((of_subject, name)) if of_subject == namespace => {
@@ -220,8 +232,9 @@ impl Index {
             }
             for workload in &identity.workloads {
                 let group = workload.api_version.split_once('/').map_or("", |(group, _)| group);
-                let name = (group.to_owned(), workload.kind.clone(), workload.name.clone());
-                of.workloads.entry(name).or_default().insert(client());
+                let kind = (group.to_owned(), workload.kind.clone());
+                let named = of.workloads.entry(workload.name.clone()).or_default();
+                named.entry(kind).or_default().insert(client());
             }
             if let Some(account) = identity.service_account.as_ref().filter(|_| identity.workloads.is_empty()) {
                 of.accounts.entry(account.clone()).or_default().insert(client());
@@ -250,14 +263,13 @@ impl Index {
         workload.uses.clear();
         let Some(declared) = self.declared.get(&workload.object.namespace) else { return };
         for edge in workload.templates.iter().flat_map(|t| &t.edges) {
-            let from = (edge.secret.clone(), String::new());
-            let of_secret = declared.bound.range(from..).take_while(|((secret, _), _)| *secret == edge.secret);
-            for ((secret, key), clients) in of_secret.filter(|((_, key), _)| edge.keys.has(key)) {
+            let Some(of_secret) = declared.bound.get(&edge.secret) else { continue };
+            for (key, clients) in of_secret.iter().filter(|(key, _)| edge.keys.has(key)) {
                 workload.exposures.extend(clients.iter().map(|client| Exposure {
                     client: client.clone(),
                     grade: edge.grade,
                     container: edge.container.clone(),
-                    slot: Some((secret.clone(), key.clone())),
+                    slot: Some((edge.secret.clone(), key.clone())),
                     whole: edge.keys == Keys::All,
                     variable: edge.variable.is_some(),
                     path: edge.path.clone(),
@@ -279,8 +291,7 @@ impl Index {
             let paths = token.iter().flat_map(|path| clients.iter().map(move |client| (client, path)));
             workload.exposures.extend(paths.map(exposure));
         }
-        let Object { kind, name, .. } = &workload.object;
-        let listed = declared.workloads.get(&(workload.group.to_owned(), kind.clone(), name.clone()));
+        let listed = declared.lists(workload);
         let by_account = declared.accounts.get(&workload.service_account);
         workload.entitled.extend(listed.into_iter().chain(by_account).flatten().cloned());
         let unclaimed = workload.exposures.iter().filter(|e| !self.entitlement_known(&e.client));
@@ -293,7 +304,19 @@ impl Index {
         self.workloads.values().flatten()
     }
 
-    /// Every grant, sorted by client.
+    /// Whether a workload is the identity provider: what it has of clients it has as their other end.
+    #[must_use]
+    pub fn is_issuer(&self, workload: &Workload) -> bool {
+        self.roles.has(Role::Issuer, workload)
+    }
+
+    /// The clients of a workload: those that it uses, and of an issuer those that are its own.
+    #[must_use]
+    pub fn clients_of<'a>(&self, workload: &'a Workload) -> &'a BTreeSet<ClientKey> {
+        if self.is_issuer(workload) { &workload.entitled } else { &workload.uses }
+    }
+
+    /// Every grant; those of one client are sorted by object.
     pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
         self.clients.values().flat_map(|client| &client.grants)
     }
@@ -314,17 +337,16 @@ impl Index {
 
     /// Namespace, Secret and key of every slot, with the clients that say it is theirs.
     pub fn bound(&self) -> impl Iterator<Item = (&str, &str, &str, &BTreeSet<ClientKey>)> {
-        self.declared.iter().flat_map(|(namespace, of)| {
-            of.bound
-                .iter()
-                .map(move |((secret, key), clients)| (namespace.as_str(), secret.as_str(), key.as_str(), clients))
+        let secrets = self.declared.iter().flat_map(|(namespace, of)| of.bound.iter().map(move |of| (namespace, of)));
+        secrets.flat_map(|(namespace, (secret, keys))| {
+            keys.iter().map(move |(key, clients)| (namespace.as_str(), secret.as_str(), key.as_str(), clients))
         })
     }
 
     /// The clients that say that a slot is theirs.
     #[must_use]
     pub fn bound_to(&self, namespace: &str, secret: &str, key: &str) -> Option<&BTreeSet<ClientKey>> {
-        self.declared.get(namespace)?.bound.get(&(secret.to_owned(), key.to_owned()))
+        self.declared.get(namespace)?.bound.get(secret)?.get(key)
     }
 
     /// Namespace and name of every ServiceAccount whose tokens authenticate clients, with these.
@@ -361,7 +383,7 @@ impl Index {
         }
         for workload in self.workloads().filter(|w| !w.uses.is_empty()) {
             let name = (workload.object.namespace.clone(), workload.service_account.clone());
-            accounts.entry(name).or_default().extend(workload.uses.iter().cloned());
+            accounts.entry(name).or_default().extend(self.clients_of(workload).iter().cloned());
         }
         accounts
     }
@@ -369,10 +391,8 @@ impl Index {
     /// Whether what speaks about a client lists a workload.
     #[must_use]
     pub fn lists(&self, client: &ClientKey, workload: &Workload) -> bool {
-        let Object { kind, namespace, name } = &workload.object;
-        let group = workload.group.to_owned();
-        let listed = |of: &Declared| of.workloads.get(&(group, kind.clone(), name.clone())).map(|c| c.contains(client));
-        self.declared.get(namespace).and_then(listed).unwrap_or_default()
+        let of = self.declared.get(&workload.object.namespace).and_then(|declared| declared.lists(workload));
+        of.is_some_and(|clients| clients.contains(client))
     }
 
     fn entitlement_known(&self, client: &ClientKey) -> bool {
@@ -399,22 +419,26 @@ impl Index {
 
     /// What a client counts as: its family, or itself.
     #[must_use]
-    pub fn family(&self, client: &ClientKey) -> String {
+    pub fn family<'a>(&'a self, client: &'a ClientKey) -> Family<'a> {
         // A family ends at its namespace: nobody joins one from outside.
         let families = self
             .identities_of(client)
             .iter()
-            .filter_map(|identity| Some(format!("family {}/{}", identity.object.namespace, identity.family.as_ref()?)));
-        families.min().unwrap_or_else(|| {
-            let provider = &client.provider;
-            format!("client {}/{} {}", provider.namespace, provider.name, client.client)
-        })
+            .filter_map(|identity| Some(Family::Of(&identity.object.namespace, identity.family.as_ref()?)));
+        families.min().unwrap_or(Family::Alone(client))
     }
 
     /// Whether these clients are at least two that do not belong to one family.
     #[must_use]
-    pub fn shared(&self, clients: &BTreeSet<ClientKey>) -> bool {
-        clients.len() > 1 && clients.iter().map(|c| self.family(c)).collect::<BTreeSet<_>>().len() > 1
+    pub fn shared<'a>(&'a self, clients: impl IntoIterator<Item = &'a ClientKey>) -> bool {
+        let mut clients = clients.into_iter();
+        let Some(first) = clients.next() else { return false };
+        // Mostly there is one, of which nothing has to be looked up.
+        let mut others = clients.filter(|client| *client != first).peekable();
+        others.peek().is_some() && {
+            let family = self.family(first);
+            others.any(|client| self.family(client) != family)
+        }
     }
 
     /// Evidence that stands on a `ClientIdentity`.
@@ -429,6 +453,15 @@ pub(super) fn sorted(mut identities: Vec<Arc<Identity>>) -> Vec<Arc<Identity>> {
     identities.sort_by(|a, b| (&a.object, &a.client, &a.place).cmp(&(&b.object, &b.client, &b.place)));
     identities.dedup_by(|later, first| Identity { place: first.place.clone(), ..(**later).clone() } == **first);
     identities
+}
+
+impl Declared {
+    /// The clients that list a workload.
+    fn lists(&self, workload: &Workload) -> Option<&BTreeSet<ClientKey>> {
+        let mut kinds = self.workloads.get(&workload.object.name)?.iter();
+        let of_kind = kinds.find(|((group, kind), _)| *group == workload.group && *kind == workload.object.kind);
+        of_kind.map(|(_, clients)| clients)
+    }
 }
 
 impl Client {
@@ -482,7 +515,7 @@ pub(super) fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 impl Workload {
     /// What its templates say, joined with nothing yet.
     pub(super) fn new(
-        object: Object,
+        object: Arc<Object>,
         group: &'static str,
         place: Place,
         service_account: String,
@@ -501,11 +534,17 @@ impl Workload {
         }
     }
 
+    /// The object, as findings name it.
+    #[must_use]
+    pub fn name(&self) -> Object {
+        (*self.object).clone()
+    }
+
     /// Evidence that stands in its template.
     #[must_use]
     pub fn evidence(&self, field: &str) -> Evidence {
         let path = self.path(field);
-        Evidence { path, place: self.place.clone(), object: self.object.clone() }
+        Evidence { path, place: self.place.clone(), object: self.name() }
     }
 
     /// A field of its template, as a field of the object; of a kind that is not known, as one of its pods.

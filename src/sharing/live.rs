@@ -4,6 +4,7 @@
 //! Pods count as the workload that a person wrote: those of one template are a number. [`Live::differences`]
 //! compares all of it with the index that is made anew from the same facts.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::evaluate::Input;
 use super::facts::{Facts, Template};
 use super::finding::{Object, Place};
 use super::fold::{Owner, assemble, target, top};
-use super::index::{Index, count_down, service_account, sorted};
+use super::index::{Index, Workload, service_account, sorted};
 use super::registration::Registration;
 use crate::grant::ClientKey;
 
@@ -27,8 +28,13 @@ struct Told {
     top_group: &'static str,
 }
 
-/// The templates of a workload: how many objects have each.
-type Templates = BTreeMap<(&'static str, Arc<Template>), usize>;
+/// The templates of a workload: with which API group it counts, and how many objects have it. They are few, and
+/// equal ones are one, so that pointers tell them apart.
+type Templates = Vec<(&'static str, Arc<Template>, usize)>;
+
+fn place_of(templates: &Templates, group: &'static str, template: &Arc<Template>) -> Option<usize> {
+    templates.iter().position(|(of, known, _)| *of == group && Arc::ptr_eq(known, template))
+}
 
 /// Everything that was told, joined.
 #[derive(Debug, Default)]
@@ -43,7 +49,8 @@ pub struct Live {
     borrowers: HashMap<Object, BTreeSet<Arc<Object>>>,
     /// How many objects have a template.
     interned: HashMap<Arc<Template>, usize>,
-    accounts: BTreeMap<(String, String), Option<bool>>,
+    /// By namespace and name, what a ServiceAccount says about its token.
+    accounts: BTreeMap<String, BTreeMap<String, Option<bool>>>,
     index: Index,
 }
 
@@ -72,7 +79,10 @@ impl Live {
     /// How many objects it is made of.
     #[must_use]
     pub fn objects(&self) -> usize {
-        self.objects.len() + self.accounts.len() + self.index.identities.len() + self.index.grants().count()
+        self.objects.len()
+            + self.accounts.values().map(BTreeMap::len).sum::<usize>()
+            + self.index.identities.len()
+            + self.index.grants().count()
     }
 
     /// A workload is this; `None`: it is gone, or says nothing. True if that makes a difference.
@@ -116,8 +126,17 @@ impl Live {
 
     fn enter(&mut self, id: &Arc<Object>, facts: Facts, dirty: &mut BTreeSet<Arc<Object>>) {
         let Facts { group, owner, template, .. } = facts;
-        let template = self.interned.get_key_value(&template).map_or(template, |(known, _)| known.clone());
-        *self.interned.entry(template.clone()).or_default() += 1;
+        let template = match self.interned.entry(template) {
+            Entry::Occupied(mut known) => {
+                *known.get_mut() += 1;
+                known.key().clone()
+            }
+            Entry::Vacant(new) => {
+                let template = new.key().clone();
+                new.insert(1);
+                template
+            }
+        };
         if let Some(owner) = &owner {
             self.owned.entry(target(&id.namespace, owner)).or_default().insert(id.clone());
         }
@@ -140,9 +159,11 @@ impl Live {
         if templates.is_empty() {
             self.namespaces.entry(top.namespace.clone()).or_default().insert(top.clone());
         }
-        let count = templates.entry((group, told.template.clone())).or_default();
-        *count += 1;
-        if *count == 1 {
+        let known = place_of(templates, group, &told.template).and_then(|at| templates.get_mut(at));
+        if let Some((_, _, count)) = known {
+            *count += 1;
+        } else {
+            templates.push((group, told.template.clone(), 1));
             if let Some(lender) = &told.template.borrows {
                 self.borrowers.entry(target(&top.namespace, lender)).or_default().insert(top.clone());
             }
@@ -153,13 +174,14 @@ impl Live {
 
     fn leave(&mut self, told: &Told, dirty: &mut BTreeSet<Arc<Object>>) {
         let Some(templates) = self.tops.get_mut(&told.top) else { return };
-        let key = (told.top_group, told.template.clone());
-        count_down(templates, &key);
-        if templates.contains_key(&key) {
+        let Some(at) = place_of(templates, told.top_group, &told.template) else { return };
+        if let Some((_, _, count)) = templates.get_mut(at).filter(|(_, _, count)| *count > 1) {
+            *count -= 1;
             return;
         }
+        templates.remove(at);
         dirty.insert(told.top.clone());
-        let lends = |lender: &Owner| templates.keys().any(|(_, t)| t.borrows.as_ref() == Some(lender));
+        let lends = |lender: &Owner| templates.iter().any(|(_, t, _)| t.borrows.as_ref() == Some(lender));
         if let Some(lender) = told.template.borrows.as_ref().filter(|lender| !lends(lender)) {
             drop_from(&mut self.borrowers, &target(&told.top.namespace, lender), &told.top);
         }
@@ -194,52 +216,52 @@ impl Live {
         let place = Place::default();
         for top in all {
             let Some(templates) = self.tops.get(&top) else {
-                self.index.workloads.remove(&*top);
+                self.index.workloads.remove(&top);
                 continue;
             };
-            let group = templates.keys().map(|(group, _)| *group).min().unwrap_or_default();
+            let group = templates.iter().map(|(group, ..)| *group).min().unwrap_or_default();
             let templates_of = |object: &Object| {
-                let templates = self.tops.get(object).into_iter().flat_map(BTreeMap::keys);
-                templates.map(|(_, template)| template.clone()).collect()
+                let templates = self.tops.get(object).into_iter().flatten();
+                templates.map(|(_, template, _)| template.clone()).collect()
             };
-            let told = templates.keys().map(|(_, template)| (template, &place));
-            let workloads = assemble(&top, group, told, templates_of);
-            self.index.workloads.insert((*top).clone(), workloads);
-            self.join(&top);
+            let told = templates.iter().map(|(_, template, _)| (template, &place));
+            let mut workloads = assemble(&top, group, told, templates_of);
+            self.join(&top, &mut workloads);
+            self.index.workloads.insert(top, workloads);
         }
     }
 
-    /// Says anew what a workload can act as.
-    fn join(&mut self, top: &Object) {
-        let Some(mut workloads) = self.index.workloads.get_mut(top).map(std::mem::take) else { return };
-        for workload in &mut workloads {
-            let account = (top.namespace.clone(), workload.service_account.clone());
-            self.index.join(workload, self.accounts.get(&account).copied().flatten());
-        }
-        if let Some(of) = self.index.workloads.get_mut(top) {
-            *of = workloads;
+    /// Says anew what workloads can act as.
+    fn join(&self, top: &Object, workloads: &mut [Workload]) {
+        let accounts = self.accounts.get(&top.namespace);
+        for workload in workloads {
+            let account = accounts.and_then(|accounts| accounts.get(&workload.service_account));
+            self.index.join(workload, account.copied().flatten());
         }
     }
 
-    fn join_all(&mut self, namespace: &str, concerns: impl Fn(&Index, &Object) -> bool) {
+    fn join_all(&mut self, namespace: &str, concerns: impl Fn(&[Workload]) -> bool) {
         for top in self.namespaces.get(namespace).cloned().unwrap_or_default() {
-            if concerns(&self.index, &top) {
-                self.join(&top);
+            let Some(mut workloads) = self.index.workloads.get_mut(&top).map(std::mem::take) else { continue };
+            if concerns(&workloads) {
+                self.join(&top, &mut workloads);
             }
+            self.index.workloads.insert(top, workloads);
         }
     }
 
     /// A ServiceAccount says this about its token; `None`: it is gone. True if that is news.
     pub fn account(&mut self, namespace: &str, name: &str, says: Option<Option<bool>>) -> bool {
-        let key = (namespace.to_owned(), name.to_owned());
+        let accounts = self.accounts.entry(namespace.to_owned()).or_default();
         let news = match says {
-            Some(says) => self.accounts.insert(key, says) != Some(says),
-            None => self.accounts.remove(&key).is_some(),
+            Some(says) => accounts.insert(name.to_owned(), says) != Some(says),
+            None => accounts.remove(name).is_some(),
         };
+        if accounts.is_empty() {
+            self.accounts.remove(namespace);
+        }
         if news {
-            self.join_all(namespace, |index, top| {
-                index.workloads.get(top).into_iter().flatten().any(|workload| workload.service_account == name)
-            });
+            self.join_all(namespace, |workloads| workloads.iter().any(|w| w.service_account == name));
         }
         news
     }
@@ -285,7 +307,7 @@ impl Live {
     fn declare(&mut self, namespaces: BTreeSet<String>) {
         for namespace in namespaces {
             self.index.declare(namespace.clone());
-            self.join_all(&namespace, |_, _| true);
+            self.join_all(&namespace, |_| true);
         }
     }
 
@@ -323,9 +345,12 @@ impl Live {
             owner: told.owner.clone(),
             template: told.template.clone(),
         });
+        let accounts = self.accounts.iter().flat_map(|(namespace, accounts)| {
+            accounts.iter().map(move |(name, says)| ((namespace.clone(), name.clone()), *says))
+        });
         Input {
             facts: facts.collect(),
-            accounts: self.accounts.clone(),
+            accounts: accounts.collect(),
             identities: self.index.identities.clone(),
             grants: self.index.grants().cloned().collect(),
             registrations: self.index.registrations.clone(),

@@ -11,8 +11,11 @@ use super::declared::{Grant, Identity};
 use super::evaluate::judge_all;
 use super::facts::Facts;
 use super::finding::{Evaluation, Object, Place};
-use super::index::Unread;
+use super::index::{Index, Unread};
 use super::live::Live;
+use super::rbac::{self, Piece, Rbac};
+use super::reach::Policy;
+use super::role::Roles;
 use crate::grant::{self, ClientKey, GrantName};
 
 /// A list that is watched: the resource as people write it (`deployments.apps`), and the namespace; empty: all.
@@ -35,6 +38,10 @@ pub enum Read {
     NotServed,
     /// It cannot be read: why.
     Refused(&'static str),
+}
+
+fn is_rbac(resource: &str) -> bool {
+    resource.split_once('.').is_some_and(|(_, group)| group == rbac::GROUP)
 }
 
 /// The resource of ServiceAccounts.
@@ -61,6 +68,9 @@ pub struct Picture {
     round: u64,
     /// Stored, but not as any version of its kind is.
     odd: BTreeSet<(String, Name)>,
+    rbac: BTreeMap<Object, Piece>,
+    /// The joined policy is not that of `rbac`.
+    stale: bool,
 }
 
 fn name(namespace: &str, name: &str) -> Name {
@@ -87,6 +97,32 @@ impl Picture {
 
     fn is_readable(&mut self, resource: &str, namespace: &str, object: &str) -> bool {
         !self.odd.is_empty() && self.odd.remove(&(resource.to_owned(), name(namespace, object)))
+    }
+
+    /// A role or a binding is this; `None`: it is gone. True if that is news.
+    pub fn rbac(&mut self, resource: &str, object: &Object, says: Option<Piece>) -> bool {
+        let healed = self.is_readable(resource, &object.namespace, &object.name);
+        let news = match says {
+            Some(says) => self.rbac.insert(object.clone(), says.clone()) != Some(says),
+            None => self.rbac.remove(object).is_some(),
+        };
+        self.stale |= news;
+        news || healed
+    }
+
+    /// Why something of RBAC cannot be looked at: two rules cannot tell then, and the others can.
+    fn missing(&self) -> BTreeSet<String> {
+        let of_rbac = self.parts.iter().filter(|(part, _)| is_rbac(&part.resource));
+        let missing = of_rbac.filter_map(|(part, read)| match read {
+            Read::Refused(why) => Some(format!("{}: {why}", part.resource)),
+            Read::Waiting | Read::Complete | Read::NotServed => None,
+        });
+        missing.collect()
+    }
+
+    /// Has these jobs.
+    pub fn roles(&mut self, roles: Roles) {
+        self.live.index_mut().roles = roles;
     }
 
     /// These speak about clients, and these are the grants of those clients. What did not change is the same
@@ -143,7 +179,8 @@ impl Picture {
     /// What cannot be looked at, without the name of any object or namespace.
     #[must_use]
     pub fn gaps(&self) -> Vec<Unread> {
-        let refused = self.parts.iter().filter_map(|(part, read)| match read {
+        let parts = self.parts.iter().filter(|(part, _)| !is_rbac(&part.resource));
+        let refused = parts.filter_map(|(part, read)| match read {
             Read::Refused(why) => Some((part.resource.clone(), (*why).to_owned())),
             Read::Waiting => Some((part.resource.clone(), "it was not read yet".to_owned())),
             Read::Complete | Read::NotServed => None,
@@ -153,11 +190,23 @@ impl Picture {
         gaps.into_iter().map(|(file, why)| Unread { place: Place { file, line: 0 }, why }).collect()
     }
 
+    /// Everything, joined.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        self.live.index()
+    }
+
     /// Finds what is shared.
     #[must_use]
     pub fn evaluate(&mut self, now: Timestamp) -> Evaluation {
-        let (unread, objects) = (self.gaps(), self.live.objects());
+        let (unread, objects) = (self.gaps(), self.live.objects() + self.rbac.len());
+        let missing = self.missing();
         let index = self.live.index_mut();
+        if std::mem::take(&mut self.stale) || index.policy.missing != missing {
+            let mut rbac = Rbac { missing, ..Rbac::default() };
+            rbac.extend(self.rbac.values().cloned());
+            index.policy = Policy::new(rbac);
+        }
         (index.now, index.unread, index.whole) = (now, unread, true);
         judge_all(index, &BTreeSet::new(), objects)
     }

@@ -81,16 +81,39 @@ pub struct Rbac {
     pub missing: BTreeSet<String>,
 }
 
-impl Rbac {
-    /// Takes in one object of [`KINDS`].
-    pub fn add(&mut self, value: &Value, place: Place) {
-        match value["kind"].as_str().unwrap_or_default() {
-            "Role" | "ClusterRole" => self.roles.push(role(value, place)),
-            "RoleBinding" | "ClusterRoleBinding" => self.bindings.push(binding(value, place)),
-            _ => {}
+/// One object of [`KINDS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// What may be done.
+    Role(Role),
+    /// Who may.
+    Binding(Binding),
+}
+
+impl Piece {
+    /// Reads one object. `None`: it is of another kind.
+    #[must_use]
+    pub fn read(value: &Value, place: Place) -> Option<Self> {
+        match value["kind"].as_str()? {
+            "Role" | "ClusterRole" => Some(Self::Role(role(value, place))),
+            "RoleBinding" | "ClusterRoleBinding" => Some(Self::Binding(binding(value, place))),
+            _ => None,
         }
     }
+}
 
+impl Extend<Piece> for Rbac {
+    fn extend<I: IntoIterator<Item = Piece>>(&mut self, pieces: I) {
+        for piece in pieces {
+            match piece {
+                Piece::Role(role) => self.roles.push(role),
+                Piece::Binding(binding) => self.bindings.push(binding),
+            }
+        }
+    }
+}
+
+impl Rbac {
     /// Whether anything was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -175,7 +175,7 @@ impl Reader {
                     *known = None;
                 }
             }
-            _ if rbac::is_rbac(&value) => self.rbac.add(&value, place),
+            _ if rbac::is_rbac(&value) => self.rbac.extend(rbac::Piece::read(&value, place)),
             _ if facts::is_workload(&value) => self.workloads.push((value, place)),
             _ => {}
         }

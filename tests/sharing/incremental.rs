@@ -362,14 +362,8 @@ fn a_difference_is_found_and_healed() {
 #[test]
 fn pods_of_one_template_are_a_number() {
     let mut live = Live::default();
-    let says = Says {
-        owner: Some((1, 0)),
-        account: 1,
-        secrets: vec![1],
-        automount: None,
-        borrows: None,
-        injected: true,
-    };
+    let says =
+        Says { owner: Some((1, 0)), account: 1, secrets: vec![1], automount: None, borrows: None, injected: true };
     for name in 0..3 {
         let news = live.workload(&object((0, 0, name)), facts((0, 0, name), &says));
         assert_eq!(news, name == 0, "pod {name}");

@@ -1,6 +1,7 @@
 //! What RBAC lets a ServiceAccount do to clients: SC-204, SC-205, and what cannot be told.
 
 use clientgrant::sharing::read::Reader;
+use clientgrant::sharing::role::Appointed;
 use clientgrant::sharing::{Evaluation, Grade, Severity, State, evaluate};
 
 use super::support::{deployment, found, holds, identity, now, only, open, owns, scan, told};
@@ -275,7 +276,8 @@ fn platform_accounts_are_info() {
         let mut reader = Reader::default();
         reader.add("all.yaml", text.as_bytes());
         let mut input = reader.finish(now());
-        input.platform.extend(platform.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())));
+        let role = |(namespace, name)| format!("platform={namespace}/{name}").parse::<Appointed>().unwrap();
+        input.roles = platform.map(role).into_iter().collect();
         evaluate(input, now()).findings.iter().filter(|f| f.rule.starts_with("SC-20")).map(|f| f.severity).collect()
     };
     assert_eq!(severities(None), [Severity::High, Severity::High]);

@@ -150,6 +150,11 @@ securityContext:
   resources: [services]
   verbs: [list, watch]
 {{- end }}
+{{- if .Values.sharing.rbac }}
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings{{ if not .Values.watchNamespaces }}, clusterroles, clusterrolebindings{{ end }}]
+  verbs: [list, watch]
+{{- end }}
 {{- end }}
 {{- end -}}
 

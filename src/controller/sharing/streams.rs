@@ -24,6 +24,7 @@ use crate::grant::{GrantName, parse};
 use crate::sharing::facts::{self, KINDS, Kind, resource_name};
 use crate::sharing::finding::{Object, Place};
 use crate::sharing::picture::{Part, Read};
+use crate::sharing::rbac;
 
 /// Objects in one answer: those of one are in memory at once, as they are.
 const PAGE: u32 = 100;
@@ -43,6 +44,15 @@ struct Slim {
     /// Of a ServiceAccount.
     #[serde(default, rename = "automountServiceAccountToken")]
     automount: Option<Value>,
+    /// Of roles and bindings.
+    #[serde(default)]
+    rules: Value,
+    #[serde(default, rename = "aggregationRule")]
+    aggregation: Value,
+    #[serde(default, rename = "roleRef")]
+    role: Value,
+    #[serde(default)]
+    subjects: Value,
 }
 
 impl Resource for Slim {
@@ -83,8 +93,17 @@ struct Stream {
     context: Arc<Context>,
     resource: ApiResource,
     part: Part,
-    /// Only some clusters have it.
-    optional: bool,
+    what: What,
+}
+
+/// What objects of a kind tell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Account,
+    Workload,
+    /// A workload that only some clusters have.
+    Optional,
+    Rbac,
 }
 
 /// Starts every watch; they end with the process. Until each was listed, nothing is concluded.
@@ -93,15 +112,26 @@ pub(super) fn start(context: &Arc<Context>) {
     if namespaces.is_empty() {
         namespaces.push(String::new());
     }
+    context.sharing.picture().roles(context.config.sharing_role.iter().cloned().collect());
     let accounts = ApiResource::erase::<k8s_openapi::api::core::v1::ServiceAccount>(&());
-    for resource in std::iter::once(accounts).chain(KINDS.iter().map(Kind::resource)) {
+    // Kubernetes' own groups have no dot, but for those of a longer name.
+    let workload = |of: &Kind| (of.resource(), if of.group.contains('.') { What::Optional } else { What::Workload });
+    let rbac = rbac::KINDS.iter().filter(|_| context.config.sharing_rbac);
+    let rbac = rbac.map(|(kind, plural)| (facts::resource(rbac::GROUP, "v1", kind, plural), What::Rbac));
+    let all = std::iter::once((accounts, What::Account)).chain(KINDS.iter().map(workload)).chain(rbac);
+    for (resource, what) in all {
         let name = resource_name(&resource);
-        // Kubernetes' own groups have no dot.
-        let optional = resource.group.contains('.');
+        let of_cluster = what == What::Rbac && resource.kind.starts_with("Cluster");
         for namespace in &namespaces {
             let part = Part { resource: name.clone(), namespace: namespace.clone() };
-            context.sharing.picture().part(&part, Read::Waiting);
-            let stream = Stream { context: context.clone(), resource: resource.clone(), part, optional };
+            let mut picture = context.sharing.picture();
+            if of_cluster && !namespace.is_empty() {
+                picture.part(&part, Read::Refused("it is of the whole cluster, of which the operator sees a part"));
+                continue;
+            }
+            picture.part(&part, Read::Waiting);
+            drop(picture);
+            let stream = Stream { context: context.clone(), resource: resource.clone(), part, what };
             tokio::spawn(stream.run());
         }
     }
@@ -111,7 +141,7 @@ impl Stream {
     async fn run(self) {
         let (mut known, begun) = (BTreeSet::new(), Instant::now());
         loop {
-            if self.optional {
+            if self.what == What::Optional {
                 // Whoever may not list a kind is refused also where the cluster does not have it.
                 match self.context.kube.list_api_group_resources(&self.resource.api_version).await {
                     Ok(all) if all.resources.iter().any(|r| r.name == self.resource.plural) => {}
@@ -183,7 +213,7 @@ impl Stream {
                         // A list tells that it may again; a watch may be silent for ever.
                         stream = watched();
                     }
-                    Some(404) if self.optional => return,
+                    Some(404) if self.what == What::Optional => return,
                     _ if self.waits() && begun.elapsed() > PATIENCE => {
                         self.is(Read::Refused("the API server does not give it"));
                     }
@@ -203,21 +233,22 @@ impl Stream {
         }
         self.context.sharing.wake();
         if let Read::Refused(why) = read {
-            tracing::warn!(
-                resource = self.part.resource,
-                namespace = self.part.namespace,
-                why,
+            let (resource, namespace) = (&self.part.resource, &self.part.namespace);
+            let next = if self.what == What::Rbac {
+                "who reaches credentials by RBAC cannot be told; --sharing-rbac=false does not look"
+            } else {
                 "shared credentials cannot be told from exclusive ones; --detect-sharing=false looks for none"
-            );
+            };
+            tracing::warn!(resource, namespace, why, "{next}");
         }
     }
 
     fn gone(&self, name: &GrantName) {
         let mut picture = self.context.sharing.picture();
-        let news = if self.resource.kind == "ServiceAccount" {
-            picture.account(&name.namespace, &name.name, None)
-        } else {
-            picture.workload(&self.part.resource, &self.object(name), None)
+        let news = match self.what {
+            What::Account => picture.account(&name.namespace, &name.name, None),
+            What::Workload | What::Optional => picture.workload(&self.part.resource, &self.object(name), None),
+            What::Rbac => picture.rbac(&self.part.resource, &self.object(name), None),
         };
         drop(picture);
         self.news(news);
@@ -246,20 +277,29 @@ impl Stream {
             }
         };
         let name = parse::name(&slim.metadata);
-        let news = if self.resource.kind == "ServiceAccount" {
-            let says = slim.automount.as_ref().and_then(Value::as_bool);
-            self.context.sharing.picture().account(&name.namespace, &name.name, Some(says))
-        } else {
-            let facts = self.facts(slim);
-            self.context.sharing.picture().workload(&self.part.resource, &self.object(&name), facts)
+        // Read before the picture is taken hold of.
+        let (object, resource) = (self.object(&name), &self.part.resource);
+        let news = match self.what {
+            What::Account => {
+                let says = slim.automount.as_ref().and_then(Value::as_bool);
+                self.context.sharing.picture().account(&name.namespace, &name.name, Some(says))
+            }
+            What::Workload | What::Optional => {
+                let facts = facts::extract(&self.json(slim), Place::default(), &self.context.sharing.ids());
+                self.context.sharing.picture().workload(resource, &object, facts)
+            }
+            What::Rbac => {
+                let piece = rbac::Piece::read(&self.json(slim), Place::default());
+                self.context.sharing.picture().rbac(resource, &object, piece)
+            }
         };
         self.news(news);
         name
     }
 
-    fn facts(&self, slim: Slim) -> Option<facts::Facts> {
-        let Slim { metadata, spec, .. } = slim;
-        let object = json!({
+    fn json(&self, slim: Slim) -> Value {
+        let Slim { metadata, spec, automount: _, rules, aggregation, role, subjects } = slim;
+        json!({
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
             "metadata": {
@@ -270,8 +310,11 @@ impl Stream {
                 "ownerReferences": metadata.owner_references,
             },
             "spec": spec,
-        });
-        facts::extract(&object, Place::default(), &self.context.sharing.ids())
+            "rules": rules,
+            "aggregationRule": aggregation,
+            "roleRef": role,
+            "subjects": subjects,
+        })
     }
 }
 

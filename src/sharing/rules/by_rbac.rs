@@ -9,6 +9,7 @@ use crate::sharing::finding::{Evidence, Grade, Object, Severity};
 use crate::sharing::index::{Index, Workload};
 use crate::sharing::rbac::Subject;
 use crate::sharing::reach::{Granted, Reach, reach};
+use crate::sharing::role::Role;
 
 /// Roles and bindings that are shown at most.
 const SHOWN: usize = 10;
@@ -114,7 +115,7 @@ pub(super) fn holders<'a>(index: &'a Index, accounts: &'a Accounts) -> impl Iter
                 Holder {
                     object: Object::new("ServiceAccount", namespace, name),
                     own: accounts.get(&key).cloned().unwrap_or_default(),
-                    platform: index.platform.contains(&key),
+                    platform: index.roles.has_account(Role::Platform, namespace, name),
                     direct,
                     groups: index.policy.of_groups(namespace),
                 }

@@ -27,7 +27,7 @@ fn check(index: &Index) -> Vec<Found> {
         for (at, credential) in identity.credentials.iter().enumerate() {
             let Credential::Secret { name, key } = credential else { continue };
             let clients = index.bound_to(&identity.object.namespace, name, key);
-            let Some(clients) = clients.filter(|clients| index.shared(clients)) else { continue };
+            let Some(clients) = clients.filter(|clients| index.shared(*clients)) else { continue };
             let family = index.family(&identity.client);
             let others = clients.iter().filter(|c| index.family(c) != family).cloned();
             let mut one = Found::new(RULE.id, RULE.severity, Grade::Declared, identity.object.clone());

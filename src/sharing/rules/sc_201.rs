@@ -7,6 +7,7 @@ use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::Severity;
 use crate::sharing::index::{Index, Workload};
+use crate::sharing::role::Role;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -14,7 +15,7 @@ pub const RULE: Rule = Rule {
     name: "workload-holds-many-clients",
     severity: Severity::High,
     what: "The pods of one workload receive the credentials of two clients. Medium if they are in separate containers \
-           that do not share a process namespace.",
+           that do not share a process namespace, info if it has the role broker; of an issuer nothing is said.",
     why: "Whoever breaks into the workload can act as each of these clients, for everybody who consented to any of them.",
     remedy: "Split the workload so that each client has one of its own, or use token exchange.",
     references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1552.001", "CIS 5.4.1"],
@@ -27,12 +28,16 @@ pub const RULE: Rule = Rule {
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
     for workload in index.workloads() {
-        let clients: BTreeSet<ClientKey> = workload.exposures.iter().map(|e| e.client.clone()).collect();
-        if !index.shared(&clients) {
+        if !index.shared(workload.exposures.iter().map(|e| &e.client)) || index.is_issuer(workload) {
             continue;
         }
-        let severity = if together(index, workload) { Severity::High } else { Severity::Medium };
-        let mut found = Found::new(RULE.id, severity, workload.grade(&clients), workload.object.clone());
+        let clients: BTreeSet<ClientKey> = workload.exposures.iter().map(|e| e.client.clone()).collect();
+        let severity = match together(index, workload) {
+            _ if index.roles.has(Role::Broker, workload) => Severity::Info,
+            true => Severity::High,
+            false => Severity::Medium,
+        };
+        let mut found = Found::new(RULE.id, severity, workload.grade(&clients), workload.name());
         found.evidence = workload.exposures.iter().map(|e| workload.evidence(&e.path)).collect();
         found.own = workload.own(index, &clients);
         found.clients = clients;
@@ -51,5 +56,5 @@ fn together(index: &Index, workload: &Workload) -> bool {
         by_container.entry(exposure.container.as_ref()).or_default().insert(exposure.client.clone());
     }
     let everywhere = by_container.get(&None).cloned().unwrap_or_default();
-    by_container.values().any(|clients| index.shared(&clients.union(&everywhere).cloned().collect()))
+    by_container.values().any(|clients| index.shared(clients.union(&everywhere)))
 }

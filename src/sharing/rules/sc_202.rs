@@ -1,12 +1,13 @@
 //! SC-202: one ServiceAccount, many clients.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
-use crate::sharing::finding::{Evidence, Grade, Object, Severity};
-use crate::sharing::index::Index;
+use crate::sharing::declared::Identity;
+use crate::sharing::finding::{Grade, Object, Severity};
+use crate::sharing::index::{Index, Workload};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -25,40 +26,42 @@ pub const RULE: Rule = Rule {
 };
 
 #[derive(Default)]
-struct Account {
-    clients: BTreeSet<ClientKey>,
-    evidence: Vec<Evidence>,
+struct Account<'a> {
+    clients: BTreeSet<&'a ClientKey>,
+    workloads: Vec<&'a Workload>,
+    identities: Vec<&'a Identity>,
     token: bool,
 }
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut accounts = BTreeMap::<(String, String), Account>::new();
+    let mut accounts = HashMap::<(&str, &str), Account<'_>>::new();
     for workload in index.workloads().filter(|w| !w.uses.is_empty()) {
-        let name = (workload.object.namespace.clone(), workload.service_account.clone());
-        let account = accounts.entry(name).or_default();
-        account.clients.extend(workload.uses.iter().cloned());
-        account.evidence.push(workload.evidence("spec.serviceAccountName"));
+        let account = accounts.entry((&workload.object.namespace, &workload.service_account)).or_default();
+        account.clients.extend(index.clients_of(workload));
+        account.workloads.push(workload);
         account.token |= workload.automounts || workload.tokens().next().is_some();
     }
     for identity in &index.identities {
         let Some(name) = &identity.service_account else { continue };
-        let account = accounts.entry((identity.object.namespace.clone(), name.clone())).or_default();
-        account.clients.insert(identity.client.clone());
-        account.evidence.push(Index::declaration(identity, "spec.serviceAccountName"));
+        let account = accounts.entry((&identity.object.namespace, name)).or_default();
+        account.clients.insert(&identity.client);
+        account.identities.push(identity);
     }
     for (namespace, name, clients) in index.federated() {
-        let account = accounts.entry((namespace.to_owned(), name.to_owned())).or_default();
-        account.clients.extend(clients.iter().cloned());
+        let account = accounts.entry((namespace, name)).or_default();
+        account.clients.extend(clients);
         account.token = true;
     }
-    let shared = accounts.into_iter().filter(|(_, account)| index.shared(&account.clients));
+    let shared = accounts.into_iter().filter(|(_, account)| index.shared(account.clients.iter().copied()));
     shared
         .map(|((namespace, name), account)| {
             let severity = if account.token { Severity::High } else { Severity::Medium };
             let subject = Object::new("ServiceAccount", namespace, name);
             let mut found = Found::new(RULE.id, severity, Grade::Identity, subject);
-            found.clients = account.clients;
-            found.evidence = account.evidence;
+            found.clients = account.clients.into_iter().cloned().collect();
+            let declared = account.identities.into_iter().map(|i| Index::declaration(i, "spec.serviceAccountName"));
+            let workloads = account.workloads.into_iter().map(|w| w.evidence("spec.serviceAccountName"));
+            found.evidence = workloads.chain(declared).collect();
             found
         })
         .collect()

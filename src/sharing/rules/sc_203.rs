@@ -21,16 +21,17 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let on_default = index.workloads().filter(|w| w.service_account == "default" && !w.uses.is_empty());
+    let on_default = index.workloads().filter(|w| w.service_account == "default" && !index.clients_of(w).is_empty());
     on_default
         .map(|workload| {
+            let clients = index.clients_of(workload);
             let federated = index.federated_to(&workload.object.namespace, "default");
-            let federated = federated.is_some_and(|clients| !clients.is_disjoint(&workload.uses));
+            let federated = federated.is_some_and(|by_token| !by_token.is_disjoint(clients));
             let severity = if federated { Severity::High } else { Severity::Medium };
-            let mut found = Found::new(RULE.id, severity, Grade::Identity, workload.object.clone());
-            found.clients.clone_from(&workload.uses);
+            let mut found = Found::new(RULE.id, severity, Grade::Identity, workload.name());
+            found.clients.clone_from(clients);
             // Sharing with others is what SC-201 and SC-202 speak about.
-            found.own = Some(workload.uses.clone());
+            found.own = Some(clients.clone());
             found.evidence.push(workload.evidence("spec.serviceAccountName"));
             found
         })

@@ -7,7 +7,7 @@ use super::by_rbac::{Hits, Power, Targets, holders};
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::KINDS;
 use crate::sharing::finding::{Grade, Severity};
-use crate::sharing::index::Index;
+use crate::sharing::index::{Family, Index};
 use crate::sharing::rbac::GROUP;
 
 /// The rule.
@@ -17,10 +17,10 @@ pub const RULE: Rule = Rule {
     severity: Severity::High,
     what: "RBAC lets a ServiceAccount that is none of a client's mint the tokens that authenticate it, run commands in \
            its pods, or act as its account. Medium if it may only change workloads or roles where the credential is. \
-           Info for those that --platform names.",
+           Info for those with the role platform.",
     why: "Without reading any Secret it gets the credential, or a token that is as good.",
     remedy: "Take serviceaccounts/token, pods/exec, impersonate, bind, escalate and the right to make workloads there from \
-             it. Deployers that have them by their job are named with --platform.",
+             it. Deployers that have them by their job are given the role platform.",
     references: &["OWASP NHI5:2025", "ATT&CK T1528", "ATT&CK T1098", "CIS 5.1.4", "CIS 5.1.8", "CIS 5.1.13"],
     accepts: true,
     moves: true,
@@ -75,11 +75,15 @@ fn workloads() -> impl Iterator<Item = Power> {
 fn check(index: &Index) -> Vec<Found> {
     let powers: Vec<Power> = DIRECT.into_iter().chain(ROLES).chain(workloads()).collect();
     let mut all = Vec::new();
+    // Putting together who has what is the larger part.
+    if index.policy.subjects().next().is_none() {
+        return Vec::new();
+    }
     let accounts = index.accounts();
     let targets = Targets::new(index, &accounts);
     for holder in holders(index, &accounts) {
         let mut done = holder.can(&targets, &powers);
-        let own: BTreeSet<String> = holder.own.iter().map(|client| index.family(client)).collect();
+        let own: BTreeSet<Family<'_>> = holder.own.iter().map(|client| index.family(client)).collect();
         done.clients.retain(|client| !own.contains(&index.family(client)));
         if !done.clients.is_empty() {
             let mut found = holder.found(index, &RULE, done);

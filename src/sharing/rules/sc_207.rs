@@ -25,7 +25,7 @@ pub const RULE: Rule = Rule {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
-    for workload in index.workloads() {
+    for workload in index.workloads().filter(|w| !index.is_issuer(w)) {
         let mut secrets = BTreeMap::<&String, Vec<&Exposure>>::new();
         for exposure in workload.exposures.iter().filter(|e| e.whole) {
             if let Some((secret, _)) = &exposure.slot {
@@ -40,7 +40,7 @@ fn check(index: &Index) -> Vec<Found> {
                 continue;
             }
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
-            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.object.clone());
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.name());
             found.evidence = exposures.iter().map(|e| workload.evidence(&e.path)).collect();
             found.own = workload.own(index, &clients);
             found.clients = clients;

@@ -13,7 +13,7 @@ pub const RULE: Rule = Rule {
     id: "SC-301",
     name: "foreign-holder",
     severity: Severity::High,
-    what: "A workload receives the credential of a client whose ClientIdentity names other workloads.",
+    what: "A workload receives the credential of a client whose ClientIdentity names other workloads. Of an issuer nothing is said.",
     why: "The workload can act as the client, and nobody who approved the client knew of it.",
     remedy: "Remove the reference, or name the workload in the ClientIdentity.",
     references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1552.001", "CIS 5.1.2"],
@@ -25,7 +25,7 @@ pub const RULE: Rule = Rule {
 
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
-    for workload in index.workloads() {
+    for workload in index.workloads().filter(|w| !index.is_issuer(w)) {
         let mut foreign = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
         for exposure in workload.exposures.iter().filter(|e| e.slot.is_some() && !workload.uses.contains(&e.client)) {
             // A family is one product: its workloads may hold one another's credentials.
@@ -36,7 +36,7 @@ fn check(index: &Index) -> Vec<Found> {
         }
         for (client, exposures) in foreign {
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
-            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.object.clone());
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.name());
             found.clients.insert(client.clone());
             found.own = Some(workload.entitled.clone());
             found.evidence = exposures.iter().map(|e| workload.evidence(&e.path)).collect();

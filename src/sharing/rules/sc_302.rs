@@ -30,7 +30,7 @@ fn check(index: &Index) -> Vec<Found> {
         return Vec::new();
     }
     let mut all = Vec::new();
-    for workload in index.workloads() {
+    for workload in index.workloads().filter(|w| !index.is_issuer(w)) {
         let mut used = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
         for exposure in &workload.exposures {
             if index.clients.get(&exposure.client).is_none_or(|c| c.active == 0) {
@@ -39,7 +39,7 @@ fn check(index: &Index) -> Vec<Found> {
         }
         for (client, exposures) in used {
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
-            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.object.clone());
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.name());
             found.clients.insert(client.clone());
             found.evidence = exposures.iter().map(|e| workload.evidence(&e.path)).collect();
             let ended = index.clients.get(client).into_iter().flat_map(|c| &c.grants);

@@ -1,12 +1,11 @@
 //! SC-304: a credential that nobody holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashSet;
 
 use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::Credential;
-use crate::sharing::facts::Keys;
 use crate::sharing::finding::{Grade, Object, Severity};
 use crate::sharing::index::Index;
 
@@ -29,18 +28,14 @@ fn check(index: &Index) -> Vec<Found> {
     if !index.complete() || index.lacks_workloads() {
         return Vec::new();
     }
-    // Who refers to it: with which keys, or without a container that has it.
-    let mut referred = BTreeMap::<(&str, &str), (Vec<&Keys>, bool)>::new();
+    // Where the kubelet or a driver reads it, it is in use.
+    let (mut held, mut aside) = (HashSet::<(&str, &(String, String))>::new(), HashSet::<(&str, &str)>::new());
     // Something is delivered to its workloads that no manifest says.
-    let mut unsaid = BTreeSet::<(&str, &ClientKey)>::new();
+    let mut unsaid = HashSet::<(&str, &ClientKey)>::new();
     for workload in index.workloads() {
         let namespace = workload.object.namespace.as_str();
-        for edge in workload.edges() {
-            referred.entry((namespace, &edge.secret)).or_default().0.push(&edge.keys);
-        }
-        for secret in workload.templates.iter().flat_map(|t| &t.aside) {
-            referred.entry((namespace, secret)).or_default().1 = true;
-        }
+        held.extend(workload.exposures.iter().filter_map(|e| Some((namespace, e.slot.as_ref()?))));
+        aside.extend(workload.templates.iter().flat_map(|t| &t.aside).map(|secret| (namespace, secret.as_str())));
         if !workload.opaque().is_empty() {
             unsaid.extend(workload.entitled.iter().map(|client| (namespace, client)));
         }
@@ -50,9 +45,8 @@ fn check(index: &Index) -> Vec<Found> {
         for (at, credential) in identity.credentials.iter().enumerate() {
             let Credential::Secret { name, key } = credential else { continue };
             let namespace = identity.object.namespace.as_str();
-            // Where the kubelet or a driver reads it, it is in use.
-            let used = |(keys, aside): &(Vec<&Keys>, bool)| *aside || keys.iter().any(|keys| keys.has(key));
-            if referred.get(&(namespace, name)).is_some_and(used) || unsaid.contains(&(namespace, &identity.client)) {
+            let used = held.contains(&(namespace, &(name.clone(), key.clone()))) || aside.contains(&(namespace, name));
+            if used || unsaid.contains(&(namespace, &identity.client)) {
                 continue;
             }
             let mut found = Found::new(RULE.id, RULE.severity, Grade::Declared, identity.object.clone());

@@ -1,6 +1,6 @@
 //! SC-306: one credential in two environments.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::Found;
 use crate::grant::ClientKey;
@@ -46,23 +46,23 @@ const WORDS: [(&str, &str); 14] = [
 ];
 
 /// What two objects have in common.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(PartialEq, Eq, Hash)]
 enum Common<'a> {
     Client(&'a ClientKey),
     Credential(&'a str, &'a Credential),
 }
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut common = BTreeMap::<Common<'_>, Vec<(&Identity, String)>>::new();
+    let mut common = HashMap::<Common<'_>, Vec<(&Identity, Option<usize>)>>::new();
     for identity in &index.identities {
-        common.entry(Common::Client(&identity.client)).or_default().push((identity, "spec.clientID".to_owned()));
+        common.entry(Common::Client(&identity.client)).or_default().push((identity, None));
         for (at, credential) in identity.credentials.iter().enumerate() {
             let key = Common::Credential(&identity.object.namespace, credential);
-            common.entry(key).or_default().push((identity, format!("spec.credentials[{at}]")));
+            common.entry(key).or_default().push((identity, Some(at)));
         }
     }
     let mut all = Vec::new();
-    for places in common.into_values() {
+    for places in common.into_values().filter(|places| places.len() > 1) {
         let environments: BTreeSet<String> = places.iter().filter_map(|(i, _)| environment(i)).collect();
         if environments.len() < 2 {
             continue;
@@ -83,11 +83,16 @@ fn check(index: &Index) -> Vec<Found> {
             if index.shared(&clients) {
                 found.counterparts.clear();
             }
-            found.evidence = places.iter().map(|(i, path)| Index::declaration(i, path.clone())).collect();
+            found.evidence = places.iter().map(|(i, at)| Index::declaration(i, path(*at))).collect();
             all.push(found);
         }
     }
     all
+}
+
+/// The field of a credential, or of the client's id.
+fn path(credential: Option<usize>) -> String {
+    credential.map_or_else(|| "spec.clientID".to_owned(), |at| format!("spec.credentials[{at}]"))
 }
 
 /// The environment of a client: as it is said, else by a word of the namespace's name.

@@ -1,12 +1,13 @@
 //! SC-307: one client, many applications.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::Severity;
 use crate::sharing::index::{Index, Workload};
+use crate::sharing::role::Role;
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -15,7 +16,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Medium,
     what: "Workloads of two applications can act as one client, and its ClientIdentity does not list them. Which \
            application a workload belongs to is said by the labels clientgrant.dev/app, app.kubernetes.io/part-of and \
-           instance, app.kubernetes.io/name or app.",
+           instance, app.kubernetes.io/name or app. Issuers and verifiers are none.",
     why: "What somebody consented to for one application is done by another, and neither can be cut off alone.",
     remedy: "Register a client for each application, or list in spec.workloads those that share it on purpose.",
     references: &["OWASP NHI9:2025", "ATT&CK T1078"],
@@ -26,8 +27,9 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut of_client = BTreeMap::<&ClientKey, Vec<&Workload>>::new();
-    for workload in index.workloads() {
+    let mut of_client = HashMap::<&ClientKey, Vec<&Workload>>::new();
+    let ends = |w: &&Workload| index.is_issuer(w) || index.roles.has(Role::Verifier, w);
+    for workload in index.workloads().filter(|w| !ends(w)) {
         // What is somebody else's workload is said by SC-301.
         let clients: BTreeSet<&ClientKey> = workload.exposures.iter().map(|e| &e.client).collect();
         for client in clients.into_iter().filter(|client| workload.uses.contains(client)) {
@@ -35,7 +37,7 @@ fn check(index: &Index) -> Vec<Found> {
         }
     }
     let mut all = Vec::new();
-    for (client, holders) in of_client {
+    for (client, holders) in of_client.into_iter().filter(|(_, holders)| holders.len() > 1) {
         let Some(subject) = index.identities_of(client).first() else { continue };
         let mut apps = BTreeMap::<String, Vec<&Workload>>::new();
         for holder in holders {

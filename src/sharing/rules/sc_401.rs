@@ -51,7 +51,7 @@ fn check(index: &Index) -> Vec<Found> {
             if clients.is_empty() {
                 continue;
             }
-            let mut found = Found::new(RULE.id, severity, Grade::Direct, workload.object.clone());
+            let mut found = Found::new(RULE.id, severity, Grade::Direct, workload.name());
             found.own = Some(clients.clone());
             found.clients = clients;
             found.evidence.push(workload.evidence(path));

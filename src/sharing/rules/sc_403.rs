@@ -32,7 +32,7 @@ fn check(index: &Index) -> Vec<Found> {
         }
         for (client, exposures) in variables {
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
-            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.object.clone());
+            let mut found = Found::new(RULE.id, RULE.severity, grade, workload.name());
             found.clients.insert(client.clone());
             found.own = Some(found.clients.clone());
             found.evidence = exposures.iter().map(|e| workload.evidence(&e.path)).collect();

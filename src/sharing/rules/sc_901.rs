@@ -56,31 +56,30 @@ fn check(index: &Index) -> Vec<Found> {
     for why in index.policy.missing.iter().filter(|_| some) {
         whole("SC-204", why);
     }
-    let declared: BTreeSet<&ClientKey> = index.identities.iter().map(|i| &i.client).collect();
     let registered: BTreeSet<&ClientKey> = index.registrations.iter().map(|r| &r.client).collect();
-    if registered.is_empty() && index.shared(&declared.iter().map(|c| (*c).clone()).collect()) {
+    if registered.is_empty() && index.shared(index.identities.iter().map(|i| &i.client)) {
         let why = "no registration was given: SC-104, SC-105 and SC-111 cannot tell, SC-106 only what is declared";
         whole("SC-104", why);
     }
     for identity in &index.identities {
-        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, identity.object.clone());
-        found.clients.insert(identity.client.clone());
+        let mut evidence = Vec::new();
         if identity.is_blank() {
-            found.evidence.push(Index::declaration(identity, "spec: neither credentials nor workloads are declared"));
+            evidence.push(Index::declaration(identity, "spec: neither credentials nor workloads are declared"));
         }
         if !registered.is_empty() && !registered.contains(&identity.client) {
-            found
-                .evidence
-                .push(Index::declaration(identity, "spec.clientID: how the client is registered is not known"));
+            evidence.push(Index::declaration(identity, "spec.clientID: how the client is registered is not known"));
         }
         for subject in identity.foreign_subjects() {
             let why = match service_account(subject) {
                 Some(_) => "spec.credentials: the federated subject is of another namespace",
                 None => "spec.credentials: the federated subject is no ServiceAccount",
             };
-            found.evidence.push(Index::declaration(identity, why));
+            evidence.push(Index::declaration(identity, why));
         }
-        if !found.evidence.is_empty() {
+        if !evidence.is_empty() {
+            let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, identity.object.clone());
+            found.clients.insert(identity.client.clone());
+            found.evidence = evidence;
             all.push(found);
         }
     }
@@ -100,12 +99,12 @@ fn check(index: &Index) -> Vec<Found> {
         if opaque.is_empty() {
             continue;
         }
-        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, workload.object.clone());
+        let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, workload.name());
         found.clients = workload.uses.iter().chain(workload.exposures.iter().map(|e| &e.client)).cloned().collect();
         let evidence = |(path, what): &(String, String)| Evidence {
             path: format!("{path}: {what}"),
             place: workload.place.clone(),
-            object: workload.object.clone(),
+            object: workload.name(),
         };
         found.evidence = opaque.iter().map(evidence).collect();
         all.push(found);
