@@ -387,3 +387,54 @@ async fn what_is_absent_counts_after_a_while_and_over_a_restart() {
     bed.grant("it", "helpdesk", spec).await.unwrap();
     bed.wait(HELPDESK, "used by a grant", LONG, |o| o["status"]["findings"].is_null()).await.unwrap();
 }
+
+/// Who reads Secrets by RBAC, where the operator is asked to look; whose job it is, is no finding.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reaches_credentials_by_rbac() {
+    let mut bed = bed_with(|options| options.args = vec!["--sharing-rbac=true".into()]).await;
+    two_clients(&bed).await;
+    apply(&bed, &identity("it", "helpdesk", "helpdesk", "helpdesk-oidc")).await;
+    apply(&bed, &identity("it", "workflow-bot", "workflow", "workflow-oidc")).await;
+    // Without the right two rules cannot tell; the others can.
+    exclusive(&bed, HELPDESK, "Exclusive").await;
+    let log = bed.operator.log();
+    assert!(log.contains("who reaches credentials by RBAC cannot be told"), "{log}");
+
+    let role = "apis/rbac.authorization.k8s.io/v1/clusterroles/clientgrant";
+    let (_, whole) = bed.raw(Method::GET, role, None).await.unwrap();
+    let mut rules: Vec<Value> = whole["rules"].as_array().unwrap().clone();
+    let resources = ["roles", "rolebindings", "clusterroles", "clusterrolebindings"];
+    let more = json!({"apiGroups": ["rbac.authorization.k8s.io"], "resources": resources, "verbs": ["list", "watch"]});
+    rules.push(more);
+    let patch = Some((json!({"rules": rules}), "application/merge-patch+json"));
+    assert_eq!(bed.raw(Method::PATCH, role, patch).await.unwrap().0, 200);
+    let meta = json!({"name": "backup", "namespace": "it"});
+    apply(
+        &bed,
+        &json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta,
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]}),
+    )
+    .await;
+    let bound = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": meta,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "backup"},
+        "subjects": [{"kind": "ServiceAccount", "name": "backup", "namespace": "it"}]});
+    apply(&bed, &bound).await;
+    let reads = |o: &Value| findings(o).iter().any(|f| f == "SC-204 open ServiceAccount/backup");
+    // A list that was refused is asked for again after ten seconds.
+    let found = bed.wait(HELPDESK, "read by RBAC", LONG, reads).await.unwrap();
+    assert_eq!(condition(&found, "CredentialExclusive")["reason"], "SharedCredential");
+    exclusive(&bed, GRANT, "SharedCredential").await;
+
+    // The job of a backup.
+    bed.operator.options_mut().args.push("--sharing-role=platform=it/backup".to_owned());
+    bed.operator.restart().unwrap();
+    bed.ready().await.unwrap();
+    let known = exclusive(&bed, HELPDESK, "Exclusive").await;
+    assert!(reads(&known) && known["status"]["findings"][0]["severity"] == "info", "{:#}", known["status"]);
+    exclusive(&bed, GRANT, "Exclusive").await;
+
+    // Without the binding nothing is said.
+    let binding = "apis/rbac.authorization.k8s.io/v1/namespaces/it/rolebindings/backup";
+    assert_eq!(bed.raw(Method::DELETE, binding, None).await.unwrap().0, 200);
+    bed.wait(HELPDESK, "not read any more", LONG, |o| o["status"]["findings"].is_null()).await.unwrap();
+}
