@@ -53,8 +53,8 @@ pub struct Workload {
     pub templates: BTreeSet<Arc<Template>>,
     /// Whether its pods get a token of their ServiceAccount for the API server.
     pub automounts: bool,
-    /// What it can act as.
-    pub exposures: BTreeSet<Exposure>,
+    /// What it can act as: sorted, and each once.
+    pub exposures: Vec<Exposure>,
     /// Clients whose `ClientIdentity` names it, or its ServiceAccount.
     pub entitled: BTreeSet<ClientKey>,
     /// Its clients: those it is entitled to, and those it can act as and of which nobody says whose they are.
@@ -262,7 +262,11 @@ impl Index {
         workload.entitled.clear();
         workload.uses.clear();
         let Some(declared) = self.declared.get(&workload.object.namespace) else { return };
-        for edge in workload.templates.iter().flat_map(|t| &t.edges) {
+        // A pod says what its template says.
+        let mut edges: Vec<&Edge> = workload.templates.iter().flat_map(|t| &t.edges).collect();
+        edges.sort();
+        edges.dedup();
+        for edge in edges {
             let Some(of_secret) = declared.bound.get(&edge.secret) else { continue };
             for (key, clients) in of_secret.iter().filter(|(key, _)| edge.keys.has(key)) {
                 workload.exposures.extend(clients.iter().map(|client| Exposure {
@@ -291,6 +295,8 @@ impl Index {
             let paths = token.iter().flat_map(|path| clients.iter().map(move |client| (client, path)));
             workload.exposures.extend(paths.map(exposure));
         }
+        workload.exposures.sort();
+        workload.exposures.dedup();
         let listed = declared.lists(workload);
         let by_account = declared.accounts.get(&workload.service_account);
         workload.entitled.extend(listed.into_iter().chain(by_account).flatten().cloned());
@@ -528,7 +534,7 @@ impl Workload {
             service_account,
             templates,
             automounts: false,
-            exposures: BTreeSet::new(),
+            exposures: Vec::new(),
             entitled: BTreeSet::new(),
             uses: BTreeSet::new(),
         }

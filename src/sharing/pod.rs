@@ -77,7 +77,7 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
                 mounted.insert(volume.to_owned());
                 for held in volumes.get(volume).into_iter().flatten() {
                     if let Some(keys) = through(mount, held) {
-                        facts.edges.insert(edge(held, keys, held.grade, Some(name)));
+                        facts.edges.push(edge(held, keys, held.grade, Some(name)));
                     }
                 }
             }
@@ -85,7 +85,7 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
     }
     for held in volumes.iter().filter(|(name, _)| !mounted.contains(*name)).flat_map(|(_, held)| held) {
         let keys = held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.clone()));
-        facts.edges.insert(edge(held, keys, Grade::Potential, None));
+        facts.edges.push(edge(held, keys, Grade::Potential, None));
     }
 }
 
@@ -162,7 +162,7 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
         let named = text(variable, "name").unwrap_or_default();
         let reference = &variable["valueFrom"]["secretKeyRef"];
         if let (Some(secret), Some(key)) = (text(reference, "name"), text(reference, "key")) {
-            facts.edges.insert(Edge {
+            facts.edges.push(Edge {
                 secret: secret.to_owned(),
                 keys: Keys::One(key.to_owned()),
                 grade: grade(&reference["optional"]),
@@ -174,7 +174,7 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
     }
     for (at, source) in entries(&container["envFrom"]).enumerate() {
         if let Some(secret) = text(&source["secretRef"], "name") {
-            facts.edges.insert(Edge {
+            facts.edges.push(Edge {
                 secret: secret.to_owned(),
                 keys: Keys::All,
                 grade: grade(&source["secretRef"]["optional"]),
