@@ -195,8 +195,8 @@ SC-304).
 and workloads, and says `CredentialExclusive` on it and on the client's grants: `True/Exclusive`, `False/SharedCredential` or
 `Unknown/NotEvaluated`, with what was found and what hangs on it in its status. What is absent counts after `--sharing-grace`
 (10 minutes); before, it may be late. A finding ends no grant. RBAC is looked at with `--sharing-rbac=true`
-(SC-204, SC-205), for which the operator needs the right to list roles and bindings; a value that was copied from one Secret to
-another is seen by nobody.
+(SC-204, SC-205), for which the operator needs the right to list roles and bindings. Whether a
+value was copied from one Secret to another nobody can tell: where it may have been, it says `NotEvaluated` (SC-901).
 
 **Exit codes.** 0: nothing open at or above `--fail-on` (default `medium`), and everything was read. 1: something is. 2:
 it could not run, or something could not be read (`--ignore-unread` lets that pass).
@@ -229,6 +229,6 @@ more), until when (180 days at most). They speak for their own client only; a cl
 and so does the end date. A suppressed finding is still shown.
 
 **What it does not see:** values copied inside an application, nodes, Secrets that an application fetches from a vault by
-itself, the same value in two Secrets, ServiceAccounts, roles and pods that are not in the files. A template (`{{ }}`)
+itself, the same value in two Secrets (but see SC-901), ServiceAccounts, roles and pods that are not in the files. A template (`{{ }}`)
 has to be rendered first.
 ";

@@ -151,11 +151,13 @@ async fn a_shared_secret_is_found_and_closed() {
         assert!(!metrics.contains(name), "no name is a label: {name}");
     }
 
-    // Fixed wrongly: the value is copied under another name. Without reading Secrets nobody can know, and what is
-    // said is what T0 sees: each slot has one holder.
+    // Fixed wrongly: the value is copied under another name. Without reading Secrets nobody can know, so that it is
+    // not called exclusive.
     apply(&bed, &deployment("it", "workflow", &[("workflow-oidc", "client-secret"), ("profile", "client-secret")]))
         .await;
-    exclusive(&bed, HELPDESK, "Exclusive").await;
+    let copied = exclusive(&bed, HELPDESK, "NotEvaluated").await;
+    assert_eq!(findings(&copied), ["SC-901 notEvaluable Deployment/workflow"]);
+    exclusive(&bed, BOT, "Exclusive").await;
     // Where the copy is declared, it is seen: one slot, two clients.
     let copy = json!([{"secret": {"name": "workflow-oidc", "key": "client-secret"}}]);
     bed.patch(HELPDESK, json!({"spec": {"credentials": copy}})).await.unwrap();

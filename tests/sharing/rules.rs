@@ -298,6 +298,36 @@ fn sc_901_what_cannot_be_compared() {
     assert!(open(&scan(&[&foreign, &mine, &there])).is_empty());
 }
 
+/// Nobody reads Secrets: of a value under another name it cannot be told whether it is a copy.
+#[test]
+fn sc_901_what_may_be_a_copy() {
+    let a = identity("a", &owns("a-oidc", "client-secret", "a"));
+    let b = identity("b", &owns("b-oidc", "client-secret", "b"));
+    let second = |secret: &str, key: &str| {
+        let from = |n, secret, key| format!("{{name: {n}, valueFrom: {{secretKeyRef: {{name: {secret}, key: {key}}}}}}}");
+        let env = [from("X", "a-oidc", "client-secret"), from("Y", secret, key)].join(", ");
+        deployment("a", &format!("serviceAccountName: a, containers: [{{name: main, env: [{env}]}}]"))
+    };
+    let holder = deployment("b", &format!("serviceAccountName: b, {}", holds("b-oidc", "client-secret")));
+    let said = |a: &str, workload: &str, more: &str| -> Option<Vec<String>> {
+        let evaluation = scan(&[a, &b, workload, &holder, more]);
+        let on_a = |f: &&clientgrant::sharing::Finding| f.rule == "SC-901" && f.subject.to_string() == "Deployment/shop/a";
+        evaluation.findings.iter().find(on_a).map(|f| f.clients.clone())
+    };
+    let copy = second("profile", "client-secret");
+    assert_eq!(said(&a, &copy, ""), Some(vec!["b".to_owned()]), "it says nothing against the holder's own client");
+    // Under another key, of no client's workload, declared, or of one family: nothing to ask.
+    assert_eq!(said(&a, &second("profile", "password"), ""), None);
+    assert_eq!(said(&a, &second("profile", "oidc-secret"), ""), None);
+    let nobodys = "serviceAccountName: c, containers: [{name: m, env: [{name: Y, valueFrom: {secretKeyRef: {name: profile, key: client-secret}}}]}]";
+    let evaluation = scan(&[&a, &b, &second("a-oidc", "client-secret"), &holder, &deployment("c", nobodys)]);
+    assert!(!evaluation.findings.iter().any(|f| f.subject.name == "c"));
+    assert_eq!(said(&a, &copy, &identity("c", "credentials: [{secret: {name: profile, key: client-secret}}]")), None);
+    let family = |text: &str| text.replace("clientID", "family: one, clientID");
+    let evaluation = scan(&[&family(&a), &family(&b), &copy, &holder]);
+    assert!(!evaluation.findings.iter().any(|f| f.rule == "SC-901" && f.subject.kind == "Deployment"));
+}
+
 #[test]
 fn what_hangs_on_it_and_what_makes_it_worse() {
     let a = identity("a", &owns("a", "k", "w"));

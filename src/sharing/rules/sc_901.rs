@@ -5,17 +5,22 @@ use std::collections::BTreeSet;
 use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
+use crate::sharing::facts::Keys;
 use crate::sharing::finding::{Evidence, Grade, Object, Place, Severity};
-use crate::sharing::index::{Index, service_account};
+use crate::sharing::index::{Family, Index, Workload, service_account};
+use crate::sharing::pod::is_credential_name;
 
 /// The rule.
 pub const RULE: Rule = Rule {
     id: "SC-901",
     name: "not-evaluable",
     severity: Severity::Info,
-    what: "Something could not be read or is not in what was given, so that some rule can tell neither found nor clean.",
+    what: "Something could not be read or is not in what was given, so that some rule can tell neither found nor clean; \
+           or a client's workload receives, from a Secret that no ClientIdentity declares, a key that is named as another \
+           client's credential of the namespace: nobody reads it, and it may be a copy.",
     why: "What was not looked at is not clean.",
-    remedy: "Give what is missing: render templates first, add the grants, the workloads, or the object that is named.",
+    remedy: "Give what is missing: render templates first, add the grants, the workloads, or the object that is named. \
+             Say in a ClientIdentity whose credential the undeclared Secret is.",
     references: &["OWASP NHI9:2025"],
     accepts: false,
     moves: false,
@@ -95,18 +100,22 @@ fn check(index: &Index) -> Vec<Found> {
         all.push(found);
     }
     for workload in index.workloads().filter(|w| !(w.uses.is_empty() && w.exposures.is_empty())) {
-        let opaque = workload.opaque();
-        if opaque.is_empty() {
+        let (opaque, (copies, copied)) = (workload.opaque(), copies(index, workload));
+        if opaque.is_empty() && copies.is_empty() {
             continue;
         }
         let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, workload.name());
-        found.clients = workload.uses.iter().chain(workload.exposures.iter().map(|e| &e.client)).cloned().collect();
+        found.clients = copied;
+        if !opaque.is_empty() {
+            let exposed = workload.exposures.iter().map(|e| &e.client);
+            found.clients.extend(workload.uses.iter().chain(exposed).cloned());
+        }
         let evidence = |(path, what): &(String, String)| Evidence {
             path: format!("{path}: {what}"),
             place: workload.place.clone(),
             object: workload.name(),
         };
-        found.evidence = opaque.iter().map(evidence).collect();
+        found.evidence = opaque.iter().map(evidence).chain(copies).collect();
         all.push(found);
     }
     // What hangs on the clients is said where something was found.
@@ -114,4 +123,31 @@ fn check(index: &Index) -> Vec<Found> {
         found.own = Some(found.clients.clone());
     }
     all
+}
+
+/// What a client's workload receives of a Secret that nobody declares, under the key that is another client's
+/// credential: the value may be a copy of it. With the clients whose it may be.
+fn copies(index: &Index, workload: &Workload) -> (Vec<Evidence>, BTreeSet<ClientKey>) {
+    let (mut evidence, mut clients) = (Vec::new(), BTreeSet::new());
+    let own = index.clients_of(workload);
+    if own.is_empty() {
+        return (evidence, clients);
+    }
+    let namespace = workload.object.namespace.as_str();
+    let families: BTreeSet<Family<'_>> = own.iter().map(|client| index.family(client)).collect();
+    for edge in workload.edges() {
+        let Keys::One(key) = &edge.keys else { continue };
+        // Other names say little: many a Secret has a `password`.
+        if !is_credential_name(key) || index.bound_to(namespace, &edge.secret, key).is_some() {
+            continue;
+        }
+        let same = index.slots_in(namespace).filter(|(_, of, _)| of == key).flat_map(|(.., clients)| clients);
+        let others: BTreeSet<&ClientKey> = same.filter(|client| !families.contains(&index.family(client))).collect();
+        if !others.is_empty() {
+            let why = format!("{}: of a Secret that no ClientIdentity declares, and may be a copy", edge.path);
+            evidence.push(workload.evidence(&why));
+            clients.extend(others.into_iter().cloned());
+        }
+    }
+    (evidence, clients)
 }
