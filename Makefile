@@ -36,9 +36,10 @@ endure: tools ## Take the API server away for ten minutes, and freeze a leader a
 seeded: tools ## Put one deliberate bug after the other into a copy, and tell which tests noticed it
 	tests/seeded/run
 
-bench: tools ## Measure a release build (PART=latency, scale, hot or maester: that alone; maester compares)
+bench: tools ## Measure a release build (PART=latency, scale, hot, sharing or maester: that alone; maester compares)
 	$(CARGO) build --release --workspace
 	$(TARGET)/release/testbed bench --operator $(TARGET)/release/clientgrant $(addprefix --part ,$(PART))
+	$(if $(filter-out sharing,$(PART)),,$(CARGO) bench --package clientgrant --bench sharing)
 
 image: ## Write a static binary as an OCI image to target/image, and run it in an empty root (docs/image.md)
 	$(CARGO) run --package clientgrant-testbed -- image --to $(TARGET)/image --check

@@ -352,9 +352,8 @@ impl Index {
     /// Secret and key of every slot of a namespace, with the clients that say it is theirs.
     pub fn slots_in(&self, namespace: &str) -> impl Iterator<Item = (&str, &str, &BTreeSet<ClientKey>)> {
         let secrets = self.declared.get(namespace).into_iter().flat_map(|of| &of.bound);
-        secrets.flat_map(|(secret, keys)| {
-            keys.iter().map(move |(key, clients)| (secret.as_str(), key.as_str(), clients))
-        })
+        secrets
+            .flat_map(|(secret, keys)| keys.iter().map(move |(key, clients)| (secret.as_str(), key.as_str(), clients)))
     }
 
     /// The clients that say that a slot is theirs.

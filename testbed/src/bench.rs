@@ -4,6 +4,7 @@
 mod hot;
 mod maester;
 mod scale;
+mod sharing;
 
 use std::path::Path;
 use std::process::Command;
@@ -28,6 +29,8 @@ pub enum Part {
     Scale,
     /// Revocations beside a tenant who edits 5,000 grants.
     Hot,
+    /// 10,000 pods and 2,000 clients: what looking for shared credentials costs.
+    Sharing,
     /// The same number of clients with this operator and with hydra-maester.
     Maester,
 }
@@ -47,6 +50,7 @@ pub async fn run(operator: &Path, parts: &[Part]) -> Result<()> {
             Part::Latency => latencies(operator).await?,
             Part::Scale => scale::run(operator).await?,
             Part::Hot => hot::run(operator).await?,
+            Part::Sharing => sharing::run(operator).await?,
             Part::Maester => maester::run(operator).await?,
         }
     }

@@ -304,14 +304,16 @@ fn sc_901_what_may_be_a_copy() {
     let a = identity("a", &owns("a-oidc", "client-secret", "a"));
     let b = identity("b", &owns("b-oidc", "client-secret", "b"));
     let second = |secret: &str, key: &str| {
-        let from = |n, secret, key| format!("{{name: {n}, valueFrom: {{secretKeyRef: {{name: {secret}, key: {key}}}}}}}");
+        let from =
+            |n, secret, key| format!("{{name: {n}, valueFrom: {{secretKeyRef: {{name: {secret}, key: {key}}}}}}}");
         let env = [from("X", "a-oidc", "client-secret"), from("Y", secret, key)].join(", ");
         deployment("a", &format!("serviceAccountName: a, containers: [{{name: main, env: [{env}]}}]"))
     };
     let holder = deployment("b", &format!("serviceAccountName: b, {}", holds("b-oidc", "client-secret")));
     let said = |a: &str, workload: &str, more: &str| -> Option<Vec<String>> {
         let evaluation = scan(&[a, &b, workload, &holder, more]);
-        let on_a = |f: &&clientgrant::sharing::Finding| f.rule == "SC-901" && f.subject.to_string() == "Deployment/shop/a";
+        let on_a =
+            |f: &&clientgrant::sharing::Finding| f.rule == "SC-901" && f.subject.to_string() == "Deployment/shop/a";
         evaluation.findings.iter().find(on_a).map(|f| f.clients.clone())
     };
     let copy = second("profile", "client-secret");
