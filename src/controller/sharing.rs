@@ -36,11 +36,18 @@ const LISTS: Duration = Duration::from_secs(10);
 /// What is kept is compared with what it is made of this often.
 const CHECKS: Duration = Duration::from_secs(600);
 
+/// A ClientIdentity as it is stored, and what it says.
+#[derive(Clone, Debug)]
+struct Stored {
+    object: Arc<ClientIdentity>,
+    declared: Arc<Identity>,
+}
+
 /// What was told.
 #[derive(Debug)]
 pub struct Detector {
     picture: Mutex<Picture>,
-    identities: Mutex<BTreeMap<GrantName, (Arc<ClientIdentity>, Arc<Identity>)>>,
+    identities: Mutex<BTreeMap<GrantName, Stored>>,
     /// What literals are compared with while they are read: of a literal nothing is kept but that it is one of
     /// these. So a new id wants new lists, which is rare, and no form of a literal's value is in memory.
     ids: Mutex<Arc<BTreeSet<String>>>,
@@ -88,13 +95,13 @@ impl Detector {
         let (name, object) = (parse::name(&object.metadata), Arc::new(object.clone()));
         let mut all = locked(&self.identities);
         let old = all.get(&name);
-        if old.is_some_and(|(old, _)| *old == object) {
+        if old.is_some_and(|old| old.object == object) {
             return;
         }
         // What says the same stays the same pointer.
-        let says = Arc::new(declared::identity(&object, Place::default()));
-        let says = old.map(|(_, old)| old).filter(|old| **old == says).cloned().unwrap_or(says);
-        all.insert(name, (object, says));
+        let declared = Arc::new(declared::identity(&object, Place::default()));
+        let declared = old.map(|old| &old.declared).filter(|old| **old == declared).cloned().unwrap_or(declared);
+        all.insert(name, Stored { object, declared });
         drop(all);
         self.wake();
     }
@@ -106,7 +113,7 @@ impl Detector {
         }
     }
 
-    fn identities(&self) -> Vec<(Arc<ClientIdentity>, Arc<Identity>)> {
+    fn identities(&self) -> Vec<Stored> {
         locked(&self.identities).values().cloned().collect()
     }
 }
@@ -213,7 +220,7 @@ fn say(context: &Context, verdicts: BTreeMap<ClientKey, Verdict>, leads: bool, n
     }
 }
 
-fn know(context: &Context, (object, declared): (Arc<ClientIdentity>, Arc<Identity>)) -> Known {
+fn know(context: &Context, Stored { object, declared }: Stored) -> Known {
     let admission = context.world.admission(&declared.client, &declared.object.namespace);
     Known { object, declared, admission }
 }
