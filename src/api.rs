@@ -25,7 +25,7 @@ pub use client_grant::{
 };
 pub use client_identity::{
     BlastRadius, ClientIdentity, ClientIdentitySpec, ClientIdentityStatus, Counterpart, Credential, CredentialKey,
-    Federated, SharedFinding, Sharing, SharingException, WorkloadRef,
+    Federated, OnRegistrationChange, Pin, Registration, SharedFinding, Sharing, SharingException, WorkloadRef,
 };
 pub use client_quarantine::{ClientQuarantine, ClientQuarantineSpec, ClientQuarantineStatus};
 pub use condition::Condition;

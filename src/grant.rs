@@ -419,6 +419,10 @@ pub struct ClientView {
     pub quarantined: bool,
     /// An admitted ClientIdentity says `adopt: true`.
     pub adopt: bool,
+    /// One says `onRegistrationChange: Suspend`, and the registration is not as it was accepted.
+    pub suspended: bool,
+    /// Since when the client is registered that one pins, as in a fingerprint: one made anew is not taken over.
+    pub born: BTreeSet<String>,
     /// Present from adoption until release.
     pub managed: Option<Managed>,
     /// Subjects here that equal a client id with a client-own grant on the same issuer.

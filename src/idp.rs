@@ -9,7 +9,7 @@ pub mod hydra;
 pub mod memory;
 pub(crate) mod resolver;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -17,8 +17,9 @@ use crate::grant::consent::Consent;
 use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, ObservedClient};
 use crate::grant::plan::Step;
-use crate::grant::{Authority, Capabilities};
+use crate::grant::{Authority, Capabilities, ProviderKey};
 use crate::lease::{Leadership, Leave, Term};
+use crate::sharing::registration::Registration;
 
 /// Leave to write at an IdP: this replica leads, the provider enforces, and this is the generation of it
 /// that was read. Only [`crate::world::World::permit`] makes one; whether it still holds is asked once
@@ -94,6 +95,30 @@ pub struct Write<'a> {
 /// Says of a client whether its registration is to be kept.
 pub type Wanted<'a> = &'a (dyn Fn(&str, &ObservedClient) -> bool + Sync);
 
+/// Clients of which is asked how they are registered.
+#[derive(Clone, Copy, Debug)]
+pub struct Spoken<'a> {
+    /// Of which provider object.
+    pub provider: &'a ProviderKey,
+    /// The clients' ids.
+    pub clients: &'a BTreeSet<Arc<str>>,
+}
+
+impl Spoken<'_> {
+    pub(crate) fn has(of: Option<&Self>, client: &str) -> Option<ProviderKey> {
+        of.filter(|of| of.clients.contains(client)).map(|of| of.provider.clone())
+    }
+}
+
+/// What a complete list of clients brought.
+#[derive(Clone, Debug, Default)]
+pub struct Listed {
+    /// Those that are wanted.
+    pub clients: BTreeMap<String, ObservedClient>,
+    /// How those that were asked about are registered.
+    pub registrations: Vec<Registration>,
+}
+
 macro_rules! providers {
     ($($(#[$doc:meta])* $name:ident($type:ty),)+) => {
         /// The table of providers.
@@ -131,7 +156,15 @@ macro_rules! providers {
             /// # Errors
             /// No complete list: nothing may be concluded from what is not in it.
             pub async fn observe_clients(&self, wanted: Wanted<'_>) -> Result<BTreeMap<String, ObservedClient>, Fault> {
-                match self { $(Idp::$name(idp) => idp.observe_clients(wanted).await,)+ }
+                Ok(self.list_clients(wanted, None).await?.clients)
+            }
+
+            /// The same, and how some of them are registered, by the same list.
+            ///
+            /// # Errors
+            /// No complete list.
+            pub async fn list_clients(&self, wanted: Wanted<'_>, spoken: Option<Spoken<'_>>) -> Result<Listed, Fault> {
+                match self { $(Idp::$name(idp) => idp.list_clients(wanted, spoken.as_ref()).await,)+ }
             }
 
             /// Reads the consents of one subject for one client, completely.

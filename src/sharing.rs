@@ -36,6 +36,7 @@ pub mod rules;
 pub mod sarif;
 pub mod suggest;
 pub mod told;
+pub mod unchanged;
 
 pub use evaluate::{Input, evaluate};
 pub use finding::{Evaluation, Evidence, Finding, Grade, Object, Severity, State};

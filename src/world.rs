@@ -182,6 +182,10 @@ pub struct Identity {
     pub key: ClientKey,
     /// `spec.adopt`.
     pub adopt: bool,
+    /// The registration is not as it was accepted, and `spec.onRegistrationChange` is `Suspend`.
+    pub suspends: bool,
+    /// Since when the client is registered that `spec.pin` speaks about, as in a fingerprint.
+    pub born: Option<String>,
 }
 
 /// A ClientQuarantine.
@@ -392,6 +396,12 @@ impl World {
         if let Some(provider) = self.write().providers.get_mut(provider) {
             provider.found = Some(found);
         }
+    }
+
+    /// What the last look at a provider found. `None`: there was none yet.
+    #[must_use]
+    pub fn found(&self, provider: &ProviderKey) -> Option<Reason> {
+        self.read().providers.get(provider).and_then(|p| p.found)
     }
 
     /// How many consents and clients a sweep found that no grant declares.
@@ -787,8 +797,16 @@ impl World {
         if old == identity {
             return Vec::new();
         }
+        let suspends = |identity: &Option<Identity>| identity.as_ref().is_some_and(|i| i.suspends);
+        let braked = suspends(&old) != suspends(&identity);
         let keys: BTreeSet<ClientKey> = [old, identity].into_iter().flatten().map(|i| i.key).collect();
-        keys.into_iter().map(|key| inner.everything_due(key, Lane::Apply)).collect()
+        let due = |key: ClientKey| {
+            if braked {
+                inner.reopen(&key);
+            }
+            inner.everything_due(key, if braked { Lane::End } else { Lane::Apply })
+        };
+        keys.into_iter().map(due).collect()
     }
 
     /// Waits until grants, providers or namespaces are not as they were.
@@ -1138,7 +1156,7 @@ impl Inner {
         client.names().filter_map(|n| self.grants.get(n)).fold(none, |due, entry| due.with(&entry.grant))
     }
 
-    /// A quarantine came or went: without it ended grants may be in force for a moment.
+    /// A quarantine or the like came or went: without it ended grants may be in force for a moment.
     fn reopen(&mut self, key: &ClientKey) {
         let Some(client) = self.clients.get(key) else { return };
         for name in client.names() {
@@ -1204,7 +1222,9 @@ impl Inner {
             let labels = self.namespaces.get(namespace).map(|n| n.labels.clone()).unwrap_or_default();
             provider.as_ref().is_some_and(|p| p.rules.iter().any(|r| r.speaks_for(&labels, client)))
         };
-        let adopt = self.identities.values().any(|i| i.adopt && i.key == *key && speaks(&i.namespace, &key.client));
+        let says = |i: &&Identity| i.adopt || i.suspends || i.born.is_some();
+        let of = self.identities.values().filter(|i| says(i) && i.key == *key && speaks(&i.namespace, &key.client));
+        let identities: Vec<&Identity> = of.collect();
         let collisions = grants
             .keys()
             .filter_map(|subject| match subject {
@@ -1237,7 +1257,9 @@ impl Inner {
             namespaces,
             terminating,
             quarantined,
-            adopt,
+            adopt: identities.iter().any(|i| i.adopt),
+            suspended: identities.iter().any(|i| i.suspends),
+            born: identities.iter().filter_map(|i| i.born.clone()).collect(),
             managed,
             collisions,
             collect,

@@ -12,6 +12,9 @@ pub const ENTRY: usize = 512;
 /// Longest short text in a status, such as a column or a version, in characters.
 pub const SHORT: usize = 320;
 
+/// Most findings of shared credentials in a status.
+pub const FINDINGS: usize = 20;
+
 /// Longest condition message that the operator writes, in characters.
 pub const MESSAGE: usize = 200;
 

@@ -470,6 +470,8 @@ pub enum RevocationCause {
     Suspended,
     /// A ClientQuarantine names the client.
     Quarantined,
+    /// The client is not registered as it was accepted, and its ClientIdentity says that this suspends.
+    RegistrationChanged,
     /// The grant is being deleted.
     Deleted,
     /// `notBefore` was moved into the future.
@@ -488,6 +490,7 @@ impl RevocationCause {
             RevocationCause::Expired => "Expired",
             RevocationCause::Suspended => "Suspended",
             RevocationCause::Quarantined => "Quarantined",
+            RevocationCause::RegistrationChanged => "RegistrationChanged",
             RevocationCause::Deleted => "Deleted",
             RevocationCause::NotYetValid => "NotYetValid",
             RevocationCause::Narrowed => "Narrowed",
@@ -500,8 +503,8 @@ impl RevocationCause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Revocation {
-    /// Why: `Expired`, `Suspended`, `Quarantined`, `Deleted`, `NotYetValid` (notBefore was moved
-    /// into the future), `Narrowed` (a scope, an audience or a grant type was removed) or `Refused`
+    /// Why: `Expired`, `Suspended`, `Quarantined`, `RegistrationChanged` (and the ClientIdentity says
+    /// that this suspends), `Deleted`, `NotYetValid` (notBefore was moved into the future), `Narrowed` (a scope, an audience or a grant type was removed) or `Refused`
     /// (the provider's rules, a conflict, or the object's own fault).
     pub cause: RevocationCause,
     /// When the operator decided to revoke, in UTC; of a subject's consent it is written before the

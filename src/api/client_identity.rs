@@ -51,6 +51,12 @@ use super::{Condition, ProviderRef, schema};
         description = "Whether nothing but the client's own workloads can act as it."
     ),
     printcolumn(
+        name = "Unchanged",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"RegistrationUnchanged\")].status",
+        description = "Whether the client is registered as it was accepted."
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp",
@@ -102,9 +108,55 @@ pub struct ClientIdentitySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub credentials: Vec<Credential>,
+    /// How the client has to be registered at the identity provider. Without it, what is registered when
+    /// it is first seen counts. To accept a change, let it say what is registered now: an edit of the
+    /// object takes everything else that has changed until then (keys, a client registered anew) for
+    /// accepted as well, if the pin is as is registered. Example: `{authMethods: [client_secret_basic]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
+    /// What happens while the registration is not as it was accepted (condition RegistrationUnchanged).
+    /// `Report`: it is said. `Suspend`: every grant of the client is out of force until it is accepted.
+    #[serde(default, skip_serializing_if = "OnRegistrationChange::is_default")]
+    pub on_registration_change: OnRegistrationChange,
     /// What was decided about findings of shared credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<Sharing>,
+}
+
+/// How a client has to be registered. While there is one, a client that was registered anew under the
+/// same id is not taken over again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.redirectURIs) || has(self.authMethods)")
+    .message("say redirectURIs, authMethods or both: an empty pin compares nothing"))]
+pub struct Pin {
+    /// The redirect URIs, all of them and no others, at most 64; an empty list: none. Example:
+    /// `["https://workflow.example.com/cb"]`.
+    #[serde(rename = "redirectURIs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::redirect_uris")]
+    pub redirect_uris: Option<Vec<String>>,
+    /// The methods of which the client authenticates with one, by the names of RFC 7591, 1 to 8.
+    /// Example: `[client_secret_basic]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::auth_methods")]
+    pub auth_methods: Option<Vec<String>>,
+}
+
+/// What happens while a registration is not as it was accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnRegistrationChange {
+    /// It is said, and nothing else.
+    #[default]
+    Report,
+    /// Every grant of the client is out of force.
+    Suspend,
+}
+
+impl OnRegistrationChange {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A workload in the same namespace.
@@ -211,10 +263,18 @@ pub struct ClientIdentityStatus {
     #[schemars(range(min = -1))]
     pub observed_generation: Option<i64>,
     /// What is so, is not so, or is not known: Ready, Reconciling, Stalled,
-    /// CredentialExclusive.
+    /// CredentialExclusive, RegistrationUnchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// Digests of how the client was registered when that was last accepted, which is when it was first
+    /// seen if nobody has said anything since. What the pin speaks about is compared with the pin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::short_text")]
+    pub fingerprint: Option<String>,
+    /// How the client is registered at the identity provider, as it was last read. No secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
     /// Shared credentials that concern the client, the worst first, at most 20. Of another namespace
     /// nothing is named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -223,6 +283,27 @@ pub struct ClientIdentityStatus {
     /// What hangs on the open findings, at least. Absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blast_radius: Option<BlastRadius>,
+}
+
+/// How a client is registered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Registration {
+    /// The name that people are shown. Example: `Workflow`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::short_text")]
+    pub display_name: Option<String>,
+    /// Where users are sent back to, at most 128. Example: `["https://workflow.example.com/cb"]`.
+    #[serde(rename = "redirectURIs", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::status_list")]
+    pub redirect_uris: Vec<String>,
+    /// How it authenticates, by the names of RFC 7591. Example: `client_secret_basic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::short_text")]
+    pub auth_method: Option<String>,
+    /// Whether it authenticates with nothing (a public client).
+    #[serde(default)]
+    pub public: bool,
 }
 
 /// One finding of a shared credential.

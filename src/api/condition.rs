@@ -62,6 +62,8 @@ closed_words! {
         Drifted,
         /// Nothing but the client's own workloads can act as it.
         CredentialExclusive,
+        /// The client is registered as it was accepted.
+        RegistrationUnchanged,
         /// The provider answers.
         Reachable,
         /// The provider accepts our credentials.
@@ -212,6 +214,12 @@ closed_words! {
         SharedCredential,
         /// Whether something else can act as the client is not known.
         NotEvaluated,
+        /// The client is registered as it was accepted.
+        Unchanged,
+        /// The client is not registered as it was accepted.
+        RegistrationChanged,
+        /// The client was registered anew under the same id, which makes it another.
+        ClientReplaced,
         /// Nobody is known to hold the client or the issuer that is named.
         NothingToDo,
     }

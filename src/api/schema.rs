@@ -285,6 +285,14 @@ pub(super) fn federated_subject(_: &mut Generator) -> Schema {
     text(255, VISIBLE)
 }
 
+pub(super) fn redirect_uris(_: &mut Generator) -> Schema {
+    list(64, text(2048, PRINTABLE))
+}
+
+pub(super) fn auth_methods(_: &mut Generator) -> Schema {
+    list_if_any(8, text(64, SCOPE_TOKEN))
+}
+
 pub(super) fn sharing_rule(_: &mut Generator) -> Schema {
     text(6, SHARING_RULE)
 }

@@ -75,7 +75,7 @@ fn news(old: Option<&ClientGrantStatus>, new: &ClientGrantStatus) -> Option<(boo
         return None;
     }
     let warning = match reason {
-        Reason::Expired | Reason::Suspended | Reason::Quarantined => false,
+        Reason::Expired | Reason::Suspended | Reason::Quarantined | Reason::RegistrationChanged => false,
         Reason::Granted
         | Reason::Progressing
         | Reason::ProviderUnavailable

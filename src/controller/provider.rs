@@ -185,6 +185,7 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
                 }
                 note_url(&taken, &key, None);
                 context.world.remove_provider(&key);
+                context.sharing.no_provider(&key);
                 context.queue.push_all(context.world.everything(None, Lane::Narrow));
                 continue;
             }
@@ -408,11 +409,18 @@ async fn supervise(
                 return;
             }
             publish_status(&context, &object, &kept, told, Some(idp.capabilities())).await;
+            // A client that a ClientIdentity speaks about since.
+            turned |=
+                told.is_ok() && leads(&context) && context.sharing.lacks_registrations(&context.world, &object.key);
         }
         if !turned {
             _ = tokio::time::timeout_at(until, news.changed()).await;
         }
     }
+}
+
+fn leads(context: &Context) -> bool {
+    context.world.leadership().leads()
 }
 
 /// What one look brought.

@@ -4,6 +4,7 @@
 //! Without a ClientIdentity nothing is watched, so that an ordinary cluster pays nothing. Every replica
 //! evaluates, one writes.
 
+mod registered;
 mod streams;
 mod tell;
 
@@ -16,16 +17,20 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{Notify, watch as watch_channel};
 
 use super::Context;
+use crate::api::condition::Reason;
 use crate::api::{ClientIdentity, instant};
 use crate::clock;
-use crate::grant::{ClientKey, Grant, GrantName, parse};
+use crate::grant::{ClientKey, Grant, GrantName, ProviderKey, parse};
 use crate::sharing::declared::{self, Identity};
 use crate::sharing::evaluate::client_ids;
 use crate::sharing::finding::{Evaluation, Finding, Place};
 use crate::sharing::grace::Grace;
 use crate::sharing::judge::{self, Verdict};
 use crate::sharing::picture::Picture;
+use crate::sharing::registration::Registration;
 use crate::sharing::told::Admission;
+use crate::world::World;
+use registered::Registered;
 
 /// What comes within this time is evaluated together.
 const DEBOUNCE: Duration = Duration::from_secs(1);
@@ -48,6 +53,7 @@ struct Stored {
 pub struct Detector {
     picture: Mutex<Picture>,
     identities: Mutex<BTreeMap<GrantName, Stored>>,
+    registered: Registered,
     /// What literals are compared with while they are read: of a literal nothing is kept but that it is one of
     /// these. So a new id wants new lists, which is rare, and no form of a literal's value is in memory.
     ids: Mutex<Arc<BTreeSet<String>>>,
@@ -61,6 +67,7 @@ impl Default for Detector {
         Self {
             picture: Mutex::default(),
             identities: Mutex::default(),
+            registered: Registered::default(),
             ids: Mutex::default(),
             anew: watch_channel::Sender::new(()),
             woken: Notify::new(),
@@ -111,6 +118,32 @@ impl Detector {
         if locked(&self.identities).remove(name).is_some() {
             self.wake();
         }
+    }
+
+    /// Clients of a provider that some ClientIdentity speaks about which counts.
+    pub fn spoken(&self, world: &World, provider: &ProviderKey) -> BTreeSet<Arc<str>> {
+        let all = self.identities();
+        let of = all.iter().map(|stored| &stored.declared).filter(|says| says.client.provider == *provider);
+        let counts =
+            |says: &&Arc<Identity>| world.admission(&says.client, &says.object.namespace) == Admission::Admitted;
+        of.filter(counts).map(|says| says.client.client.clone()).collect()
+    }
+
+    /// Whether such a client is registered in a way that nobody has looked at yet.
+    pub fn lacks_registrations(&self, world: &World, provider: &ProviderKey) -> bool {
+        self.registered.lacks(provider, &self.spoken(world, provider))
+    }
+
+    /// A complete list: how these clients are registered.
+    pub fn registrations(&self, provider: &ProviderKey, asked: BTreeSet<Arc<str>>, all: Vec<Registration>) {
+        if self.registered.set(provider, asked, all) {
+            self.wake();
+        }
+    }
+
+    /// A provider object is gone.
+    pub fn no_provider(&self, provider: &ProviderKey) {
+        self.registered.forget(provider);
     }
 
     fn identities(&self) -> Vec<Stored> {
@@ -176,6 +209,8 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut 
     let counts = |k: &&Known| k.admission == Admission::Admitted && !k.declared.is_blank();
     let counted: Vec<Arc<Identity>> = known.iter().filter(counts).map(|k| k.declared.clone()).collect();
     let clients: BTreeSet<ClientKey> = counted.iter().map(|identity| identity.client.clone()).collect();
+    let admitted = known.iter().filter(|k| k.admission == Admission::Admitted).map(|k| &k.declared.client);
+    let registrations = context.sharing.registered.of(admitted);
     let detect = context.config.detect_sharing;
     let mut next = if detect { watch(context, &counted, listed, now) } else { None };
     let mut soonest = |at: Option<Timestamp>| next = next.into_iter().chain(at.filter(|at| *at > now)).min();
@@ -189,8 +224,11 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut 
         changes(&counted, &grants).for_each(|at| soonest(Some(at)));
         let mut picture = context.sharing.picture();
         picture.declared(counted, grants, now);
+        picture.registrations(registrations.registered());
+        let waits = clients.iter().any(|client| waits(context, &client.provider));
+        soonest(waits.then(|| now + AGAIN));
         // Before everything was read once, what was said stays.
-        let found = picture.settled().then(|| (picture.evaluate(now), picture.gaps()));
+        let found = (picture.settled() && !waits).then(|| (picture.evaluate(now), picture.gaps()));
         drop(picture);
         match found {
             None => (None, Evaluation::default()),
@@ -208,9 +246,15 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut 
         context.metrics.shared(leads.then_some(&evaluation.findings), took);
     }
     if leads {
-        soonest(tell::identities(context, &known, &evaluation, now).await);
+        soonest(tell::identities(context, &known, &evaluation, &registrations, now).await);
     }
     next
+}
+
+/// Whether a provider that answers was not listed since this replica leads. One that does not is not waited for.
+fn waits(context: &Context, provider: &ProviderKey) -> bool {
+    let found = context.world.found(provider).is_none_or(|found| found == Reason::Connected);
+    found && !context.sharing.registered.is_read(provider)
 }
 
 fn say(context: &Context, verdicts: BTreeMap<ClientKey, Verdict>, leads: bool, now: Timestamp) {

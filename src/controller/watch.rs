@@ -28,6 +28,7 @@ use crate::api::{
 };
 use crate::clock;
 use crate::grant::{ClientKey, GrantName, ProviderKey, parse};
+use crate::sharing::unchanged;
 use crate::world::{Due, Identity, Lane, Quarantine, Source};
 
 /// The API server ends a watch after this long; the client's read timeout is a little longer, so that a
@@ -362,7 +363,13 @@ fn identities(context: &Arc<Context>, seen: Seen<ClientIdentity>) {
             let name = parse::name(&object.metadata);
             let provider = parse::provider_key(&object.spec.provider_ref, &name.namespace);
             let key = ClientKey { provider, client: Arc::from(object.spec.client_id.as_str()) };
-            let identity = Identity { namespace: name.namespace.clone(), key, adopt: object.spec.adopt };
+            let identity = Identity {
+                namespace: name.namespace.clone(),
+                key,
+                adopt: object.spec.adopt,
+                suspends: unchanged::suspends(&object),
+                born: unchanged::pinned_birth(&object),
+            };
             context.world.set_identity(name, Some(identity))
         }
         Seen::Unreadable { meta, .. } => {

@@ -17,6 +17,9 @@ pub struct ObservedClient {
     pub settings: Vec<&'static str>,
     /// The id of the cluster that manages it.
     pub mark: Option<String>,
+    /// Since when it is registered, as in a [fingerprint](crate::sharing::registration::born): one made anew
+    /// under the same id is another.
+    pub born: Option<String>,
 }
 
 impl ObservedClient {

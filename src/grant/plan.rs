@@ -62,6 +62,8 @@ pub enum ClientRefusal {
     Unknown,
     /// Another cluster manages it.
     Foreign,
+    /// It was registered anew under the same id while a ClientIdentity pins it.
+    Replaced,
     /// The IdP is not proved to ask our token hook: it may get less, and not more.
     HookNotProved(HookProof),
     /// It holds more than its grants, and adoption is explicit. Says what.
@@ -345,6 +347,7 @@ pub fn cause_of(held: Held) -> RevocationCause {
         Held::Deleting => RevocationCause::Deleted,
         Held::Expired => RevocationCause::Expired,
         Held::Quarantined => RevocationCause::Quarantined,
+        Held::RegistrationChanged => RevocationCause::RegistrationChanged,
         Held::Suspended => RevocationCause::Suspended,
         Held::NotYetValid => RevocationCause::NotYetValid,
     }
@@ -375,6 +378,8 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
         Found::Absent => plan.refusal = live.then_some(ClientRefusal::Unknown),
         Found::Present(client) => match (&client.mark, &view.managed) {
             (Some(other), _) if !view.ours(other, cluster) => plan.refusal = Some(ClientRefusal::Foreign),
+            // Another client of the same id: nothing was ever declared about it.
+            _ if is_another(view, client) => plan.refusal = Some(ClientRefusal::Replaced),
             // The record was lost, or the cluster was built anew: what bears our mark is ours.
             (Some(_), None) if view.grants.is_empty() && view.released.is_some() => {
                 let put_back = view.released.clone().flatten();
@@ -405,6 +410,11 @@ pub fn plan(view: &ClientView, seen: &Observation, track: &Track, cluster: &str,
     }
     plan.steps.sort();
     plan
+}
+
+/// Whether a client was registered anew since a person accepted it.
+fn is_another(view: &ClientView, client: &ObservedClient) -> bool {
+    client.born.as_ref().is_some_and(|born| view.born.iter().any(|pinned| pinned != born))
 }
 
 /// A live grant carries the finalizer before anything is done for it at the IdP.

@@ -25,6 +25,8 @@ pub enum Held {
     Expired,
     /// A ClientQuarantine names the client.
     Quarantined,
+    /// The client is not registered as it was accepted, and its ClientIdentity says that this suspends.
+    RegistrationChanged,
     /// `suspend: true`.
     Suspended,
     /// `notBefore` lies ahead.
@@ -108,6 +110,8 @@ pub fn of_group(view: &ClientView, group: &[Arc<Grant>], now: Timestamp) -> Vec<
             };
             if view.quarantined {
                 Standing::Held(Held::Quarantined)
+            } else if view.suspended {
+                Standing::Held(Held::RegistrationChanged)
             } else if terms.suspend {
                 Standing::Held(Held::Suspended)
             } else if terms.not_before.is_some_and(|t| now < t) {

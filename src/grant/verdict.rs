@@ -338,6 +338,10 @@ fn ended(held: Held) -> Said {
             Reason::Quarantined,
             "A ClientQuarantine names this client. It is out of force until that object is deleted.",
         ),
+        Held::RegistrationChanged => (
+            Reason::RegistrationChanged,
+            "The client is not registered as it was accepted. Its ClientIdentity says what changed and how to accept it.",
+        ),
         Held::NotYetValid => (Reason::NotYetValid, "Comes into force at notBefore."),
         Held::Deleting => (Reason::Revoking, "Being deleted."),
     };
@@ -550,6 +554,11 @@ fn client_refused(refusal: &ClientRefusal, status: &mut ClientGrantStatus) -> Sa
             Reason::ForeignClient,
             "Another cluster manages this client. Release it there first.",
         ),
+        ClientRefusal::Replaced => Said::refused(
+            Stall::Now,
+            Reason::ClientReplaced,
+            "The client was registered anew under the same id, and is not taken over while its ClientIdentity pins it. That says how to accept it.",
+        ),
         ClientRefusal::HookNotProved(hook) => {
             let why = match hook {
                 HookProof::NotCalled => "The identity provider issued a token without asking the token hook",
@@ -748,6 +757,7 @@ pub fn unsettled(view: &ClientView, grant: &Grant, standing: &Standing, status: 
         Standing::Held(Held::Deleting) | Standing::Refused(_) => false,
         Standing::Held(Held::Expired) => ready.reason == Reason::Expired.as_str(),
         Standing::Held(Held::Suspended) => ready.reason == Reason::Suspended.as_str(),
+        Standing::Held(Held::RegistrationChanged) => ready.reason == Reason::RegistrationChanged.as_str(),
         Standing::Held(Held::Quarantined) => ready.reason == Reason::Quarantined.as_str(),
         Standing::Held(Held::NotYetValid) => ready.reason == Reason::NotYetValid.as_str(),
     };

@@ -30,11 +30,11 @@ use serde_json::{Value, json};
 
 use super::http::{Answer, Http, client};
 use super::resolver::Resolver;
-use super::{Probe, Urgency, Wanted, Write};
+use super::{Listed, Probe, Spoken, Urgency, Wanted, Write};
 use crate::correlation;
 use crate::grant::consent::Consent;
 use crate::grant::fault::Fault;
-use crate::grant::observed::{Found, ObservedClient};
+use crate::grant::observed::Found;
 use crate::grant::plan::Step;
 use crate::grant::{Authority, Capabilities};
 use crate::telemetry::Calls;
@@ -179,8 +179,8 @@ impl Hydra {
         }
     }
 
-    pub(super) async fn observe_clients(&self, wanted: Wanted<'_>) -> Result<BTreeMap<String, ObservedClient>, Fault> {
-        let mut found = BTreeMap::new();
+    pub(super) async fn list_clients(&self, wanted: Wanted<'_>, spoken: Option<&Spoken<'_>>) -> Result<Listed, Fault> {
+        let mut found = Listed::default();
         // Of the others only so much is kept that one listed twice is noticed.
         let (mut met, hasher) = (HashSet::new(), RandomState::new());
         let mut read = 0;
@@ -203,8 +203,11 @@ impl Hydra {
                 let (id, observed) = dialect::client(entry, self.access_token_lifetime)
                     .ok_or_else(|| Fault::retry("a listed client cannot be understood"))?;
                 met.insert(hasher.hash_one(&id));
+                if let Some(provider) = Spoken::has(spoken, &id) {
+                    found.registrations.extend(registration::registration(&provider, entry));
+                }
                 if wanted(&id, &observed) {
-                    found.insert(id, observed);
+                    found.clients.insert(id, observed);
                 }
             }
             read += page.len();

@@ -3,15 +3,16 @@
 //! It has no network and never fails. Where a real IdP differs from it, this model is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Probe, Urgency, Wanted, Write};
+use super::{Listed, Probe, Spoken, Urgency, Wanted, Write};
 use crate::api::MemorySpec;
 use crate::grant::consent::Consent;
 use crate::grant::fault::Fault;
 use crate::grant::observed::{Found, ObservedClient};
 use crate::grant::plan::Step;
-use crate::grant::{Authority, Capabilities, GrantType};
+use crate::grant::{Authority, Capabilities, ClientKey, GrantType};
+use crate::sharing::registration::Registration;
 
 /// One model.
 #[derive(Debug, Default)]
@@ -86,10 +87,13 @@ impl Memory {
         Ok(self.state().clients.get(client).cloned().map_or(Found::Absent, Found::Present))
     }
 
-    pub(super) async fn observe_clients(&self, wanted: Wanted<'_>) -> Result<BTreeMap<String, ObservedClient>, Fault> {
+    pub(super) async fn list_clients(&self, wanted: Wanted<'_>, spoken: Option<&Spoken<'_>>) -> Result<Listed, Fault> {
         let mut clients = self.state().clients.clone();
+        let key = |id: &String| Some(ClientKey { provider: Spoken::has(spoken, id)?, client: Arc::from(id.as_str()) });
+        // Nothing that clients are known by is in the model.
+        let registrations = clients.keys().filter_map(key).map(Registration::new).collect();
         clients.retain(|id, client| wanted(id, client));
-        Ok(clients)
+        Ok(Listed { clients, registrations })
     }
 
     pub(super) async fn observe_consents(
@@ -132,6 +136,7 @@ impl State {
                         extra: BTreeSet::new(),
                         settings: Vec::new(),
                         mark: Some(cluster.to_owned()),
+                        born: registered.born.take(),
                     };
                 }
             }

@@ -15,6 +15,7 @@ use super::index::{Index, Unread};
 use super::live::Live;
 use super::rbac::{self, Piece, Rbac};
 use super::reach::Policy;
+use super::registration::Registration;
 use super::role::Roles;
 use crate::grant::{self, ClientKey, GrantName};
 
@@ -157,6 +158,11 @@ impl Picture {
             }
             stays
         });
+    }
+
+    /// This is how clients are registered.
+    pub fn registrations(&mut self, all: Vec<Registration>) {
+        self.live.registrations(all);
     }
 
     /// An object cannot be read: what was known of it stays. True if that is news.

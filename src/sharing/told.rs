@@ -13,13 +13,16 @@ use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_conditi
 use crate::api::{BlastRadius, ClientIdentityStatus, SharedFinding, bounds};
 use crate::grant::ClientKey;
 
-/// Most findings of one status.
-const MOST: usize = 20;
 /// For this long an object that does not count may still be waiting for others of the same commit.
 const ARRIVING: Duration = Duration::from_secs(120);
 /// Conditions of ours.
-const OURS: [ConditionType; 4] =
-    [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled, ConditionType::CredentialExclusive];
+const OURS: [ConditionType; 5] = [
+    ConditionType::Ready,
+    ConditionType::Reconciling,
+    ConditionType::Stalled,
+    ConditionType::CredentialExclusive,
+    ConditionType::RegistrationUnchanged,
+];
 
 /// Whether the provider's rules let the namespace of a `ClientIdentity` speak for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +72,7 @@ pub fn status(told: &Told<'_>, now: Timestamp) -> (ClientIdentityStatus, Option<
         Shared::Nothing => remove_condition(list, ConditionType::CredentialExclusive),
         Shared::Is(verdict) => {
             say(list, verdict, told.generation, now);
-            status.findings = told.findings.iter().take(MOST).map(|finding| entry(finding, told)).collect();
+            status.findings = told.findings.iter().take(bounds::FINDINGS).map(|finding| entry(finding, told)).collect();
             status.blast_radius = radius(told.findings);
         }
     }

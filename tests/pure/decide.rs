@@ -84,6 +84,7 @@ fn every_reason_to_refuse() {
         deny(&view([grant]), &usual, Deny::Held(held));
     }
     deny(&with(view([ann()]), |v| v.quarantined = true), &usual, Deny::Held(Held::Quarantined));
+    deny(&with(view([ann()]), |v| v.suspended = true), &usual, Deny::Held(Held::RegistrationChanged));
     let no_provider = with(view([ann()]), |v| v.provider = None);
     deny(&no_provider, &usual, Deny::NoGrant);
     let taken = provider_with(view([ann()]), |p| p.state = ProviderState::IssuerTaken);
@@ -115,6 +116,7 @@ const ALL: &[fn() -> Deny] = &[
     || Deny::Held(Held::Deleting),
     || Deny::Held(Held::Expired),
     || Deny::Held(Held::Quarantined),
+    || Deny::Held(Held::RegistrationChanged),
     || Deny::Held(Held::Suspended),
     || Deny::Held(Held::NotYetValid),
     || Deny::Refused(Refusal::Conflict),

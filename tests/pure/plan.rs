@@ -149,6 +149,34 @@ fn a_client_that_holds_more_waits_for_somebody_to_say_so() {
 }
 
 #[test]
+fn one_that_was_registered_anew_is_not_taken_over_while_it_is_pinned() {
+    let born = |text: &str| Some(text.to_owned());
+    let wide = ObservedClient { authority: authority("openid admin", "", CODE), born: born("new"), ..Default::default() };
+    let adopted = |pins: &[&str], client: &ObservedClient, managed: bool| {
+        let view = with(view([ann()]), |v| {
+            v.born = pins.iter().map(|pin| (*pin).to_owned()).collect();
+            v.adopt = true;
+            v.managed = managed.then_some(Managed { complete: true });
+        });
+        let plan = plan_now(&view, &listing(seen(Some(client.clone())), "ann", vec![]));
+        match plan.refusal {
+            Some(ClientRefusal::Replaced) => {
+                assert!(plan.adopt.is_none() && !plan.steps.iter().any(|s| *s == Step::SetRegistration));
+                false
+            }
+            _ => plan.steps.contains(&Step::SetRegistration),
+        }
+    };
+    for managed in [true, false] {
+        assert!(adopted(&[], &wide, managed), "nobody pins it");
+        assert!(adopted(&["new"], &wide, managed));
+        assert!(!adopted(&["old"], &wide, managed));
+        assert!(!adopted(&["new", "old"], &wide, managed), "each that speaks has to accept it");
+        assert!(adopted(&["old"], &with(wide.clone(), |c| c.born = None), managed), "not every provider says it");
+    }
+}
+
+#[test]
 fn unknown_and_foreign_clients_are_left_alone() {
     let bare = || with(ann(), |g| g.held = false);
     let unknown = plan_now(&unmanaged(bare()), &listing(seen(None), "ann", vec![]));
@@ -201,6 +229,9 @@ fn every_end_asks_for_its_revocation() {
     }
     let quarantined = with(view([ann()]), |v| v.quarantined = true);
     assert_eq!(plan_now(&quarantined, &exact()).owes("g").unwrap().cause, RevocationCause::Quarantined);
+    let changed = plan_now(&with(view([ann()]), |v| v.suspended = true), &exact());
+    assert_eq!(changed.owes("g").unwrap().cause, RevocationCause::RegistrationChanged);
+    assert!(changed.steps.contains(&Step::SetRegistration) && changed.ceiling.scopes.is_empty());
     let lost = with(view([with(ann(), |g| g.deleting = true)]), |v| v.managed = None);
     let foreign = seen(Some(with(registered(ceiling()), |c| c.mark = None)));
     assert!(plan_now(&lost, &foreign).steps.is_empty(), "nothing of ours can be at a client that was never adopted");

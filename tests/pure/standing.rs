@@ -48,6 +48,8 @@ fn every_way_of_being_held() {
     }
     let quarantined = with(view([ann()]), |v| v.quarantined = true);
     assert_eq!(of(&quarantined, "g"), Standing::Held(Held::Quarantined));
+    let changed = with(view([ann()]), |v| v.suspended = true);
+    assert_eq!(of(&changed, "g"), Standing::Held(Held::RegistrationChanged));
 }
 
 #[test]

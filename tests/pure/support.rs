@@ -178,6 +178,8 @@ pub fn view(grants: impl IntoIterator<Item = Grant>) -> ClientView {
         terminating: BTreeSet::new(),
         quarantined: false,
         adopt: false,
+        suspended: false,
+        born: BTreeSet::new(),
         managed: Some(Managed { complete: true }),
         collisions: BTreeSet::new(),
         collect: Collect::default(),
@@ -194,7 +196,7 @@ pub fn provider_with(view: ClientView, change: impl FnOnce(&mut ProviderView)) -
 
 /// A registration of ours that is exactly this.
 pub fn registered(authority: Authority) -> ObservedClient {
-    ObservedClient { authority, extra: BTreeSet::new(), settings: Vec::new(), mark: Some(CLUSTER.into()) }
+    ObservedClient { authority, extra: BTreeSet::new(), settings: Vec::new(), mark: Some(CLUSTER.into()), born: None }
 }
 
 pub fn seen(client: Option<ObservedClient>) -> Observation {

@@ -158,6 +158,8 @@ fn every_situation_looks_as_it_should() {
         (held(Held::Expired, RevocationCause::Expired, true), "TF-- Expired"),
         (held(Held::Suspended, RevocationCause::Suspended, true), "TF-- Suspended"),
         (held(Held::Quarantined, RevocationCause::Quarantined, true), "TF-- Quarantined"),
+        (held(Held::RegistrationChanged, RevocationCause::RegistrationChanged, true), "TF-- RegistrationChanged"),
+        (client(ClientRefusal::Replaced), "FF-T ClientReplaced"),
         (held(Held::NotYetValid, RevocationCause::NotYetValid, true), "TF-- NotYetValid"),
         (held(Held::Deleting, RevocationCause::Deleted, false), "FTT- Revoking"),
         (

@@ -341,7 +341,7 @@ fn a_client_of_its_own_collides_with_the_user_of_that_name() {
 fn an_identity_counts_where_the_rules_let_its_namespace_speak() {
     let world = connected();
     world.upsert_grant(&object("g", "1", &user("ann")), at(0));
-    let identity = || Some(Identity { namespace: "finance".into(), key: client_key(), adopt: true });
+    let identity = || Some(Identity { namespace: "finance".into(), key: client_key(), adopt: true, suspends: false, born: None });
     let name = || GrantName { namespace: "finance".into(), name: "identity".into() };
     assert_eq!(world.set_identity(name(), identity()).len(), 1);
     assert!(world.view(&client_key()).adopt);

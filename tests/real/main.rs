@@ -22,6 +22,7 @@ mod pending;
 mod quarantine;
 mod reach;
 mod record;
+mod registration;
 mod removed;
 mod replicas;
 mod rewound;

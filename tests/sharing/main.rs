@@ -17,3 +17,4 @@ mod sarif;
 mod shapes;
 mod suggest;
 mod support;
+mod unchanged;

@@ -16,8 +16,8 @@ use crate::grant::fault::Fault;
 use crate::grant::observed::ObservedClient;
 use crate::grant::standing::{self, Refusal, Standing};
 use crate::grant::{Authority, ClientKey, ClientView, Subject, desired};
-use crate::idp::Idp;
 use crate::idp::hydra::probe::PROBE;
+use crate::idp::{Idp, Spoken};
 use crate::telemetry::Differs;
 use crate::world::{Due, Lane};
 
@@ -62,7 +62,10 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
     let named: HashSet<&str> = known.iter().map(|key| &*key.client).collect();
     let cluster = &context.cluster;
     let wanted = |id: &str, client: &ObservedClient| named.contains(id) || client.mark.as_deref() == Some(cluster);
-    let found = idp.observe_clients(&wanted).await?;
+    let asked = context.sharing.spoken(&context.world, provider);
+    let listed = idp.list_clients(&wanted, Some(Spoken { provider, clients: &asked })).await?;
+    context.sharing.registrations(provider, asked, listed.registrations);
+    let found = listed.clients;
     let rewound = context.world.rewound() || kept.rewound.load(Ordering::Relaxed);
     let mut picture = Picture { total: known.len(), rewound, ..Picture::default() };
     for key in &known {

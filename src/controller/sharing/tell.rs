@@ -9,19 +9,23 @@ use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::events::EventType;
 
+use super::registered::Registrations;
 use super::{AGAIN, Known};
+use crate::api::condition::Reason;
 use crate::api::{ClientIdentity, ClientIdentityStatus, GROUP, VERSION, bounds};
 use crate::controller::Context;
 use crate::controller::publish::{self, MANAGER, Written};
 use crate::grant::{ClientKey, parse};
 use crate::sharing::finding::{Evaluation, Finding};
 use crate::sharing::told::{self, Admission, Told, Turn};
+use crate::sharing::unchanged::{self, About};
 
 /// Says what is known of each. Returns when to look again by the clock alone.
 pub(super) async fn identities(
     context: &Context,
     known: &[Known],
     evaluation: &Evaluation,
+    registrations: &Registrations,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let mut findings = BTreeMap::<&ClientKey, Vec<&Finding>>::new();
@@ -47,7 +51,17 @@ pub(super) async fn identities(
             findings: findings.get(client).unwrap_or(&none),
             neighbours: neighbours.get(namespace).unwrap_or(&nobody),
         };
-        let (status, mut look) = told::status(&told, now);
+        let (mut status, mut look) = told::status(&told, now);
+        let registered = registrations.known(client);
+        let about = About {
+            admitted: one.admission == Admission::Admitted,
+            pin: one.object.spec.pin.as_ref(),
+            generation: one.object.metadata.generation,
+        };
+        unchanged::say(&mut status, about, registered, now);
+        if about.admitted {
+            unchanged::keep_findings(told.old, &mut status, registered);
+        }
         if one.object.status.as_ref() != Some(&status) {
             match put(context, &one.object, &status).await {
                 Written::Stored => tell(context, &one.object, &status),
@@ -77,19 +91,28 @@ async fn put(context: &Context, object: &Arc<ClientIdentity>, status: &ClientIde
 /// One line and one Event for what became of findings.
 fn tell(context: &Context, object: &ClientIdentity, status: &ClientIdentityStatus) {
     let name = parse::name(&object.metadata);
+    if let Some((reason, note)) = unchanged::news(object.status.as_ref(), status) {
+        let type_ = if reason == Reason::Unchanged { EventType::Normal } else { EventType::Warning };
+        let word = if reason == Reason::Unchanged { "RegistrationAccepted" } else { reason.as_str() };
+        tracing::info!(identity = %name, client = object.spec.client_id, reason = word, "{note}");
+        context.events.say(type_, word, note, about(object));
+    }
     for (turn, what) in told::turns(object.status.as_ref(), status) {
         let what = what.into_iter().collect::<Vec<_>>().join(", ");
         let note = bounds::fit(&format!("{}: {what}.", turn.says()), bounds::MESSAGE);
         tracing::info!(identity = %name, client = object.spec.client_id, reason = turn.word(), "{note}");
-        let about = ObjectReference {
-            api_version: Some(format!("{GROUP}/{VERSION}")),
-            kind: Some("ClientIdentity".into()),
-            namespace: Some(name.namespace.clone()),
-            name: Some(name.name.clone()),
-            uid: object.metadata.uid.clone(),
-            ..ObjectReference::default()
-        };
         let type_ = if turn == Turn::Detected { EventType::Warning } else { EventType::Normal };
-        context.events.say(type_, turn.word(), note, about);
+        context.events.say(type_, turn.word(), note, about(object));
+    }
+}
+
+fn about(object: &ClientIdentity) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{GROUP}/{VERSION}")),
+        kind: Some("ClientIdentity".into()),
+        namespace: object.metadata.namespace.clone(),
+        name: object.metadata.name.clone(),
+        uid: object.metadata.uid.clone(),
+        ..ObjectReference::default()
     }
 }

@@ -14,6 +14,7 @@ use crate::grant::consent::{Consent, Context};
 use crate::grant::observed::ObservedClient;
 use crate::grant::{Audiences, Authority, Grant, GrantType, Scopes, Terms, Timestamp};
 use crate::hex;
+use crate::sharing::registration;
 
 /// Access-token lifespans by flow, as the client's fields are called.
 pub const LIFESPANS: &[&str] = &[
@@ -86,7 +87,8 @@ pub fn client(value: &Value, lifetime: Duration) -> Option<(String, ObservedClie
     let mark = value.get("metadata").and_then(|m| m.get(MARK)).and_then(Value::as_str).map(str::to_owned);
     let audiences = strings(value, "audience").into_iter().collect();
     let authority = Authority { scopes, audiences, grant_types };
-    Some((id, ObservedClient { authority, extra, settings, mark }))
+    let born = value.get("created_at").and_then(Value::as_str).filter(|at| !at.is_empty()).map(registration::born);
+    Some((id, ObservedClient { authority, extra, settings, mark, born }))
 }
 
 fn strings(value: &Value, field: &str) -> Vec<String> {

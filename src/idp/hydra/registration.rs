@@ -15,6 +15,7 @@ pub fn registration(provider: &ProviderKey, client: &Value) -> Option<Registrati
     let id = text("client_id")?;
     let mut of = Registration::new(ClientKey { provider: provider.clone(), client: Arc::from(id) });
     let keys = client["jwks"]["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
+    of.display_name = text("client_name").map(str::to_owned);
     of.keys = keys.iter().filter_map(thumbprint).collect();
     of.odd_keys = keys.iter().filter(|key| thumbprint(key).is_none()).count();
     of.jwks_uri = text("jwks_uri").map(str::to_owned);
