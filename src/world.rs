@@ -809,6 +809,13 @@ impl World {
         keys.into_iter().map(due).collect()
     }
 
+    /// A ClientIdentity cannot be read any more: it permits nothing, and what it held back stays so.
+    pub fn unreadable_identity(&self, name: GrantName) -> Vec<Due> {
+        let known = self.read().identities.get(&name).cloned();
+        let less = known.filter(|i| i.suspends || i.born.is_some()).map(|known| Identity { adopt: false, ..known });
+        self.set_identity(name, less)
+    }
+
     /// Waits until grants, providers or namespaces are not as they were.
     pub async fn changed(&self) {
         self.changed.notified().await;

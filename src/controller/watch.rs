@@ -375,7 +375,7 @@ fn identities(context: &Arc<Context>, seen: Seen<ClientIdentity>) {
         Seen::Unreadable { meta, .. } => {
             let name = parse::name(&meta);
             context.sharing.no_identity(&name);
-            context.world.set_identity(name, None)
+            context.world.unreadable_identity(name)
         }
         Seen::Gone { name, .. } => {
             context.sharing.no_identity(&name);

@@ -214,7 +214,13 @@ the other end of a shared secret, no further application in SC-307. `broker`: a 
 info. `platform`: controllers that read Secrets or run workloads, SC-204 and SC-205 are info.
 
 **Registrations.** What clients have in common at the identity provider (SC-104, SC-105, SC-111, and SC-106 beyond what is
-declared) is compared where registrations are given; `scan` has none, and says SC-901 once where two clients are declared.
+declared) is compared by the operator, which reads the clients of ClientIdentities every `driftCheckInterval`; `scan` has no
+registrations, and says SC-901 once where two clients are declared. The operator also says how each client is registered, and
+`RegistrationUnchanged`: `False/RegistrationChanged` once redirect URIs, authentication method or keys are not as they were first
+seen or as `spec.pin` says, or once the client was registered anew under the same id. That stays until it is restored, or
+until a person edits the ClientIdentity so that its pin says what is registered now. With `onRegistrationChange: Suspend` every
+grant of the client is out of force meanwhile. While there is a pin, a client that was registered anew is not taken over
+(`ClientReplaced`).
 
 **Proposals.** `clientgrant suggest -f PATH…` writes ClientIdentity objects for the clients of grants, each line with what it
 was concluded from: ids among variables and arguments, Secrets that are named as credentials, tokens for somebody else.

@@ -151,7 +151,8 @@ fn a_client_that_holds_more_waits_for_somebody_to_say_so() {
 #[test]
 fn one_that_was_registered_anew_is_not_taken_over_while_it_is_pinned() {
     let born = |text: &str| Some(text.to_owned());
-    let wide = ObservedClient { authority: authority("openid admin", "", CODE), born: born("new"), ..Default::default() };
+    let wide =
+        ObservedClient { authority: authority("openid admin", "", CODE), born: born("new"), ..Default::default() };
     let adopted = |pins: &[&str], client: &ObservedClient, managed: bool| {
         let view = with(view([ann()]), |v| {
             v.born = pins.iter().map(|pin| (*pin).to_owned()).collect();

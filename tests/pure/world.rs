@@ -341,7 +341,8 @@ fn a_client_of_its_own_collides_with_the_user_of_that_name() {
 fn an_identity_counts_where_the_rules_let_its_namespace_speak() {
     let world = connected();
     world.upsert_grant(&object("g", "1", &user("ann")), at(0));
-    let identity = || Some(Identity { namespace: "finance".into(), key: client_key(), adopt: true, suspends: false, born: None });
+    let identity =
+        || Some(Identity { namespace: "finance".into(), key: client_key(), adopt: true, suspends: false, born: None });
     let name = || GrantName { namespace: "finance".into(), name: "identity".into() };
     assert_eq!(world.set_identity(name(), identity()).len(), 1);
     assert!(world.view(&client_key()).adopt);
@@ -351,6 +352,34 @@ fn an_identity_counts_where_the_rules_let_its_namespace_speak() {
     assert!(!world.view(&client_key()).adopt);
     world.set_provider(provider(), idp(), at(-5000), "provider".into());
     assert_eq!(world.set_identity(name(), None).len(), 1);
+    assert!(!world.view(&client_key()).adopt);
+}
+
+#[test]
+fn a_changed_registration_suspends_where_the_rules_let_its_namespace_speak() {
+    let world = connected();
+    world.upsert_grant(&object("g", "1", &user("ann")), at(0));
+    let name = || GrantName { namespace: "finance".into(), name: "identity".into() };
+    let says = |adopt: bool, suspends: bool, born: Option<&str>| {
+        let born = born.map(str::to_owned);
+        Some(Identity { namespace: "finance".into(), key: client_key(), adopt, suspends, born })
+    };
+    let lanes = |dues: Vec<clientgrant::world::Due>| dues.into_iter().map(|due| due.lane).collect::<Vec<_>>();
+    assert_eq!(lanes(world.set_identity(name(), says(true, false, Some("old")))), [Lane::Apply]);
+    assert!(!world.view(&client_key()).suspended && world.view(&client_key()).born.contains("old"));
+    assert_eq!(lanes(world.set_identity(name(), says(true, true, Some("old")))), [Lane::End]);
+    assert!(world.view(&client_key()).suspended);
+    let closed = with(provider(), |p| p.rules = vec![Rule { clients: Some(vec![]), ..Rule::default() }]);
+    world.set_provider(closed, idp(), at(-5000), "provider".into());
+    assert!(!world.view(&client_key()).suspended && world.view(&client_key()).born.is_empty());
+    world.set_provider(provider(), idp(), at(-5000), "provider".into());
+    // One that cannot be read permits nothing and lets nothing go.
+    world.unreadable_identity(name());
+    let view = world.view(&client_key());
+    assert!(view.suspended && view.born.contains("old") && !view.adopt);
+    assert_eq!(lanes(world.set_identity(name(), says(true, false, None))), [Lane::End]);
+    assert!(!world.view(&client_key()).suspended && world.view(&client_key()).adopt);
+    world.unreadable_identity(name());
     assert!(!world.view(&client_key()).adopt);
 }
 

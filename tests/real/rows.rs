@@ -87,6 +87,10 @@ fn settled(object: &Value) -> Value {
     }
     if let Some(status) = object.get_mut("status") {
         timeless(status, &spec);
+        // It has since when the client is registered.
+        if status["fingerprint"].is_string() {
+            status["fingerprint"] = json!("00".repeat(64));
+        }
         // They are counted every now and then.
         if status["grants"].is_object() {
             status["grants"] = json!({"total": 12, "active": 9});
@@ -252,6 +256,19 @@ async fn brake(bed: &Real, name: &str, reason: &str) -> Value {
     bed.wait(&format!("clientquarantines/{name}"), reason, LONG, said).await.unwrap()
 }
 
+/// Says how the client of a grant has to be registered, and what happens otherwise.
+async fn pin(bed: &Real, name: &str, on_change: &str, pin: Value) {
+    let over = json!({"spec": {"onRegistrationChange": on_change, "pin": pin}});
+    let object = merged(identity(name, &format!("app-{name}")), over);
+    bed.put(&format!("namespaces/finance/clientidentities/{name}"), object).await.unwrap();
+}
+
+/// Waits until it is said how the client is registered.
+async fn registered(bed: &Real, name: &str, status: &str) {
+    let said = |o: &Value| condition(o, "RegistrationUnchanged")["status"] == status;
+    bed.wait(&format!("namespaces/finance/clientidentities/{name}"), "read", LONG, said).await.unwrap();
+}
+
 /// Situations that stay as they are, and those that still arrive.
 async fn settles(bed: &Real, album: &mut Album) {
     let issuer = bed.hydra.issuer().to_owned();
@@ -259,7 +276,6 @@ async fn settles(bed: &Real, album: &mut Album) {
     bed.grant("it", "holder", json!({"clientID": "app-conflict", "basis": "AdminConsent"})).await.unwrap();
     let quarantine = quarantine("leaked", &issuer);
     let misspelt = self::quarantine("misspelt", "https://login.example.org/");
-    bed.put("namespaces/finance/clientidentities/robot", identity("robot", "app-robot")).await.unwrap();
     let consent = json!({"basis": "SubjectConsent"});
     begin(bed, "granted", consent.clone()).await;
     begin(bed, "awaiting-consent", consent.clone()).await;
@@ -270,6 +286,12 @@ async fn settles(bed: &Real, album: &mut Album) {
     }
     let robot = json!({"clientID": "app-robot", "subject": null, "basis": "ClientOwn", "scopes": ["ledger:read"]});
     bed.client("app-robot", json!({"grant_types": ["client_credentials"], "scope": "ledger:read"})).await.unwrap();
+    bed.put("namespaces/finance/clientidentities/robot", identity("robot", "app-robot")).await.unwrap();
+    for name in ["registration-changed", "client-replaced"] {
+        begin(bed, name, json!({})).await;
+    }
+    pin(bed, "client-replaced", "Report", json!({"authMethods": ["client_secret_post", "client_secret_basic"]})).await;
+    pin(bed, "registration-changed", "Suspend", json!({"redirectURIs": []})).await;
     apply(bed, "robot", robot).await;
     for name in ["granted", "consent-removed"] {
         bed.reason("finance", name, "AwaitingConsent").await.unwrap();
@@ -297,6 +319,10 @@ async fn settles(bed: &Real, album: &mut Album) {
     apply(bed, "provider-not-found", json!({"providerRef": {"name": "absent"}})).await;
     apply(bed, "unknown-client", json!({})).await;
 
+    registered(bed, "client-replaced", "True").await;
+    bed.hydra.admin().delete_client("app-client-replaced").await.unwrap();
+    bed.client("app-client-replaced", json!({"scope": SCOPE})).await.unwrap();
+    touch(bed, "client-replaced").await;
     bed.delete(&path("revoking")).await.unwrap();
     let revoking = |o: &Value| condition(o, "Ready")["reason"] == "Revoking";
     album.grant("revoking", &bed.wait(&path("revoking"), "revoking", LONG, revoking).await.unwrap());
@@ -308,6 +334,8 @@ async fn settles(bed: &Real, album: &mut Album) {
         ("expired", "Expired"),
         ("suspended", "Suspended"),
         ("quarantined", "Quarantined"),
+        ("registration-changed", "RegistrationChanged"),
+        ("client-replaced", "ClientReplaced"),
         ("adoption-needed", "AdoptionNeeded"),
     ] {
         album.grant(name, &bed.reason("finance", name, reason).await.unwrap());
@@ -317,6 +345,7 @@ async fn settles(bed: &Real, album: &mut Album) {
     }
     album.keep("ClusterIdentityProvider", "connected", &bed.get(CORP).await.unwrap().unwrap());
     bed.put("namespaces/finance/clientidentities/other", identity("other", "other")).await.unwrap();
+    registered(bed, "robot", "True").await;
     for (name, object, reason) in [("accepted", "robot", "Accepted"), ("not-allowed", "other", "NotAllowed")] {
         let path = format!("namespaces/finance/clientidentities/{object}");
         let said = |o: &Value| condition(o, "Ready")["reason"] == reason;

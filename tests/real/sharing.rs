@@ -379,7 +379,8 @@ async fn what_is_absent_counts_after_a_while_and_over_a_restart() {
     bed.wait(HELPDESK, "without a grant", LONG, unused).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
 
-    let before = bed.get(HELPDESK).await.unwrap().unwrap();
+    let read = |o: &Value| condition(o, "RegistrationUnchanged")["status"] == "True";
+    let before = bed.wait(HELPDESK, "read", LONG, read).await.unwrap();
     bed.operator.restart().unwrap();
     bed.ready().await.unwrap();
     pause(6_000).await;

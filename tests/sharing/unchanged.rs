@@ -112,7 +112,10 @@ fn without_a_pin_what_was_seen_first_counts() {
         (other_uris(), "redirect URIs"),
         (other_method(), "authentication method"),
         (anew(), "registered anew"),
-        (with(|of| *of = Registration::new(of.client.clone())), "redirect URIs, authentication method, keys, registered anew"),
+        (
+            with(|of| *of = Registration::new(of.client.clone())),
+            "redirect URIs, authentication method, keys, registered anew",
+        ),
     ] {
         let mut life = Life::pinned(None);
         assert_eq!(life.sees(Known::NotRead), "Unknown/NotEvaluated");
@@ -238,7 +241,9 @@ fn what_was_found_stays_while_nothing_is_read() {
     let found = |rule: &str| SharedFinding { rule: rule.into(), ..SharedFinding::default() };
     let old = ClientIdentityStatus { findings: vec![found("SC-104"), found("SC-201")], ..Default::default() };
     let usual = usual();
-    for (known, stays) in [(Known::NotRead, vec![found("SC-104")]), (Known::Absent, vec![]), (Known::Is(&usual), vec![])] {
+    for (known, stays) in
+        [(Known::NotRead, vec![found("SC-104")]), (Known::Absent, vec![]), (Known::Is(&usual), vec![])]
+    {
         let mut status = ClientIdentityStatus::default();
         unchanged::keep_findings(Some(&old), &mut status, known);
         assert_eq!(status.findings, stays, "{known:?}");
