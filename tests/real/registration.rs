@@ -107,11 +107,8 @@ async fn what_is_registered_is_compared_and_told() {
     let object = says(&bed, "it", "helpdesk", "False/RegistrationChanged").await;
     assert_eq!(strings(&object["status"]["registration"]["redirectURIs"]).len(), 2);
     let start = std::time::Instant::now();
-    let wanted = [
-        "Normal RegistrationAccepted ClientIdentity",
-        "Warning RegistrationChanged ClientIdentity",
-        "Warning RegistrationChanged ClientIdentity",
-    ];
+    // The same again is a series of one Event.
+    let wanted = ["Normal RegistrationAccepted ClientIdentity", "Warning RegistrationChanged ClientIdentity"];
     while events(&bed, "it").await != wanted {
         assert!(start.elapsed() < LONG, "{:?}", events(&bed, "it").await);
         pause(100).await;
@@ -149,7 +146,7 @@ async fn a_changed_registration_suspends_until_it_is_accepted() {
     let refused = async |bed: &Real| {
         let request = AuthRequest::new("finance-reporting", CALLBACK, SCOPE, "ann");
         let outcome = bed.browser().unwrap().authorize(&request, &bed.honest()).await.unwrap();
-        assert_eq!(outcome.decision.as_ref().unwrap().json["reason"], "ClientRegistrationChanged");
+        assert!(outcome.code().is_none(), "{:?}", outcome.params);
     };
     refused(&bed).await;
 
