@@ -84,6 +84,10 @@ pub struct Config {
     /// (NAMESPACE/NAME) or a workload (NAMESPACE/KIND/NAME). Example: `issuer=auth/Deployment/dex`. May be repeated.
     #[arg(long, env = "CLIENTGRANT_SHARING_ROLE", value_name = "ROLE=WHO", value_delimiter = ',')]
     pub sharing_role: Vec<Appointed>,
+    /// As which objects findings of shared credentials are reported: Reports of `openreports.io`, PolicyReports of
+    /// `wgpolicyk8s.io`, whichever of them the cluster has in this order, or none.
+    #[arg(long = "report-api", env = "CLIENTGRANT_REPORT_API", value_enum, default_value = "auto")]
+    pub report_api: ReportApi,
     /// How many clients are worked on at once.
     #[arg(long, env = "CLIENTGRANT_WORKERS", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
@@ -106,6 +110,21 @@ fn identity(text: &str) -> Result<String, String> {
     let fits =
         !text.is_empty() && text.len() <= 253 && text.bytes().all(|b| b.is_ascii_graphic() && !b"()\\".contains(&b));
     fits.then(|| text.to_owned()).ok_or_else(|| "use 1 to 253 visible ASCII characters without parentheses".to_owned())
+}
+
+/// As which objects findings are reported.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportApi {
+    /// The first of the two that the cluster has, looked at for ever.
+    Auto,
+    /// `openreports.io/v1alpha1`.
+    #[value(name = "openreports")]
+    OpenReports,
+    /// `wgpolicyk8s.io/v1alpha2`.
+    #[value(name = "wgpolicy")]
+    WgPolicy,
+    /// Nothing is reported.
+    None,
 }
 
 /// How log lines look.

@@ -31,6 +31,7 @@ pub mod rbac;
 pub mod reach;
 pub mod read;
 pub mod registration;
+pub mod report;
 pub mod role;
 pub mod rules;
 pub mod sarif;

@@ -5,6 +5,7 @@
 //! evaluates, one writes.
 
 mod registered;
+mod reports;
 mod streams;
 mod tell;
 
@@ -60,6 +61,7 @@ pub struct Detector {
     anew: watch_channel::Sender<()>,
     woken: Notify,
     begun: AtomicBool,
+    reports: reports::Desk,
 }
 
 impl Default for Detector {
@@ -72,6 +74,7 @@ impl Default for Detector {
             anew: watch_channel::Sender::new(()),
             woken: Notify::new(),
             begun: AtomicBool::new(false),
+            reports: reports::Desk::default(),
         }
     }
 }
@@ -171,6 +174,7 @@ impl Known {
 /// Evaluates whenever something changed. Ends with the process.
 pub async fn run(context: Arc<Context>) {
     context.all_read().await;
+    tokio::spawn(reports::run(context.clone()));
     let mut news = context.world.leadership().news();
     let (mut next, mut listed, mut grace) = (None, None, Grace::default());
     let mut checked = Instant::now();
@@ -240,6 +244,7 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut 
         }
     };
     let leads = context.world.leadership().leads();
+    let told = verdicts.is_some();
     if let Some(verdicts) = verdicts {
         say(context, verdicts, leads, now);
         let took = detect.then(|| begin.elapsed());
@@ -248,6 +253,7 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut 
     if leads {
         soonest(tell::identities(context, &known, &evaluation, &registrations, now).await);
     }
+    reports::want(context, &known, told.then_some(&evaluation), leads);
     next
 }
 

@@ -70,6 +70,8 @@ pub struct Picture {
     /// Stored, but not as any version of its kind is.
     odd: BTreeSet<(String, Name)>,
     rbac: BTreeMap<Object, Piece>,
+    /// Of what nobody owns: what a report can belong to.
+    uids: HashMap<Object, Box<str>>,
     /// The joined policy is not that of `rbac`.
     stale: bool,
 }
@@ -94,6 +96,21 @@ impl Picture {
     pub fn account(&mut self, namespace: &str, object: &str, says: Option<Option<bool>>) -> bool {
         let healed = self.is_readable(ACCOUNTS, namespace, object);
         self.live.account(namespace, object, says) || healed
+    }
+
+    /// An object has this UID; `None`: it is gone, or others own it. True if another object has its name now.
+    pub fn identified(&mut self, object: &Object, uid: Option<&str>) -> bool {
+        match uid {
+            Some(uid) if self.uid(object) == Some(uid) => false,
+            Some(uid) => self.uids.insert(object.clone(), uid.into()).is_some(),
+            None => self.uids.remove(object).is_some(),
+        }
+    }
+
+    /// The UID of a ServiceAccount, or of a workload that nobody owns.
+    #[must_use]
+    pub fn uid(&self, object: &Object) -> Option<&str> {
+        self.uids.get(object).map(|uid| &**uid)
     }
 
     fn is_readable(&mut self, resource: &str, namespace: &str, object: &str) -> bool {

@@ -250,6 +250,7 @@ impl Stream {
             What::Workload | What::Optional => picture.workload(&self.part.resource, &self.object(name), None),
             What::Rbac => picture.rbac(&self.part.resource, &self.object(name), None),
         };
+        picture.identified(&self.object(name), None);
         drop(picture);
         self.news(news);
     }
@@ -279,6 +280,8 @@ impl Stream {
         let name = parse::name(&slim.metadata);
         // Read before the picture is taken hold of.
         let (object, resource) = (self.object(&name), &self.part.resource);
+        let owned = self.what == What::Rbac || slim.metadata.owner_references.as_ref().is_some_and(|o| !o.is_empty());
+        let uid = slim.metadata.uid.clone().filter(|_| !owned);
         let news = match self.what {
             What::Account => {
                 let says = slim.automount.as_ref().and_then(Value::as_bool);
@@ -293,7 +296,8 @@ impl Stream {
                 self.context.sharing.picture().rbac(resource, &object, piece)
             }
         };
-        self.news(news);
+        let another = self.context.sharing.picture().identified(&object, uid.as_deref());
+        self.news(news || another);
         name
     }
 
