@@ -198,6 +198,13 @@ and workloads, and says `CredentialExclusive` on it and on the client's grants: 
 (SC-204, SC-205), for which the operator needs the right to list roles and bindings. Whether a
 value was copied from one Secret to another nobody can tell: where it may have been, it says `NotEvaluated` (SC-901).
 
+**Policy reports.** Where the cluster has Reports of `openreports.io`, or PolicyReports of `wgpolicyk8s.io`, the operator writes
+its findings there, too (`--report-api`): one for each subject with an open or accepted finding, in its namespace and owned by it,
+and one ClusterReport for each rule. `fail`: `medium` or worse, and declared, federated or delivered; `warn`: weaker; `skip`:
+accepted, or not evaluable. A report in a namespace names objects and clients of that namespace and counts all others
+(`others-elsewhere`); who may read ClusterReports sees all names. Of people there are numbers only. Without a
+ClientIdentity nothing is read or written there.
+
 **Exit codes.** 0: nothing open at or above `--fail-on` (default `medium`), and everything was read. 1: something is. 2:
 it could not run, or something could not be read (`--ignore-unread` lets that pass).
 

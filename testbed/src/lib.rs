@@ -68,6 +68,7 @@ mod oauth_client;
 mod operator;
 mod process;
 mod proxy;
+pub mod reports;
 mod run_dir;
 pub mod sarif;
 pub mod scale;

@@ -34,6 +34,8 @@ const WRONG: &[(&str, &str)] = &[
     (r#"sharing={"roles":["owner=a/b"]}"#, "roles"),
     (r#"sharing={"roles":["platform=a/Deployment/b"]}"#, "roles"),
     (r#"sharing={"roles":["issuer=b"]}"#, "roles"),
+    (r#"sharing={"reportApi":"none"}"#, "reportApi"),
+    (r#"sharing={"reportAPI":"sarif"}"#, "reportAPI"),
     (r#"decision={"tls":{"secret":"a"}}"#, "secret"),
     (r#"decision={"secretName":"a"}"#, "secretName"),
     (r#"health={"ports":8080}"#, "ports"),

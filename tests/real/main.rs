@@ -25,6 +25,7 @@ mod record;
 mod registration;
 mod removed;
 mod replicas;
+mod reports;
 mod rewound;
 mod rows;
 mod scale;

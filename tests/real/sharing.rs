@@ -15,7 +15,7 @@ const HELPDESK: &str = "namespaces/it/clientidentities/helpdesk";
 const GRANT: &str = "namespaces/it/clientgrants/workflow";
 
 /// A Deployment whose container receives these keys of Secrets, running as an account of its name.
-fn deployment(namespace: &str, name: &str, keys: &[(&str, &str)]) -> Value {
+pub(super) fn deployment(namespace: &str, name: &str, keys: &[(&str, &str)]) -> Value {
     let env = |(secret, key): &(&str, &str)| {
         let from = json!({"secretKeyRef": {"name": secret, "key": key}});
         json!({"name": format!("FROM_{}", secret.replace('-', "_").to_uppercase()), "valueFrom": from})
@@ -38,7 +38,7 @@ fn deployment(namespace: &str, name: &str, keys: &[(&str, &str)]) -> Value {
     })
 }
 
-fn identity(namespace: &str, client: &str, workload: &str, secret: &str) -> Value {
+pub(super) fn identity(namespace: &str, client: &str, workload: &str, secret: &str) -> Value {
     json!({
         "apiVersion": "clientgrant.dev/v1alpha1",
         "kind": "ClientIdentity",
@@ -53,11 +53,11 @@ fn identity(namespace: &str, client: &str, workload: &str, secret: &str) -> Valu
     })
 }
 
-async fn apply(bed: &Real, object: &Value) {
+pub(super) async fn apply(bed: &Real, object: &Value) {
     bed.plane.apply_yaml(&object.to_string()).await.unwrap();
 }
 
-async fn exclusive(bed: &Real, path: &str, reason: &str) -> Value {
+pub(super) async fn exclusive(bed: &Real, path: &str, reason: &str) -> Value {
     bed.wait(path, reason, LONG, |o| condition(o, "CredentialExclusive")["reason"] == reason).await.unwrap()
 }
 
@@ -78,7 +78,7 @@ async fn events(bed: &Real) -> Vec<String> {
 
 /// The helpdesk reads profiles, the workflow works on tickets, each with a client, an account and a Secret of its
 /// own.
-async fn two_clients(bed: &Real) {
+pub(super) async fn two_clients(bed: &Real) {
     bed.client("helpdesk", json!({"scope": "profile:read"})).await.unwrap();
     bed.client("workflow-bot", json!({"scope": "tickets:read tickets:write"})).await.unwrap();
     let any = |client: &str, scopes: Value| json!({"clientID": client, "subject": {"kind": "Any", "id": null}, "basis": "AdminConsent", "scopes": scopes});

@@ -155,6 +155,17 @@ securityContext:
   resources: [roles, rolebindings{{ if not .Values.watchNamespaces }}, clusterroles, clusterrolebindings{{ end }}]
   verbs: [list, watch]
 {{- end }}
+{{- $cluster := not .Values.watchNamespaces }}
+{{- if has .Values.sharing.reportAPI (list "auto" "openreports") }}
+- apiGroups: [openreports.io]
+  resources: [reports{{ if $cluster }}, clusterreports{{ end }}]
+  verbs: [list, create, update, delete]
+{{- end }}
+{{- if has .Values.sharing.reportAPI (list "auto" "wgpolicy") }}
+- apiGroups: [wgpolicyk8s.io]
+  resources: [policyreports{{ if $cluster }}, clusterpolicyreports{{ end }}]
+  verbs: [list, create, update, delete]
+{{- end }}
 {{- end }}
 {{- end -}}
 
