@@ -413,7 +413,7 @@ pub(super) fn status_list(_: &mut Generator) -> Schema {
 pub(super) fn conditions(_: &mut Generator) -> Schema {
     json_schema!({
         "type": "array",
-        "maxItems": 16,
+        "maxItems": 24,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
         "items": {
