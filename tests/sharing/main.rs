@@ -10,6 +10,7 @@ mod metamorphic;
 mod paths;
 mod reach;
 mod registrations;
+mod reports;
 mod roles;
 mod rules;
 mod running;
