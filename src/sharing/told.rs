@@ -179,15 +179,32 @@ impl Turn {
     }
 }
 
-/// What is new, with the findings in a few words each.
+fn words(finding: &SharedFinding) -> String {
+    match &finding.subject {
+        Some(subject) => format!("{} on {subject}", finding.rule),
+        None => format!("{} in another namespace", finding.rule),
+    }
+}
+
+impl Told<'_> {
+    /// Everything that was found, in a few words each; a status shows the worst.
+    #[must_use]
+    pub fn found(&self) -> BTreeSet<String> {
+        let found = self.findings.iter().filter(|f| f.state != State::NotEvaluable);
+        found.map(|finding| words(&entry(finding, self))).collect()
+    }
+}
+
+/// What is new, with the findings in a few words each. What is still found is not gone, although others that are
+/// worse have taken its place in the status.
 #[must_use]
-pub fn turns(old: Option<&ClientIdentityStatus>, new: &ClientIdentityStatus) -> BTreeMap<Turn, BTreeSet<String>> {
+pub fn turns(
+    old: Option<&ClientIdentityStatus>,
+    new: &ClientIdentityStatus,
+    found: &BTreeSet<String>,
+) -> BTreeMap<Turn, BTreeSet<String>> {
     let states = |status: &ClientIdentityStatus| -> BTreeMap<String, bool> {
         let told = status.findings.iter().filter(|f| f.state != State::NotEvaluable.name());
-        let words = |f: &SharedFinding| match &f.subject {
-            Some(subject) => format!("{} on {subject}", f.rule),
-            None => format!("{} in another namespace", f.rule),
-        };
         told.map(|f| (words(f), f.state == State::Open.name())).collect()
     };
     let (old, new) = (old.map(states).unwrap_or_default(), states(new));
@@ -199,7 +216,7 @@ pub fn turns(old: Option<&ClientIdentityStatus>, new: &ClientIdentityStatus) -> 
             (true, Some(true)) | (false, Some(false)) => continue,
         };
     }
-    let gone = old.into_keys().filter(|words| !new.contains_key(words));
+    let gone = old.into_keys().filter(|words| !new.contains_key(words) && !found.contains(words));
     for words in gone {
         turns.entry(Turn::Resolved).or_default().insert(words);
     }

@@ -162,7 +162,7 @@ fn one_that_was_registered_anew_is_not_taken_over_while_it_is_pinned() {
         let plan = plan_now(&view, &listing(seen(Some(client.clone())), "ann", vec![]));
         match plan.refusal {
             Some(ClientRefusal::Replaced) => {
-                assert!(plan.adopt.is_none() && !plan.steps.iter().any(|s| *s == Step::SetRegistration));
+                assert!(plan.adopt.is_none() && !plan.steps.contains(&Step::SetRegistration));
                 false
             }
             _ => plan.steps.contains(&Step::SetRegistration),

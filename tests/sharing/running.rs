@@ -172,7 +172,7 @@ fn what_is_new_is_told_once() {
         ..ClientIdentityStatus::default()
     };
     let turns = |old: &[(&str, &str)], new: &[(&str, &str)]| -> Vec<(Turn, String)> {
-        let all = told::turns(Some(&status(old)), &status(new));
+        let all = told::turns(Some(&status(old)), &status(new), &BTreeSet::new());
         all.into_iter().map(|(turn, what)| (turn, what.into_iter().collect::<Vec<_>>().join(", "))).collect()
     };
     let one = |turn, rule: &str| vec![(turn, format!("{rule} on Deployment/x"))];
@@ -182,6 +182,30 @@ fn what_is_new_is_told_once() {
     assert_eq!(turns(&[("SC-201", "suppressed")], &[("SC-201", "open")]), one(Turn::Detected, "SC-201"));
     assert_eq!(turns(&[("SC-201", "suppressed")], &[]), one(Turn::Resolved, "SC-201"));
     assert_eq!(turns(&[], &[("SC-901", "notEvaluable")]), []);
+    // A status shows the worst: what others have taken the place of is not gone.
+    let found = BTreeSet::from(["SC-304 on Deployment/x".to_owned()]);
+    let pushed = told::turns(Some(&status(&[("SC-304", "open")])), &status(&[]), &found);
+    assert!(pushed.is_empty(), "{pushed:?}");
+}
+
+#[test]
+fn a_status_shows_the_worst_and_knows_the_rest() {
+    let many: Vec<Finding> =
+        (0..30).map(|n| finding("SC-304", State::Open, here(&format!("w{n:02}")), &["a"])).collect();
+    let (findings, client) = (many.iter().collect::<Vec<_>>(), key("a"));
+    let told = Told {
+        old: None,
+        generation: Some(1),
+        namespace: "it",
+        client: &client,
+        admission: Admission::Admitted,
+        shared: &Shared::Is(Arc::new(judge::off())),
+        findings: &findings,
+        neighbours: &BTreeSet::new(),
+    };
+    let (status, _) = told::status(&told, now());
+    assert_eq!((status.findings.len(), told.found().len()), (20, 30));
+    assert!(told.found().contains("SC-304 on Deployment/w29"));
 }
 
 #[test]

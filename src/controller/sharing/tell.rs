@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -19,6 +20,9 @@ use crate::grant::{ClientKey, parse};
 use crate::sharing::finding::{Evaluation, Finding};
 use crate::sharing::told::{self, Admission, Told, Turn};
 use crate::sharing::unchanged::{self, About};
+
+/// Statuses that are written at once.
+const AT_ONCE: usize = 16;
 
 /// Says what is known of each. Returns when to look again by the clock alone.
 pub(super) async fn identities(
@@ -39,6 +43,7 @@ pub(super) async fn identities(
         neighbours.entry(&one.declared.object.namespace).or_default().insert(one.declared.client.clone());
     }
     let (none, nobody, mut next) = (Vec::new(), BTreeSet::new(), None::<Timestamp>);
+    let mut writes = Vec::new();
     for one in known {
         let (client, namespace) = (&one.declared.client, one.declared.object.namespace.as_str());
         let told = Told {
@@ -51,7 +56,7 @@ pub(super) async fn identities(
             findings: findings.get(client).unwrap_or(&none),
             neighbours: neighbours.get(namespace).unwrap_or(&nobody),
         };
-        let (mut status, mut look) = told::status(&told, now);
+        let (mut status, look) = told::status(&told, now);
         let registered = registrations.known(client);
         let about = About {
             admitted: one.admission == Admission::Admitted,
@@ -62,18 +67,35 @@ pub(super) async fn identities(
         if about.admitted {
             unchanged::keep_findings(told.old, &mut status, registered);
         }
-        if one.object.status.as_ref() != Some(&status) {
-            match put(context, &one.object, &status).await {
-                Written::Stored => tell(context, &one.object, &status),
-                Written::Gone => {}
-                // The watch brings the newer one.
-                Written::Changed => look = None,
-                Written::Failed => look = Some(now + AGAIN),
-            }
+        if one.object.status.as_ref() == Some(&status) {
+            next = next.into_iter().chain(look).min();
+        } else {
+            writes.push(write(context, &one.object, status, told.found(), look, now));
         }
-        next = next.into_iter().chain(look).min();
     }
-    next
+    let looks: Vec<Option<Timestamp>> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
+    next.into_iter().chain(looks.into_iter().flatten()).min()
+}
+
+/// Writes one status and tells what is new in it. Returns when to look again.
+async fn write(
+    context: &Context,
+    object: &Arc<ClientIdentity>,
+    status: ClientIdentityStatus,
+    found: BTreeSet<String>,
+    look: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    match put(context, object, &status).await {
+        Written::Stored => {
+            tell(context, object, &status, &found);
+            look
+        }
+        Written::Gone => look,
+        // The watch brings the newer one.
+        Written::Changed => None,
+        Written::Failed => Some(now + AGAIN),
+    }
 }
 
 /// Replaces the status as a whole: all of it is ours.
@@ -89,7 +111,7 @@ async fn put(context: &Context, object: &Arc<ClientIdentity>, status: &ClientIde
 }
 
 /// One line and one Event for what became of findings.
-fn tell(context: &Context, object: &ClientIdentity, status: &ClientIdentityStatus) {
+fn tell(context: &Context, object: &ClientIdentity, status: &ClientIdentityStatus, found: &BTreeSet<String>) {
     let name = parse::name(&object.metadata);
     if let Some((reason, note)) = unchanged::news(object.status.as_ref(), status) {
         let type_ = if reason == Reason::Unchanged { EventType::Normal } else { EventType::Warning };
@@ -97,7 +119,7 @@ fn tell(context: &Context, object: &ClientIdentity, status: &ClientIdentityStatu
         tracing::info!(identity = %name, client = object.spec.client_id, reason = word, "{note}");
         context.events.say(type_, word, note, about(object));
     }
-    for (turn, what) in told::turns(object.status.as_ref(), status) {
+    for (turn, what) in told::turns(object.status.as_ref(), status, found) {
         let what = what.into_iter().collect::<Vec<_>>().join(", ");
         let note = bounds::fit(&format!("{}: {what}.", turn.says()), bounds::MESSAGE);
         tracing::info!(identity = %name, client = object.spec.client_id, reason = turn.word(), "{note}");
