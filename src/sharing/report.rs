@@ -273,7 +273,8 @@ fn message(finding: &Finding, clients: &str, elsewhere: usize) -> String {
         more => Some(format!("{more} clients of other namespaces")),
     };
     let who: Vec<String> = Some(clients.to_owned()).filter(|text| !text.is_empty()).into_iter().chain(others).collect();
-    let text = if who.is_empty() { name } else { format!("{name}: {}", who.join(" and ")) };
+    let text =
+        if who.is_empty() { format!("{name}: {}", finding.subject) } else { format!("{name}: {}", who.join(" and ")) };
     bounds::fit(&text, bounds::SHORT)
 }
 

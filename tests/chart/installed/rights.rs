@@ -137,6 +137,8 @@ async fn rare_paths(all: &Installed) {
     let batch = format!("{GROUP}/namespaces/finance/clientgrants/batch");
     all.wait(&batch, "looked at", |o| condition(o, "CredentialExclusive")["status"] == "True").await;
 
+    reports(all).await;
+
     // A provider of a namespace, held as long as a grant names it.
     let model = json!({
         "apiVersion": "clientgrant.dev/v1alpha1", "kind": "IdentityProvider",
@@ -155,6 +157,54 @@ async fn rare_paths(all: &Installed) {
     all.kubectl("delete identityproviders.clientgrant.dev model -n finance").await;
 
     duties(all).await;
+}
+
+/// Reports of either kind: made, changed and taken away.
+async fn reports(all: &Installed) {
+    let lists = |group: &str, kinds: [&str; 2]| kinds.map(|kind| format!("apis/{group}/{kind}"));
+    let older = lists("wgpolicyk8s.io/v1alpha2", ["policyreports", "clusterpolicyreports"]);
+    let newer = lists("openreports.io/v1alpha1", ["reports", "clusterreports"]);
+    let about = |list: &Value, least: u64| {
+        let generation = |o: &Value| o["metadata"]["generation"].as_u64().unwrap_or_default();
+        let items = list["items"].as_array();
+        let about = |o: &&Value| o["results"].to_string().contains("SC-101");
+        items.is_some_and(|items| items.iter().filter(about).any(|o| generation(o) >= least))
+    };
+    all.plane.apply_yaml(&clientgrant_testbed::reports::policy_reports().unwrap()).await.unwrap();
+    // The Secret of the other one, too.
+    all.apply(json!({
+        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientIdentity",
+        "metadata": {"name": "shared", "namespace": "finance"},
+        "spec": {
+            "providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"}, "clientID": "finance-reporting",
+            "credentials": [{"secret": {"name": "batch-oidc", "key": "client-secret"}}],
+        },
+    }))
+    .await;
+    for (at, kinds) in [&older, &newer].into_iter().enumerate() {
+        for list in kinds {
+            all.wait(list, "there", |l| about(l, 1)).await;
+        }
+        // Numbers of grants stand in it.
+        all.kubectl(&format!(
+            "patch clientgrants.clientgrant.dev batch -n finance --type=merge -p {{\"spec\":{{\"suspend\":{}}}}}",
+            at == 0
+        ))
+        .await;
+        for list in kinds {
+            all.wait(list, "changed", |l| about(l, 2)).await;
+        }
+        if at == 0 {
+            all.plane.apply_yaml(&clientgrant_testbed::reports::open_reports().unwrap()).await.unwrap();
+            for list in kinds {
+                all.wait(list, "given up", |l| !about(l, 1)).await;
+            }
+        }
+    }
+    all.kubectl("delete clientidentities.clientgrant.dev shared -n finance").await;
+    for list in &newer {
+        all.wait(list, "gone", |l| !about(l, 1)).await;
+    }
 }
 
 /// Duties that cannot be done yet: one that the operator writes down, and one that was written down already.
