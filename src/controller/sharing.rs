@@ -1,5 +1,5 @@
 //! Shared credentials: what the streams and our own kinds told is evaluated a second after it changed, and said
-//! on ClientIdentities here and, through the [`World`](crate::world::World), on grants.
+//! on ClientIdentities here and, through the [`World`], on grants.
 //!
 //! Without a ClientIdentity nothing is watched, so that an ordinary cluster pays nothing. Every replica
 //! evaluates, one writes.

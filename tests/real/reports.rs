@@ -138,7 +138,7 @@ async fn reports_come_and_go_with_kinds_and_findings() {
     // Solved: nothing is left but what is not ours.
     apply(&bed, &deployment("it", "workflow", &KEYS[..1])).await;
     wait(&bed, &path, "empty", <[Value]>::is_empty).await;
-    // Registrations are not compared here, which is said all the same.
+    // RBAC is not looked at here, which is said all the same.
     let rest = |all: &[Value]| all.iter().all(|report| text(report, "/metadata/name") == "clientgrant-sc-901");
     wait(&bed, &cluster, "without findings", rest).await;
     assert_eq!(list(&bed, &policy).await.len(), 1);
