@@ -63,6 +63,7 @@ mod kproxy;
 mod kubeconfig;
 mod kubectl;
 mod kubelet;
+mod module;
 pub mod net;
 mod oauth_client;
 mod operator;

@@ -1,9 +1,8 @@
 //! The definitions of policy reports, out of the Go modules that carry them.
 
-use std::path::Path;
-use std::process::Command;
+use anyhow::{Context as _, Result};
 
-use anyhow::{Context as _, Result, bail};
+use crate::module;
 
 const OPEN: &str = "github.com/openreports/reports-api";
 const WG: &str = "sigs.k8s.io/wg-policy-prototypes";
@@ -20,11 +19,8 @@ pub fn policy_reports() -> Result<String> {
     definitions(WG, "policy-report/crd/v1alpha2", files)
 }
 
-/// The modules come from where Go modules come from, and stay in Go's cache.
 fn definitions(module: &str, folder: &str, files: [&str; 2]) -> Result<String> {
-    go(&["mod", "download", module])?;
-    let place = go(&["list", "-m", "-f", "{{.Dir}}", module])?;
-    let folder = Path::new(place.trim()).join(folder);
+    let folder = module::place("reports", module)?.join(folder);
     let mut text = String::new();
     for file in files {
         let file = folder.join(file);
@@ -32,15 +28,4 @@ fn definitions(module: &str, folder: &str, files: [&str; 2]) -> Result<String> {
         text += &std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     }
     Ok(text)
-}
-
-fn go(args: &[&str]) -> Result<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/reports");
-    let output = Command::new("go").current_dir(folder).env("GOWORK", "off").args(args).output();
-    let output = output.context("cannot run `go`: install Go 1.26 or newer")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`go {}` failed (Go modules are downloaded): {}", args.join(" "), said.trim_end());
-    }
-    String::from_utf8(output.stdout).context("what `go` prints is not text")
 }

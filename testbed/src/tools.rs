@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use crate::module;
+
 /// Paths of the built servers.
 #[derive(Clone, Debug)]
 pub struct Tools {
@@ -163,9 +165,8 @@ impl Maester {
             MAESTER.build(&binary)?;
         }
         // The binary may be cached where the module's sources are not any more.
-        MAESTER.go(&["mod", "download", MAESTER_MODULE])?;
-        let module = MAESTER.go(&["list", "-m", "-f", "{{.Dir}}", MAESTER_MODULE])?;
-        Ok(Self { binary, config: Path::new(module.trim()).join("config") })
+        let config = module::place(MAESTER.module, MAESTER_MODULE)?.join("config");
+        Ok(Self { binary, config })
     }
 }
 
@@ -288,16 +289,6 @@ impl Recipe {
         fs::rename(&partial, path).with_context(|| format!("cannot move the built {title} to {}", path.display()))?;
         eprintln!("done in {} s", start.elapsed().as_secs());
         Ok(())
-    }
-
-    /// What `go` prints in the folder of the module.
-    fn go(&self, args: &[&str]) -> Result<String> {
-        let output = Command::new("go").current_dir(self.folder()).env("GOWORK", "off").args(args).output();
-        let output = output.context("cannot run `go`")?;
-        if !output.status.success() {
-            bail!("`go {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim_end());
-        }
-        String::from_utf8(output.stdout).context("what `go` prints is not text")
     }
 
     fn go_build(&self, output: &Path) -> Command {

@@ -15,7 +15,7 @@ use clientgrant::sharing::{Input, evaluate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::support::now;
+use super::support::{cases, now};
 
 const KINDS: [(&str, &str); 7] = [
     ("v1", "Pod"),
@@ -298,13 +298,8 @@ fn batch(truth: &Truth) -> Evaluation {
     evaluate(Input { objects, ..truth.input() }, now())
 }
 
-fn config() -> ProptestConfig {
-    let cases = std::env::var("CLIENTGRANT_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases(400))]
 
     /// On average 60 events of each case, so that 400 cases are 24,000.
     #[test]

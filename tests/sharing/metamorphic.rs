@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clientgrant::sharing::Evaluation;
 use proptest::prelude::*;
 
-use super::support::{deployment, grant, identity, open, scan, scan_files};
+use super::support::{cases, deployment, grant, identity, open, scan, scan_files};
 
 /// A generated estate: clients with slots, workloads that hold some of them on some account, grants.
 #[derive(Clone, Debug)]
@@ -70,13 +70,8 @@ fn essence(evaluation: &Evaluation) -> Vec<String> {
     evaluation.findings.iter().map(of).collect()
 }
 
-fn config() -> ProptestConfig {
-    let cases = std::env::var("CLIENTGRANT_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256);
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn fuzz_order_and_files_do_not_matter(

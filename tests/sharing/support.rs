@@ -5,6 +5,13 @@ use std::collections::BTreeSet;
 use clientgrant::grant::Timestamp;
 use clientgrant::sharing::read::Reader;
 use clientgrant::sharing::{Evaluation, Finding, State, evaluate};
+use proptest::prelude::ProptestConfig;
+
+/// So many generated cases, or as many as `CLIENTGRANT_FUZZ_CASES` says.
+pub fn cases(usual: u32) -> ProptestConfig {
+    let cases = std::env::var("CLIENTGRANT_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 /// The instant of every evaluation.
 pub fn now() -> Timestamp {
