@@ -410,17 +410,14 @@ async fn supervise(
             }
             publish_status(&context, &object, &kept, told, Some(idp.capabilities())).await;
             // A client that a ClientIdentity speaks about since.
-            turned |=
-                told.is_ok() && leads(&context) && context.sharing.lacks_registrations(&context.world, &object.key);
+            turned |= told.is_ok()
+                && context.world.leadership().leads()
+                && context.sharing.lacks_registrations(&context.world, &object.key);
         }
         if !turned {
             _ = tokio::time::timeout_at(until, news.changed()).await;
         }
     }
-}
-
-fn leads(context: &Context) -> bool {
-    context.world.leadership().leads()
 }
 
 /// What one look brought.

@@ -161,7 +161,21 @@ struct Known {
     admission: Admission,
 }
 
+/// The clients that may be named in a namespace, by namespace: a ClientIdentity of it speaks about them and counts.
+fn neighbours(known: &[Known]) -> BTreeMap<String, BTreeSet<ClientKey>> {
+    let mut all = BTreeMap::<String, BTreeSet<ClientKey>>::new();
+    for Known { declared, .. } in known.iter().filter(|k| k.counts()) {
+        all.entry(declared.object.namespace.clone()).or_default().insert(declared.client.clone());
+    }
+    all
+}
+
 impl Known {
+    /// Whether the provider's rules let it speak about its client.
+    fn counts(&self) -> bool {
+        self.admission == Admission::Admitted
+    }
+
     /// Whether its status has this finding already.
     fn has_told(&self, finding: &Finding) -> bool {
         let told = self.object.status.iter().flat_map(|status| &status.findings);
@@ -210,10 +224,10 @@ async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut 
     let (now, begin) = (clock::now(), Instant::now());
     let known: Vec<Known> = context.sharing.identities().into_iter().map(|of| know(context, of)).collect();
     // One that only adopts says nothing that could be compared, and asks for nothing to be looked at.
-    let counts = |k: &&Known| k.admission == Admission::Admitted && !k.declared.is_blank();
-    let counted: Vec<Arc<Identity>> = known.iter().filter(counts).map(|k| k.declared.clone()).collect();
+    let says = |k: &&Known| k.counts() && !k.declared.is_blank();
+    let counted: Vec<Arc<Identity>> = known.iter().filter(says).map(|k| k.declared.clone()).collect();
     let clients: BTreeSet<ClientKey> = counted.iter().map(|identity| identity.client.clone()).collect();
-    let admitted = known.iter().filter(|k| k.admission == Admission::Admitted).map(|k| &k.declared.client);
+    let admitted = known.iter().filter(|k| k.counts()).map(|k| &k.declared.client);
     let registrations = context.sharing.registered.of(admitted);
     let detect = context.config.detect_sharing;
     let mut next = if detect { watch(context, &counted, listed, now) } else { None };

@@ -89,6 +89,20 @@ pub enum Grade {
     Direct,
 }
 
+impl Grade {
+    /// The word in every output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Potential => "potential",
+            Self::Reachable => "reachable",
+            Self::Declared => "declared",
+            Self::Identity => "identity",
+            Self::Direct => "direct",
+        }
+    }
+}
+
 /// An object, as findings name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Object {

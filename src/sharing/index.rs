@@ -516,7 +516,7 @@ impl Client {
 }
 
 /// One less; what none is left of goes.
-pub(super) fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {

@@ -219,7 +219,7 @@ fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<Str
 }
 
 /// Whether a variable or flag is named as a client's credential is.
-pub(in crate::sharing) fn is_credential_name(name: &str) -> bool {
+pub(super) fn is_credential_name(name: &str) -> bool {
     ends_with(name, &["clientsecret", "clientassertion", "clientkey", "oidcsecret", "oauthsecret", "oauth2secret"])
 }
 

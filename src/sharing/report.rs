@@ -220,7 +220,7 @@ fn entry(finding: &Finding, reader: &Reader<'_>) -> Entry {
         ("others-elsewhere", elsewhere.to_string()),
         ("objects-elsewhere", hidden.len().to_string()),
         ("state", finding.state.name().to_owned()),
-        ("grade", grade(finding.grade).to_owned()),
+        ("grade", finding.grade.name().to_owned()),
         ("grants", finding.blast_radius.grants.to_string()),
         ("users", finding.blast_radius.subjects.to_string()),
         ("scopes", finding.blast_radius.scopes.to_string()),
@@ -252,16 +252,6 @@ fn result(finding: &Finding) -> &'static str {
         State::Suppressed | State::NotEvaluable => "skip",
         State::Open if finding.severity >= Severity::Medium && finding.grade >= Grade::Declared => "fail",
         State::Open => "warn",
-    }
-}
-
-fn grade(grade: Grade) -> &'static str {
-    match grade {
-        Grade::Potential => "potential",
-        Grade::Reachable => "reachable",
-        Grade::Declared => "declared",
-        Grade::Identity => "identity",
-        Grade::Direct => "direct",
     }
 }
 

@@ -2,7 +2,6 @@
 //! clients. Whoever runs the cluster says so; no workload says it of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::str::FromStr;
 
 use super::finding::Object;
@@ -51,17 +50,6 @@ impl FromStr for Appointed {
             return Err(form.to_owned());
         }
         Ok(Self { role, object })
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Issuer => "issuer",
-            Self::Verifier => "verifier",
-            Self::Broker => "broker",
-            Self::Platform => "platform",
-        })
     }
 }
 

@@ -19,11 +19,10 @@ use super::Known;
 use crate::config::ReportApi;
 use crate::controller::Context;
 use crate::controller::publish::MANAGER;
-use crate::grant::{ClientKey, GrantName};
+use crate::grant::GrantName;
 use crate::sharing::facts::resource;
 use crate::sharing::finding::{Evaluation, Object};
 use crate::sharing::report::{self, LABELS, Name, Report, Reports, SOURCE, View};
-use crate::sharing::told::Admission;
 
 /// It is looked this often for which kinds the cluster has, and what failed is tried again.
 const LOOK: Duration = Duration::from_secs(20);
@@ -77,14 +76,10 @@ pub(super) fn want(context: &Context, known: &[Known], found: Option<&Evaluation
 }
 
 fn reports(context: &Context, known: &[Known], found: &Evaluation) -> Reports {
-    let mut neighbours = BTreeMap::<String, BTreeSet<ClientKey>>::new();
+    let neighbours = super::neighbours(known);
     let mut uids = BTreeMap::<Object, String>::new();
     for one in known {
-        let (object, client) = (&one.declared.object, &one.declared.client);
-        if one.admission == Admission::Admitted {
-            neighbours.entry(object.namespace.clone()).or_default().insert(client.clone());
-        }
-        uids.extend(one.object.metadata.uid.clone().map(|uid| (object.clone(), uid)));
+        uids.extend(one.object.metadata.uid.clone().map(|uid| (one.declared.object.clone(), uid)));
     }
     for Object { kind, namespace, name } in
         found.findings.iter().map(|f| &f.subject).filter(|s| s.kind == "ClientGrant")

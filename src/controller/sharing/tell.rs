@@ -18,7 +18,7 @@ use crate::controller::Context;
 use crate::controller::publish::{self, MANAGER, Written};
 use crate::grant::{ClientKey, parse};
 use crate::sharing::finding::{Evaluation, Finding};
-use crate::sharing::told::{self, Admission, Told, Turn};
+use crate::sharing::told::{self, Told, Turn};
 use crate::sharing::unchanged::{self, About};
 
 /// Statuses that are written at once.
@@ -38,10 +38,7 @@ pub(super) async fn identities(
             findings.entry(key).or_default().push(finding);
         }
     }
-    let mut neighbours = BTreeMap::<&str, BTreeSet<ClientKey>>::new();
-    for one in known.iter().filter(|k| k.admission == Admission::Admitted) {
-        neighbours.entry(&one.declared.object.namespace).or_default().insert(one.declared.client.clone());
-    }
+    let neighbours = super::neighbours(known);
     let (none, nobody, mut next) = (Vec::new(), BTreeSet::new(), None::<Timestamp>);
     let mut writes = Vec::new();
     for one in known {
@@ -59,7 +56,7 @@ pub(super) async fn identities(
         let (mut status, look) = told::status(&told, now);
         let registered = registrations.known(client);
         let about = About {
-            admitted: one.admission == Admission::Admitted,
+            admitted: one.counts(),
             pin: one.object.spec.pin.as_ref(),
             generation: one.object.metadata.generation,
         };

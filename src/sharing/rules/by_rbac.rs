@@ -1,10 +1,12 @@
 //! What RBAC lets a ServiceAccount do to clients: the part that SC-204 and SC-205 share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
+use crate::sharing::declared::Identity;
 use crate::sharing::finding::{Evidence, Grade, Object, Severity};
 use crate::sharing::index::{Index, Workload};
 use crate::sharing::rbac::Subject;
@@ -153,9 +155,7 @@ impl<'a> Holder<'a> {
         if self.object.kind == "Group" {
             // An exception names it as if it were in its own namespace.
             let namespaces = index.identities.iter().filter(|i| done.clients.contains(&i.client));
-            let named = |i: &std::sync::Arc<crate::sharing::declared::Identity>| {
-                Object::new("Group", i.object.namespace.clone(), self.object.name.clone())
-            };
+            let named = |i: &Arc<Identity>| Object::new("Group", i.object.namespace.clone(), self.object.name.clone());
             found.counterparts = namespaces.map(named).collect();
         }
         found.own = Some(self.own.clone());

@@ -125,15 +125,7 @@ async fn rare_paths(all: &Installed) {
     }
 
     // Who a client is, so that it is looked at who else can act as it.
-    all.apply(json!({
-        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientIdentity",
-        "metadata": {"name": "batch", "namespace": "finance"},
-        "spec": {
-            "providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"}, "clientID": "batch",
-            "credentials": [{"secret": {"name": "batch-oidc", "key": "client-secret"}}],
-        },
-    }))
-    .await;
+    all.apply(identity("batch", "batch")).await;
     let batch = format!("{GROUP}/namespaces/finance/clientgrants/batch");
     all.wait(&batch, "looked at", |o| condition(o, "CredentialExclusive")["status"] == "True").await;
 
@@ -159,6 +151,18 @@ async fn rare_paths(all: &Installed) {
     duties(all).await;
 }
 
+/// What says that a client's credential is the Secret `batch-oidc`.
+fn identity(name: &str, client: &str) -> Value {
+    json!({
+        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientIdentity",
+        "metadata": {"name": name, "namespace": "finance"},
+        "spec": {
+            "providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"}, "clientID": client,
+            "credentials": [{"secret": {"name": "batch-oidc", "key": "client-secret"}}],
+        },
+    })
+}
+
 /// Reports of either kind: made, changed and taken away.
 async fn reports(all: &Installed) {
     let lists = |group: &str, kinds: [&str; 2]| kinds.map(|kind| format!("apis/{group}/{kind}"));
@@ -172,15 +176,7 @@ async fn reports(all: &Installed) {
     };
     all.plane.apply_yaml(&clientgrant_testbed::reports::policy_reports().unwrap()).await.unwrap();
     // The Secret of the other one, too.
-    all.apply(json!({
-        "apiVersion": "clientgrant.dev/v1alpha1", "kind": "ClientIdentity",
-        "metadata": {"name": "shared", "namespace": "finance"},
-        "spec": {
-            "providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"}, "clientID": "finance-reporting",
-            "credentials": [{"secret": {"name": "batch-oidc", "key": "client-secret"}}],
-        },
-    }))
-    .await;
+    all.apply(identity("shared", "finance-reporting")).await;
     for (at, kinds) in [&older, &newer].into_iter().enumerate() {
         for list in kinds {
             all.wait(list, "there", |l| about(l, 1)).await;
