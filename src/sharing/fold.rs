@@ -1,6 +1,6 @@
 //! What was read of workloads, put together: one entry for each workload that a person wrote.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::facts::{Facts, Template};
@@ -13,27 +13,25 @@ const LINKS: usize = 4;
 /// The controller of an object: kind and name.
 pub(super) type Owner = (String, String);
 
-/// The workload that a person wrote and controllers made this object for, with its API group; `owner_of` knows the
-/// owner of any object that was read.
-pub(super) fn top(
-    object: &Object,
+/// The workload that a person wrote and controllers made this object for, with its API group; `owner` knows that of
+/// any object, and `group_of` the group of a controller, or takes that of what it made.
+pub(super) fn top<T>(
+    object: T,
     group: &'static str,
-    owner: Option<Owner>,
-    owner_of: impl Fn(&Object) -> Option<Owner>,
-) -> (Object, &'static str) {
-    let (mut at, mut group, mut owner) = (object.clone(), group, owner);
+    owner: impl Fn(&T) -> Option<T>,
+    group_of: impl Fn(&T, &'static str) -> &'static str,
+) -> (T, &'static str) {
+    let (mut at, mut group) = (object, group);
     for _ in 0..LINKS {
-        let Some((kind, name)) = owner else { break };
-        let up = Object::new(kind, at.namespace.clone(), name);
-        group = group_of(&up.kind, group);
-        owner = owner_of(&up);
+        let Some(up) = owner(&at) else { break };
+        group = group_of(&up, group);
         at = up;
     }
     (at, group)
 }
 
 /// The API group of a controller that is known by an owner reference.
-fn group_of(kind: &str, fallback: &'static str) -> &'static str {
+pub(super) fn group_of(kind: &str, fallback: &'static str) -> &'static str {
     match kind {
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => "apps",
         "Job" | "CronJob" => "batch",
@@ -55,12 +53,16 @@ pub(super) fn assemble<'a>(
     templates: impl Iterator<Item = (&'a Arc<Template>, &'a Place)>,
     templates_of: impl Fn(&Object) -> Vec<Arc<Template>>,
 ) -> Vec<Workload> {
-    let mut all = BTreeMap::<String, (BTreeSet<Arc<Template>>, &Place)>::new();
-    let mut add = |template: Arc<Template>, place: &'a Place| {
-        let (templates, first) =
-            all.entry(template.service_account.clone()).or_insert_with(|| (BTreeSet::new(), place));
-        *first = place.min(*first);
-        templates.insert(template);
+    let mut all = Vec::<Workload>::new();
+    let mut add = |template: Arc<Template>, place: &Place| {
+        if let Some(of) = all.iter_mut().find(|of| of.service_account == template.service_account) {
+            if *place < of.place {
+                of.place = place.clone();
+            }
+            of.templates.push(template);
+        } else {
+            all.push(Workload::new(object.clone(), group, place.clone(), template));
+        }
     };
     for (template, place) in templates {
         let lent = template.borrows.as_ref().map(|owner| templates_of(&target(&object.namespace, owner)));
@@ -75,25 +77,27 @@ pub(super) fn assemble<'a>(
             }
         }
     }
-    let all = all.into_iter().map(|(service_account, (templates, place))| {
-        Workload::new(object.clone(), group, place.clone(), service_account, templates)
-    });
-    all.collect()
+    for of in &mut all {
+        of.templates.sort();
+        of.templates.dedup();
+    }
+    all.sort_by(|a, b| a.service_account.cmp(&b.service_account));
+    all
 }
 
 /// One entry for each workload that a person wrote: what controllers made counts as theirs, what is there twice
 /// counts once, and a Rollout gets the template that it borrows.
-pub(super) fn fold(facts: Vec<Facts>) -> BTreeMap<Arc<Object>, Vec<Workload>> {
+pub(super) fn fold(facts: Vec<Facts>) -> Vec<Vec<Workload>> {
     let mut owners = BTreeMap::<Object, Option<Owner>>::new();
     for one in &facts {
         // Of two that disagree the greater counts, so that their order does not matter.
         let owner = owners.entry(one.object.clone()).or_default();
         *owner = owner.take().max(one.owner.clone());
     }
-    let owner_of = |object: &Object| owners.get(object).cloned().flatten();
+    let owner = |object: &Object| Some(target(&object.namespace, owners.get(object)?.as_ref()?));
     let mut tops = BTreeMap::<Arc<Object>, (&'static str, Vec<(Arc<Template>, Place)>)>::new();
     for one in facts {
-        let (object, group) = top(&one.object, one.group, owner_of(&one.object), owner_of);
+        let (object, group) = top(one.object, one.group, owner, |up, group| group_of(&up.kind, group));
         let (known, templates) = tops.entry(Arc::new(object)).or_insert_with(|| (group, Vec::new()));
         *known = group.min(*known);
         templates.push((one.template, one.place));
@@ -104,7 +108,7 @@ pub(super) fn fold(facts: Vec<Facts>) -> BTreeMap<Arc<Object>, Vec<Workload>> {
     };
     let assembled = tops.iter().map(|(object, (group, templates))| {
         let templates = templates.iter().map(|(template, place)| (template, place));
-        (object.clone(), assemble(object, group, templates, |of| templates_of(of).unwrap_or_default()))
+        assemble(object, group, templates, |of| templates_of(of).unwrap_or_default())
     });
     assembled.collect()
 }

@@ -49,8 +49,8 @@ pub struct Workload {
     pub place: Place,
     /// As which ServiceAccount its pods run.
     pub service_account: String,
-    /// What its pods are like: more than one during a rollout, or where something was injected.
-    pub templates: BTreeSet<Arc<Template>>,
+    /// What its pods are like, sorted: more than one during a rollout, or where something was injected.
+    pub templates: Vec<Arc<Template>>,
     /// Whether its pods get a token of their ServiceAccount for the API server.
     pub automounts: bool,
     /// What it can act as: sorted, and each once.
@@ -105,8 +105,8 @@ pub struct Unread {
 pub struct Index {
     /// The instant of the evaluation.
     pub now: Timestamp,
-    /// By what a person wrote; one for each ServiceAccount.
-    pub(super) workloads: BTreeMap<Arc<Object>, Vec<Workload>>,
+    /// At the place of what a person wrote: one for each ServiceAccount.
+    pub(super) workloads: Vec<Vec<Workload>>,
     /// Sorted by object.
     pub identities: Vec<Arc<Identity>>,
     /// Sorted by client.
@@ -144,7 +144,7 @@ impl Default for Index {
     fn default() -> Self {
         Self {
             now: Timestamp::UNIX_EPOCH,
-            workloads: BTreeMap::new(),
+            workloads: Vec::new(),
             identities: Vec::new(),
             registrations: Vec::new(),
             clients: HashMap::new(),
@@ -181,7 +181,7 @@ impl Index {
         }
         index.workloads = fold(facts);
         let mut workloads = std::mem::take(&mut index.workloads);
-        for workload in workloads.values_mut().flatten() {
+        for workload in workloads.iter_mut().flatten() {
             let account = (workload.object.namespace.clone(), workload.service_account.clone());
             index.join(workload, accounts.get(&account).copied().flatten());
         }
@@ -305,9 +305,32 @@ impl Index {
         workload.uses.extend(workload.entitled.iter().cloned().chain(unclaimed));
     }
 
-    /// Every workload, sorted by object.
+    /// Every workload, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
-        self.workloads.values().flatten()
+        self.workloads.iter().flatten()
+    }
+
+    /// The workloads of one place, which are put back.
+    pub(super) fn take(&mut self, at: usize) -> Vec<Workload> {
+        self.workloads.get_mut(at).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// These are the workloads of one place.
+    pub(super) fn put(&mut self, at: usize, workloads: Vec<Workload>) {
+        if self.workloads.len() <= at {
+            self.workloads.resize_with(at + 1, Vec::new);
+        }
+        if let Some(of) = self.workloads.get_mut(at) {
+            *of = workloads;
+        }
+    }
+
+    /// Every workload, sorted by object.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<&Workload> {
+        let mut all: Vec<&Workload> = self.workloads().collect();
+        all.sort_by(|a, b| (&a.object, &a.service_account).cmp(&(&b.object, &b.service_account)));
+        all
     }
 
     /// Whether a workload is the identity provider: what it has of clients it has as their other end.
@@ -421,7 +444,7 @@ impl Index {
     /// Whether workloads were left out.
     #[must_use]
     pub fn lacks_workloads(&self) -> bool {
-        !self.whole && self.workloads.is_empty()
+        !self.whole && self.workloads().next().is_none()
     }
 
     /// Whether a conclusion may be drawn from what is absent.
@@ -526,20 +549,20 @@ fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 }
 
 impl Workload {
-    /// What its templates say, joined with nothing yet.
+    /// What its first template says, joined with nothing yet.
     pub(super) fn new(
         object: Arc<Object>,
         group: &'static str,
         place: Place,
-        service_account: String,
-        templates: BTreeSet<Arc<Template>>,
+        template: Arc<Template>,
     ) -> Self {
+        let service_account = template.service_account.clone();
         Self {
             object,
             group,
             place,
             service_account,
-            templates,
+            templates: vec![template],
             automounts: false,
             exposures: Vec::new(),
             entitled: BTreeSet::new(),

@@ -1,67 +1,87 @@
 //! The index, kept while what it is made of changes: an event costs what it changes, not what there is.
 //!
-//! Of an object nothing is kept but its name, its owner and what its template says, and of equal templates one.
-//! Pods count as the workload that a person wrote: those of one template are a number. [`Live::differences`]
-//! compares all of it with the index that is made anew from the same facts.
+//! Of an object nothing is kept but its name, its owner and what its template says. Pods count as the workload that
+//! a person wrote: those of one template are a number. An object is looked up by its name once for each event; from
+//! there on it is a number, too. [`Live::differences`] compares all of it with the index that is made anew from the
+//! same facts.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+
+use slab::Slab;
 
 use super::declared::{Grant, Identity};
 use super::evaluate::Input;
 use super::facts::{Facts, Template};
 use super::finding::{Object, Place};
-use super::fold::{Owner, assemble, target, top};
+use super::fold::{Owner, assemble, group_of, target, top};
 use super::index::{Index, Workload, service_account, sorted};
 use super::registration::Registration;
 use crate::grant::ClientKey;
+
+/// The place of an object among all.
+type Id = usize;
+
+/// As what an object counts.
+#[derive(Clone, Debug)]
+struct Counts {
+    /// What a person wrote.
+    top: Id,
+    /// With which API group.
+    group: &'static str,
+    /// The pointer tells equal templates of a workload: they are one.
+    template: Arc<Template>,
+}
 
 /// What was told of an object.
 #[derive(Debug)]
 struct Told {
     group: &'static str,
-    owner: Option<Owner>,
-    template: Arc<Template>,
-    /// What it counts as, and with which API group.
-    top: Arc<Object>,
-    top_group: &'static str,
+    owner: Option<Id>,
+    counts: Counts,
 }
 
-/// The templates of a workload: with which API group it counts, and how many objects have it. They are few, and
-/// equal ones are one, so that pointers tell them apart.
-type Templates = Vec<(&'static str, Arc<Template>, usize)>;
+/// An object that was told of, or that others name.
+#[derive(Debug)]
+struct Node {
+    object: Arc<Object>,
+    told: Option<Told>,
+    /// What names it as its owner.
+    owned: BTreeSet<Id>,
+    /// What counts as it: with which API group, like what, and how many objects. They are few.
+    templates: Vec<(&'static str, Arc<Template>, usize)>,
+    /// What borrows its template.
+    borrowers: BTreeSet<Id>,
+}
 
-fn place_of(templates: &Templates, group: &'static str, template: &Arc<Template>) -> Option<usize> {
-    templates.iter().position(|(of, known, _)| *of == group && Arc::ptr_eq(known, template))
+impl Node {
+    /// Whether nobody knows anything of it any more.
+    fn is_idle(&self) -> bool {
+        self.told.is_none() && self.owned.is_empty() && self.templates.is_empty() && self.borrowers.is_empty()
+    }
+}
+
+/// What an event touched.
+#[derive(Debug, Default)]
+struct Touched {
+    /// Workloads that have to be put together anew.
+    dirty: Vec<Id>,
+    /// Objects of which perhaps nothing is known any more.
+    idle: Vec<Id>,
 }
 
 /// Everything that was told, joined.
 #[derive(Debug, Default)]
 pub struct Live {
-    objects: HashMap<Arc<Object>, Told>,
-    /// What names an object as its owner.
-    owned: HashMap<Object, BTreeSet<Arc<Object>>>,
-    tops: HashMap<Arc<Object>, Templates>,
-    /// What `tops` has, by namespace.
-    namespaces: HashMap<String, BTreeSet<Arc<Object>>>,
-    /// What borrows the template of an object.
-    borrowers: HashMap<Object, BTreeSet<Arc<Object>>>,
-    /// How many objects have a template.
-    interned: HashMap<Arc<Template>, usize>,
+    nodes: Slab<Node>,
+    ids: HashMap<Arc<Object>, Id>,
+    /// How many objects were told of.
+    told: usize,
+    /// What a person wrote, by namespace.
+    namespaces: HashMap<String, BTreeSet<Id>>,
     /// By namespace and name, what a ServiceAccount says about its token.
-    accounts: BTreeMap<String, BTreeMap<String, Option<bool>>>,
+    accounts: HashMap<String, HashMap<String, Option<bool>>>,
     index: Index,
-}
-
-/// Takes a member out of a set; a set of nothing goes.
-fn drop_from<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, BTreeSet<Arc<Object>>>, key: &K, member: &Arc<Object>) {
-    if let Some(set) = sets.get_mut(key) {
-        set.remove(member);
-        if set.is_empty() {
-            sets.remove(key);
-        }
-    }
 }
 
 impl Live {
@@ -79,155 +99,190 @@ impl Live {
     /// How many objects it is made of.
     #[must_use]
     pub fn objects(&self) -> usize {
-        self.objects.len()
-            + self.accounts.values().map(BTreeMap::len).sum::<usize>()
+        self.told
+            + self.accounts.values().map(HashMap::len).sum::<usize>()
             + self.index.identities.len()
             + self.index.grants().count()
     }
 
+    /// The place of an object; it gets one.
+    fn id(&mut self, object: &Object) -> Id {
+        if let Some(id) = self.ids.get(object) {
+            return *id;
+        }
+        let object = Arc::new(object.clone());
+        let id = self.nodes.insert(Node {
+            object: object.clone(),
+            told: None,
+            owned: BTreeSet::new(),
+            templates: Vec::new(),
+            borrowers: BTreeSet::new(),
+        });
+        self.ids.insert(object, id);
+        id
+    }
+
     /// A workload is this; `None`: it is gone, or says nothing. True if that makes a difference.
     pub fn workload(&mut self, object: &Object, facts: Option<Facts>) -> bool {
-        let old = self.objects.get(object);
+        let known = self.ids.get(object).copied();
+        let old = known.and_then(|id| self.nodes.get(id)?.told.as_ref());
+        // Mostly the owner is who it was, and needs not be looked up.
+        let owner_stays = match (old.and_then(|old| old.owner), facts.as_ref().and_then(|new| new.owner.as_ref())) {
+            (None, None) => true,
+            (Some(old), Some((kind, name))) => {
+                self.nodes.get(old).is_some_and(|old| old.object.name == *name && old.object.kind == *kind)
+            }
+            _ => false,
+        };
         let same = match (old, &facts) {
             (None, None) => true,
-            (Some(old), Some(new)) => old.group == new.group && old.owner == new.owner && old.template == new.template,
+            (Some(old), Some(new)) => owner_stays && old.group == new.group && old.counts.template == new.template,
             _ => false,
         };
         if same {
             return false;
         }
-        let mut dirty = BTreeSet::new();
-        let (id, owner) = match self.objects.remove_entry(object) {
-            None => (Arc::new(object.clone()), None),
-            Some((id, told)) => {
-                self.leave(&told, &mut dirty);
-                if let Some(owner) = &told.owner {
-                    drop_from(&mut self.owned, &target(&id.namespace, owner), &id);
-                }
-                if let Some(count) = self.interned.get_mut(&told.template) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.interned.remove(&told.template);
-                    }
-                }
-                (id, told.owner)
-            }
+        let old_owner = old.and_then(|old| old.owner);
+        let id = known.unwrap_or_else(|| self.id(object));
+        let old = self.nodes.get_mut(id).and_then(|node| node.told.take());
+        self.told -= usize::from(old.is_some());
+        let mut touched = Touched::default();
+        let owner = match &facts {
+            _ if owner_stays => old_owner,
+            Some(Facts { owner: Some(owner), .. }) => Some(self.id(&target(&object.namespace, owner))),
+            _ => None,
         };
-        let new = facts.as_ref().and_then(|facts| facts.owner.clone());
-        if let Some(facts) = facts {
-            self.enter(&id, facts, &mut dirty);
+        if let Some(old) = old_owner.filter(|_| !owner_stays) {
+            self.nodes.get_mut(old).map(|owner| owner.owned.remove(&id));
+            touched.idle.push(old);
         }
-        if owner != new {
-            self.lead_anew(&id, &mut dirty);
+        if let Some(owner) = owner.filter(|_| !owner_stays) {
+            self.nodes.get_mut(owner).map(|owner| owner.owned.insert(id));
         }
-        self.assemble(&dirty);
-        !dirty.is_empty()
-    }
-
-    fn enter(&mut self, id: &Arc<Object>, facts: Facts, dirty: &mut BTreeSet<Arc<Object>>) {
-        let Facts { group, owner, template, .. } = facts;
-        let template = match self.interned.entry(template) {
-            Entry::Occupied(mut known) => {
-                *known.get_mut() += 1;
-                known.key().clone()
-            }
-            Entry::Vacant(new) => {
-                let template = new.key().clone();
-                new.insert(1);
-                template
-            }
-        };
-        if let Some(owner) = &owner {
-            self.owned.entry(target(&id.namespace, owner)).or_default().insert(id.clone());
+        // It is counted anew before it is not counted any more: what stays as it is, is not put together twice.
+        if let Some(Facts { group, template, .. }) = facts {
+            let told = Told { group, owner, counts: Counts { top: id, group, template } };
+            self.enter(id, told, &mut touched);
+            self.told += 1;
         }
-        let told = Told { group, owner, template, top: id.clone(), top_group: group };
-        let told = self.led(id, told, dirty);
-        self.objects.insert(id.clone(), told);
+        if let Some(old) = old {
+            self.leave(&old.counts, &mut touched);
+        }
+        if !owner_stays {
+            self.lead_anew(id, &mut touched);
+        }
+        touched.idle.push(id);
+        let news = !touched.dirty.is_empty();
+        self.assemble(touched);
+        news
     }
 
     /// Finds what an object counts as, and counts it there.
-    fn led(&mut self, id: &Arc<Object>, told: Told, dirty: &mut BTreeSet<Arc<Object>>) -> Told {
-        let owner_of = |object: &Object| match self.objects.get(object) {
-            // It may be on its way in, or be its own owner by a round.
-            None if *object == **id => told.owner.clone(),
-            known => known.and_then(|told| told.owner.clone()),
-        };
-        let (top, group) = top(id, told.group, told.owner.clone(), owner_of);
-        let known = self.tops.get_key_value(&top).map(|(known, _)| known.clone());
-        let top = known.unwrap_or_else(|| if top == **id { id.clone() } else { Arc::new(top) });
-        let templates = self.tops.entry(top.clone()).or_default();
-        if templates.is_empty() {
-            self.namespaces.entry(top.namespace.clone()).or_default().insert(top.clone());
-        }
-        let known = place_of(templates, group, &told.template).and_then(|at| templates.get_mut(at));
-        if let Some((_, _, count)) = known {
+    fn enter(&mut self, id: Id, mut told: Told, touched: &mut Touched) {
+        let group_of = |up: &Id, group| self.nodes.get(*up).map_or(group, |up| group_of(&up.object.kind, group));
+        // An object may be its own owner by a round.
+        let owner = |of: &Id| if *of == id { told.owner } else { self.nodes.get(*of)?.told.as_ref()?.owner };
+        let (top, group) = top(id, told.group, owner, group_of);
+        (told.counts.top, told.counts.group) = (top, group);
+        let Some(node) = self.nodes.get_mut(top) else { return };
+        let template = &mut told.counts.template;
+        if let Some((_, known, count)) = node.templates.iter_mut().find(|(of, t, _)| *of == group && t == template) {
             *count += 1;
+            *template = known.clone();
         } else {
-            templates.push((group, told.template.clone(), 1));
-            if let Some(lender) = &told.template.borrows {
-                self.borrowers.entry(target(&top.namespace, lender)).or_default().insert(top.clone());
+            if node.templates.is_empty() {
+                self.namespaces.entry(node.object.namespace.clone()).or_default().insert(top);
             }
-            dirty.insert(top.clone());
+            node.templates.push((group, template.clone(), 1));
+            touched.dirty.push(top);
+            let lender = template.borrows.as_ref().map(|lender| target(&node.object.namespace, lender));
+            if let Some(lender) = lender {
+                let lender = self.id(&lender);
+                self.nodes.get_mut(lender).map(|lender| lender.borrowers.insert(top));
+            }
         }
-        Told { top, top_group: group, ..told }
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.told = Some(told);
+        }
     }
 
-    fn leave(&mut self, told: &Told, dirty: &mut BTreeSet<Arc<Object>>) {
-        let Some(templates) = self.tops.get_mut(&told.top) else { return };
-        let Some(at) = place_of(templates, told.top_group, &told.template) else { return };
-        if let Some((_, _, count)) = templates.get_mut(at).filter(|(_, _, count)| *count > 1) {
+    /// Counts an object no more where it was counted.
+    fn leave(&mut self, counts: &Counts, touched: &mut Touched) {
+        let Counts { top, group, template } = counts;
+        let Some(node) = self.nodes.get_mut(*top) else { return };
+        let found = node.templates.iter().position(|(of, t, _)| of == group && Arc::ptr_eq(t, template));
+        let Some((at, (_, _, count))) = found.and_then(|at| Some((at, node.templates.get_mut(at)?))) else { return };
+        if *count > 1 {
             *count -= 1;
             return;
         }
-        templates.remove(at);
-        dirty.insert(told.top.clone());
-        let lends = |lender: &Owner| templates.iter().any(|(_, t, _)| t.borrows.as_ref() == Some(lender));
-        if let Some(lender) = told.template.borrows.as_ref().filter(|lender| !lends(lender)) {
-            drop_from(&mut self.borrowers, &target(&told.top.namespace, lender), &told.top);
+        node.templates.swap_remove(at);
+        touched.dirty.push(*top);
+        touched.idle.push(*top);
+        let namespace = &node.object.namespace;
+        if node.templates.is_empty()
+            && let Some(tops) = self.namespaces.get_mut(namespace)
+        {
+            tops.remove(top);
+            if tops.is_empty() {
+                self.namespaces.remove(namespace);
+            }
         }
-        if templates.is_empty() {
-            self.tops.remove(&told.top);
-            drop_from(&mut self.namespaces, &told.top.namespace, &told.top);
+        let lends = |lender: &Owner| node.templates.iter().any(|(_, t, _)| t.borrows.as_ref() == Some(lender));
+        if let Some(lender) = template.borrows.as_ref().filter(|lender| !lends(lender))
+            && let Some(lender) = self.ids.get(&target(namespace, lender)).copied()
+        {
+            self.nodes.get_mut(lender).map(|lender| lender.borrowers.remove(top));
+            touched.idle.push(lender);
         }
     }
 
     /// The owner of an object changed: what it owns may count as something else.
-    fn lead_anew(&mut self, id: &Arc<Object>, dirty: &mut BTreeSet<Arc<Object>>) {
-        let (mut seen, mut next) = (BTreeSet::from([id.clone()]), vec![id.clone()]);
+    fn lead_anew(&mut self, id: Id, touched: &mut Touched) {
+        let (mut seen, mut next) = (BTreeSet::from([id]), vec![id]);
         while let Some(owner) = next.pop() {
-            for owned in self.owned.get(&owner).cloned().unwrap_or_default() {
-                if !seen.insert(owned.clone()) {
+            for owned in self.nodes.get(owner).map(|owner| owner.owned.clone()).unwrap_or_default() {
+                if !seen.insert(owned) {
                     continue;
                 }
-                if let Some(told) = self.objects.remove(&owned) {
-                    self.leave(&told, dirty);
-                    let told = self.led(&owned, told, dirty);
-                    self.objects.insert(owned.clone(), told);
+                if let Some(told) = self.nodes.get_mut(owned).and_then(|owned| owned.told.take()) {
+                    let counts = told.counts.clone();
+                    self.enter(owned, told, touched);
+                    self.leave(&counts, touched);
                 }
                 next.push(owned);
             }
         }
     }
 
-    /// Puts workloads together anew, and those that borrow from them.
-    fn assemble(&mut self, dirty: &BTreeSet<Arc<Object>>) {
-        let borrow = dirty.iter().filter_map(|top| self.borrowers.get(&**top)).flatten();
-        let all: BTreeSet<Arc<Object>> = dirty.iter().chain(borrow).cloned().collect();
+    /// Puts workloads together anew, and those that borrow from them; forgets what nothing is known of.
+    fn assemble(&mut self, touched: Touched) {
+        let Touched { mut dirty, idle } = touched;
+        let borrow = dirty.iter().filter_map(|top| self.nodes.get(*top)).flat_map(|node| &node.borrowers);
+        let borrow: Vec<Id> = borrow.copied().collect();
+        dirty.extend(borrow);
+        if dirty.len() > 1 {
+            dirty.sort_unstable();
+            dirty.dedup();
+        }
         let place = Place::default();
-        for top in all {
-            let Some(templates) = self.tops.get(&top) else {
-                self.index.workloads.remove(&top);
-                continue;
-            };
-            let group = templates.iter().map(|(group, ..)| *group).min().unwrap_or_default();
+        for top in dirty {
+            let Some(node) = self.nodes.get(top) else { continue };
+            let group = node.templates.iter().map(|(group, ..)| *group).min().unwrap_or_default();
             let templates_of = |object: &Object| {
-                let templates = self.tops.get(object).into_iter().flatten();
-                templates.map(|(_, template, _)| template.clone()).collect()
+                let lender = self.ids.get(object).and_then(|id| self.nodes.get(*id));
+                lender.into_iter().flat_map(|node| &node.templates).map(|(_, t, _)| t.clone()).collect()
             };
-            let told = templates.iter().map(|(_, template, _)| (template, &place));
-            let mut workloads = assemble(&top, group, told, templates_of);
-            self.join(&top, &mut workloads);
-            self.index.workloads.insert(top, workloads);
+            let told = node.templates.iter().map(|(_, template, _)| (template, &place));
+            let mut workloads = assemble(&node.object, group, told, templates_of);
+            self.join(&node.object, &mut workloads);
+            self.index.put(top, workloads);
+        }
+        for id in idle {
+            if self.nodes.get(id).is_some_and(Node::is_idle) {
+                let node = self.nodes.remove(id);
+                self.ids.remove(&node.object);
+            }
         }
     }
 
@@ -242,11 +297,12 @@ impl Live {
 
     fn join_all(&mut self, namespace: &str, concerns: impl Fn(&[Workload]) -> bool) {
         for top in self.namespaces.get(namespace).cloned().unwrap_or_default() {
-            let Some(mut workloads) = self.index.workloads.get_mut(&top).map(std::mem::take) else { continue };
+            let Some(node) = self.nodes.get(top) else { continue };
+            let mut workloads = self.index.take(top);
             if concerns(&workloads) {
-                self.join(&top, &mut workloads);
+                self.join(&node.object, &mut workloads);
             }
-            self.index.workloads.insert(top, workloads);
+            self.index.put(top, workloads);
         }
     }
 
@@ -338,12 +394,16 @@ impl Live {
     /// Everything that it was made of.
     #[must_use]
     pub fn input(&self) -> Input {
-        let facts = self.objects.iter().map(|(id, told)| Facts {
-            object: (**id).clone(),
-            group: told.group,
-            place: Place::default(),
-            owner: told.owner.clone(),
-            template: told.template.clone(),
+        let facts = self.nodes.iter().filter_map(|(_, node)| {
+            let told = node.told.as_ref()?;
+            let owner = told.owner.and_then(|owner| self.nodes.get(owner)).map(|owner| &owner.object);
+            Some(Facts {
+                object: (*node.object).clone(),
+                group: told.group,
+                place: Place::default(),
+                owner: owner.map(|owner| (owner.kind.clone(), owner.name.clone())),
+                template: told.counts.template.clone(),
+            })
         });
         let accounts = self.accounts.iter().flat_map(|(namespace, accounts)| {
             accounts.iter().map(move |(name, says)| ((namespace.clone(), name.clone()), *says))
@@ -361,10 +421,10 @@ impl Live {
     /// The parts in which it differs from an index that is made anew from the same. It never should.
     #[must_use]
     pub fn differences(&self) -> Vec<&'static str> {
-        let Index { now, workloads, identities, registrations, clients, declared, .. } = &self.index;
+        let Index { now, identities, registrations, clients, declared, .. } = &self.index;
         let anew = Index::new(*now, self.input());
         let parts = [
-            ("workloads", anew.workloads == *workloads),
+            ("workloads", anew.in_order() == self.index.in_order()),
             ("identities", anew.identities == *identities),
             ("registrations", anew.registrations == *registrations),
             ("clients", anew.clients == *clients),

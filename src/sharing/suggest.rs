@@ -47,7 +47,7 @@ pub fn suggest(input: Input, now: Timestamp) -> String {
         let name = blank.unwrap_or_else(|| free(&mut taken, namespace, &client.client));
         proposal.write(&mut text, namespace, &name, client);
     }
-    for workload in index.workloads() {
+    for workload in index.in_order() {
         for literal in workload.literals() {
             if let Literal::UnknownId { path, .. } = literal {
                 let at = format!("{} {}", workload.object, workload.path(path));
