@@ -30,6 +30,7 @@ pub mod pod;
 pub mod rbac;
 pub mod reach;
 pub mod read;
+mod reference;
 pub mod registration;
 pub mod report;
 pub mod role;

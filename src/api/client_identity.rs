@@ -98,8 +98,8 @@ pub struct ClientIdentitySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::object_name")]
     pub service_account_name: Option<String>,
-    /// The workloads of the same namespace that may hold the client's credentials, at most 16. Where
-    /// any is listed, no other may. Example: `[{apiVersion: apps/v1, kind: Deployment, name: workflow}]`.
+    /// The workloads of the same namespace that may hold the client's credentials, at most 16, or
+    /// objects of a gateway that name them, such as a SecurityPolicy. Where any is listed, no other may. Example: `[{apiVersion: apps/v1, kind: Deployment, name: workflow}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub workloads: Vec<WorkloadRef>,

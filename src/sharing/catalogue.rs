@@ -187,6 +187,11 @@ spec:
 The unit is the key of a Secret as a container receives it: whoever mounts only the public half of a Secret is no holder
 of its private key. Registrations that are one product say the same `family`.
 
+**Without pods.** Custom resources that name a Secret for a gateway or a server, which then acts as the client, count as
+workloads that have no ServiceAccount, and are listed in `workloads` like others: `SecurityPolicy` of Envoy Gateway,
+`KongPlugin`, `Policy` of the NGINX Ingress Controller, and `GrafanaDatasource`. The object that names it is the holder,
+whatever made it. A Secret of another namespace is not followed: SC-901 says so of its client.
+
 **Three answers.** A rule finds something, or finds nothing, or cannot tell: then SC-901 says why. What could not be read
 is never taken for clean, and while anything could not be read nothing is concluded from what is absent (SC-302, SC-303,
 SC-304).
@@ -195,7 +200,8 @@ SC-304).
 and workloads, and says `CredentialExclusive` on it and on the client's grants: `True/Exclusive`, `False/SharedCredential` or
 `Unknown/NotEvaluated`, with what was found and what hangs on it in its status. What is absent counts after `--sharing-grace`
 (10 minutes); before, it may be late. A finding ends no grant. RBAC is looked at with `--sharing-rbac=true`
-(SC-204, SC-205), for which the operator needs the right to list roles and bindings. Whether a
+(SC-204, SC-205), for which the operator needs the right to list roles and bindings. Kinds that only some clusters have
+count where they are served, and while one that is served may not be listed no credential is called exclusive. Whether a
 value was copied from one Secret to another nobody can tell: where it may have been, it says `NotEvaluated` (SC-901).
 
 **Policy reports.** Where the cluster has Reports of `openreports.io`, or PolicyReports of `wgpolicyk8s.io`, the operator writes
@@ -230,7 +236,8 @@ grant of the client is out of force meanwhile. While there is a pin, a client th
 (`ClientReplaced`).
 
 **Proposals.** `clientgrant suggest -f PATH…` writes ClientIdentity objects for the clients of grants, each line with what it
-was concluded from: ids among variables and arguments, Secrets that are named as credentials, tokens for somebody else.
+was concluded from: ids among variables, arguments and fields, Secrets that are named as credentials, tokens for
+somebody else.
 They are for a person to review; nothing is applied.
 
 **Severity.** One step up where a client of the finding has `offline_access`, more than 100 subjects, or the clients are of

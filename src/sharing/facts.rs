@@ -1,4 +1,5 @@
-//! What one workload's manifest says: which slots its pods receive, as whom they run, and what tokens they get.
+//! What one workload's manifest says: which slots its pods receive, as whom they run, and what tokens they get. A
+//! custom resource that names Secrets counts as a workload without pods.
 //!
 //! The manifest is read as loose JSON: fields of the wrong type count as absent, because one odd workload must
 //! not hide the others. No literal value is ever kept: a literal is remembered as the *path* where it stands.
@@ -10,9 +11,9 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
 use super::finding::{Grade, Object, Place};
-use super::pod;
+use super::{pod, reference};
 
-/// A kind that has a pod template.
+/// A kind that has a pod template, or that names Secrets without one.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// Its API group.
@@ -23,12 +24,30 @@ pub struct Kind {
     pub kind: &'static str,
     /// The name of its resource.
     pub plural: &'static str,
-    /// The way to the template; empty where the object is one.
-    way: &'static str,
+    says: Says,
+}
+
+/// Where a kind says what matters.
+#[derive(Clone, Copy, Debug)]
+enum Says {
+    /// In a pod template: the way to it; empty where the object is one.
+    Template(&'static str),
+    /// In fields of its own.
+    Fields(&'static [reference::Field]),
 }
 
 const fn kind(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
-    Kind { group, version, kind, plural, way: "spec.template" }
+    Kind { group, version, kind, plural, says: Says::Template("spec.template") }
+}
+
+const fn custom(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    fields: &'static [reference::Field],
+) -> Kind {
+    Kind { group, version, kind, plural, says: Says::Fields(fields) }
 }
 
 impl Kind {
@@ -44,10 +63,19 @@ impl Kind {
         KINDS.iter().find(|k| k.kind == kind && k.group == group)
     }
 
+    /// Whether its objects have pods.
+    #[must_use]
+    pub fn has_pods(&self) -> bool {
+        matches!(self.says, Says::Template(_))
+    }
+
     /// A field of its template, as a field of the object.
     #[must_use]
     pub fn path(&self, field: &str) -> String {
-        if self.way.is_empty() { field.to_owned() } else { format!("{}.{field}", self.way) }
+        match self.says {
+            Says::Template("") | Says::Fields(_) => field.to_owned(),
+            Says::Template(way) => format!("{way}.{field}"),
+        }
     }
 }
 
@@ -64,18 +92,28 @@ pub fn resource_name(of: &ApiResource) -> String {
     format!("{}{dot}{}", of.plural, of.group)
 }
 
-/// The kinds that have a pod template.
-pub const KINDS: [Kind; 10] = [
-    Kind { way: "", ..kind("", "v1", "Pod", "pods") },
+/// The kinds that have a pod template, and those that name Secrets without one.
+pub const KINDS: [Kind; 14] = [
+    Kind { says: Says::Template(""), ..kind("", "v1", "Pod", "pods") },
     kind("", "v1", "ReplicationController", "replicationcontrollers"),
     kind("apps", "v1", "DaemonSet", "daemonsets"),
     kind("apps", "v1", "Deployment", "deployments"),
     kind("apps", "v1", "ReplicaSet", "replicasets"),
     kind("apps", "v1", "StatefulSet", "statefulsets"),
-    Kind { way: "spec.jobTemplate.spec.template", ..kind("batch", "v1", "CronJob", "cronjobs") },
+    Kind { says: Says::Template("spec.jobTemplate.spec.template"), ..kind("batch", "v1", "CronJob", "cronjobs") },
     kind("batch", "v1", "Job", "jobs"),
     kind("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
     kind("serving.knative.dev", "v1", "Service", "services"),
+    custom("gateway.envoyproxy.io", "v1alpha1", "SecurityPolicy", "securitypolicies", reference::SECURITY_POLICY),
+    custom("configuration.konghq.com", "v1", "KongPlugin", "kongplugins", reference::KONG_PLUGIN),
+    custom("k8s.nginx.org", "v1", "Policy", "policies", reference::NGINX_POLICY),
+    custom(
+        "grafana.integreatly.org",
+        "v1beta1",
+        "GrafanaDatasource",
+        "grafanadatasources",
+        reference::GRAFANA_DATASOURCE,
+    ),
 ];
 
 /// The keys of a Secret that a container receives.
@@ -107,10 +145,25 @@ pub struct Edge {
     pub keys: Keys,
     /// How sure.
     pub grade: Grade,
-    /// The container; `None` for a volume that none mounts.
+    /// The container; `None` for a volume that none mounts. Its name is empty where the object has none.
     pub container: Option<String>,
-    /// The variable that it becomes; empty where each key is one. `None`: it is a file.
-    pub variable: Option<String>,
+    /// It becomes a variable, or each key does.
+    pub variable: bool,
+    /// What it becomes is named as a client's credential is.
+    pub credential: bool,
+    /// The field.
+    pub path: String,
+}
+
+/// A key of a Secret of another namespace that is named. Whether it is given is not said where it is named.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Elsewhere {
+    /// Of which namespace.
+    pub namespace: String,
+    /// The Secret.
+    pub secret: String,
+    /// Its key.
+    pub key: String,
     /// The field.
     pub path: String,
 }
@@ -167,11 +220,11 @@ pub struct Facts {
     pub template: Arc<Template>,
 }
 
-/// What a pod template says. Nothing in it tells one pod from the next, so that those of one template have one
-/// among them. Fields are those of the template: [`Kind::path`] leads to them.
+/// What a pod template says, or a custom resource that names Secrets. Nothing in it tells one pod from the next, so
+/// that those of one template have one among them. Fields are those of the template: [`Kind::path`] leads to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Template {
-    /// As which ServiceAccount its pods run.
+    /// As which ServiceAccount its pods run; empty: it has none.
     pub service_account: String,
     /// The application that its labels name, behind the place of the label in the list of those that may.
     pub app: Option<(usize, String)>,
@@ -183,6 +236,8 @@ pub struct Template {
     pub edges: Vec<Edge>,
     /// Secrets that are named for the kubelet or a driver: no container has them, but somebody uses them.
     pub aside: BTreeSet<String>,
+    /// Keys of Secrets of other namespaces that are named.
+    pub elsewhere: BTreeSet<Elsewhere>,
     /// Tokens in volumes.
     pub tokens: BTreeSet<Token>,
     /// Literals that matter.
@@ -200,34 +255,40 @@ pub fn group(object: &Value) -> &str {
     version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// Whether an object is a workload, of a kind that [`extract`] reads.
+/// Whether an object is of a kind that [`extract`] reads.
 #[must_use]
 pub fn is_workload(object: &Value) -> bool {
     Kind::of(group(object), object["kind"].as_str().unwrap_or_default()).is_some()
 }
 
-/// Reads one workload. `None` for what is no workload, and for an old revision of one.
+/// Reads one workload. `None` for what counts as none, and for an old revision of one.
 #[must_use]
 pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> Option<Facts> {
     let kind = Kind::of(group(object), object["kind"].as_str()?)?;
-    let template = kind.way.split('.').filter(|step| !step.is_empty()).fold(object, |at, step| &at[step]);
     let meta = &object["metadata"];
     // An old revision that its Deployment keeps to go back to: it has no pods, and what it held was fixed since.
     if kind.kind == "ReplicaSet" && owner(meta).is_some() && object["spec"]["replicas"].as_u64() == Some(0) {
         return None;
     }
-    let mut of = Template {
-        service_account: "default".to_owned(),
-        app: app(&[&template["metadata"]["labels"], &meta["labels"]]),
-        ..Template::default()
-    };
-    if kind.kind == "Rollout" && object["spec"]["workloadRef"].is_object() && !template.is_object() {
-        let target = &object["spec"]["workloadRef"];
-        let text = |field: &str| target[field].as_str().unwrap_or_default().to_owned();
-        of.borrows = Some((text("kind"), text("name")));
+    let mut of = Template::default();
+    match kind.says {
+        Says::Template(way) => {
+            let template = way.split('.').filter(|step| !step.is_empty()).fold(object, |at, step| &at[step]);
+            "default".clone_into(&mut of.service_account);
+            of.app = app(&[&template["metadata"]["labels"], &meta["labels"]]);
+            if kind.kind == "Rollout" && object["spec"]["workloadRef"].is_object() && !template.is_object() {
+                let target = &object["spec"]["workloadRef"];
+                let text = |field: &str| target[field].as_str().unwrap_or_default().to_owned();
+                of.borrows = Some((text("kind"), text("name")));
+            }
+            pod::read(&template["spec"], client_ids, &mut of);
+            pod::annotations(&template["metadata"]["annotations"], &mut of);
+        }
+        Says::Fields(fields) => {
+            of.app = app(&[&meta["labels"]]);
+            reference::read(object, fields, namespace(meta), client_ids, &mut of);
+        }
     }
-    pod::read(&template["spec"], client_ids, &mut of);
-    pod::annotations(&template["metadata"]["annotations"], &mut of);
     // Most have few: a sorted list is a tenth of a set's size.
     of.edges.sort();
     of.edges.dedup();
@@ -236,7 +297,8 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
         object: Object::new(kind.kind, namespace(meta), meta["name"].as_str().unwrap_or_default()),
         group: kind.group,
         place,
-        owner: owner(meta),
+        // What names a Secret is the holder, whoever made it: it has no pods that somebody else's template made.
+        owner: owner(meta).filter(|_| kind.has_pods()),
         template: Arc::new(of),
     })
 }
@@ -285,6 +347,6 @@ impl Template {
     /// Whether its pods get a token of their ServiceAccount that the account or the pod does not switch off.
     #[must_use]
     pub fn automounts(&self, account: Option<bool>) -> bool {
-        self.automount.or(account).unwrap_or(true)
+        !self.service_account.is_empty() && self.automount.or(account).unwrap_or(true)
     }
 }

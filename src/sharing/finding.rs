@@ -85,7 +85,7 @@ pub enum Grade {
     Declared,
     /// The identity is the credential: a federated subject.
     Identity,
-    /// The kubelet delivers it.
+    /// The kubelet delivers it, or a gateway is told to read it.
     Direct,
 }
 

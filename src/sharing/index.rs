@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::declared::{Credential, Grant, Identity};
 use super::evaluate::Input;
-use super::facts::{Edge, Keys, Kind, Literal, Template, Token};
+use super::facts::{Edge, Elsewhere, Keys, Kind, Literal, Template, Token};
 use super::finding::{Evidence, Grade, Object, Place};
 use super::fold::fold;
 use super::rbac::Rbac;
@@ -47,7 +47,7 @@ pub struct Workload {
     pub group: &'static str,
     /// Where it was read first.
     pub place: Place,
-    /// As which ServiceAccount its pods run.
+    /// As which ServiceAccount its pods run; empty: it has none.
     pub service_account: String,
     /// What its pods are like, sorted: more than one during a rollout, or where something was injected.
     pub templates: Vec<Arc<Template>>,
@@ -275,12 +275,12 @@ impl Index {
                     container: edge.container.clone(),
                     slot: Some((edge.secret.clone(), key.clone())),
                     whole: edge.keys == Keys::All,
-                    variable: edge.variable.is_some(),
+                    variable: edge.variable,
                     path: edge.path.clone(),
                 }));
             }
         }
-        if let Some(clients) = declared.federated.get(&workload.service_account) {
+        if let Some(clients) = workload.account().and_then(|account| declared.federated.get(account)) {
             let token = workload.tokens().min().map(|t| t.path.clone());
             let token = token.or_else(|| workload.automounts.then(|| "spec.serviceAccountName".to_owned()));
             let exposure = |(client, path): (&ClientKey, &String)| Exposure {
@@ -298,7 +298,7 @@ impl Index {
         workload.exposures.sort();
         workload.exposures.dedup();
         let listed = declared.lists(workload);
-        let by_account = declared.accounts.get(&workload.service_account);
+        let by_account = workload.account().and_then(|account| declared.accounts.get(account));
         workload.entitled.extend(listed.into_iter().chain(by_account).flatten().cloned());
         let unclaimed = workload.exposures.iter().filter(|e| !self.entitlement_known(&e.client));
         let unclaimed: Vec<ClientKey> = unclaimed.map(|e| e.client.clone()).collect();
@@ -418,7 +418,8 @@ impl Index {
             account.insert(identity.client.clone());
         }
         for workload in self.workloads().filter(|w| !w.uses.is_empty()) {
-            let name = (workload.object.namespace.clone(), workload.service_account.clone());
+            let Some(account) = workload.account() else { continue };
+            let name = (workload.object.namespace.clone(), account.to_owned());
             accounts.entry(name).or_default().extend(self.clients_of(workload).iter().cloned());
         }
         accounts
@@ -576,6 +577,12 @@ impl Workload {
         (*self.object).clone()
     }
 
+    /// As which ServiceAccount its pods run. `None`: it has no pods, and names Secrets for others to read.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        Some(self.service_account.as_str()).filter(|account| !account.is_empty())
+    }
+
     /// Evidence that stands in its template.
     #[must_use]
     pub fn evidence(&self, field: &str) -> Evidence {
@@ -592,6 +599,11 @@ impl Workload {
     /// What its containers receive.
     pub fn edges(&self) -> impl Iterator<Item = &Edge> {
         self.templates.iter().flat_map(|t| &t.edges)
+    }
+
+    /// Keys of Secrets of other namespaces that it names.
+    pub fn elsewhere(&self) -> impl Iterator<Item = &Elsewhere> {
+        self.templates.iter().flat_map(|t| &t.elsewhere)
     }
 
     /// Tokens in volumes.
@@ -611,7 +623,10 @@ impl Workload {
         let said = said.map(|(field, what)| (self.path(field), what.clone()));
         let borrowed = self.templates.iter().filter_map(|t| t.borrows.as_ref());
         let borrowed = borrowed.map(|(kind, name)| ("spec.workloadRef".to_owned(), format!("{kind}/{name}")));
-        said.chain(borrowed).collect()
+        let elsewhere = self
+            .elsewhere()
+            .map(|of| (of.path.clone(), format!("Secret/{}/{}, of another namespace", of.namespace, of.secret)));
+        said.chain(borrowed).chain(elsewhere).collect()
     }
 
     /// The application that its labels name; what is closest to the top of the list of those that may counts.

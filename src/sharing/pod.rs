@@ -33,15 +33,16 @@ struct Held {
     path: String,
 }
 
-fn entries(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn entries(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
     value[field].as_str().filter(|t| !t.is_empty())
 }
 
-fn grade(optional: &Value) -> Grade {
+/// How sure a reference is.
+pub(super) fn grade(optional: &Value) -> Grade {
     // The kubelet starts the pod without it, so that nobody knows whether it is there.
     if optional.as_bool() == Some(true) { Grade::Potential } else { Grade::Direct }
 }
@@ -91,7 +92,15 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
 
 fn edge(held: &Held, keys: Keys, grade: Grade, container: Option<&str>) -> Edge {
     let container = container.map(str::to_owned);
-    Edge { secret: held.secret.clone(), keys, grade, container, variable: None, path: held.path.clone() }
+    Edge {
+        secret: held.secret.clone(),
+        keys,
+        grade,
+        container,
+        variable: false,
+        credential: false,
+        path: held.path.clone(),
+    }
 }
 
 /// What of a volume's key a mount lets through.
@@ -167,7 +176,8 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
                 keys: Keys::One(key.to_owned()),
                 grade: grade(&reference["optional"]),
                 container: Some(name.to_owned()),
-                variable: Some(named.to_owned()),
+                variable: true,
+                credential: is_credential_name(named),
                 path: format!("{path}.env[{named}].valueFrom.secretKeyRef"),
             });
         }
@@ -179,7 +189,8 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
                 keys: Keys::All,
                 grade: grade(&source["secretRef"]["optional"]),
                 container: Some(name.to_owned()),
-                variable: Some(String::new()),
+                variable: true,
+                credential: false,
                 path: format!("{path}.envFrom[{at}].secretRef"),
             });
         }
@@ -230,7 +241,7 @@ fn ends_with(name: &str, ends: &[&str]) -> bool {
 }
 
 /// Whether a literal can be a credential: not empty, and no reference to a variable, a file or a template.
-fn is_filled(value: &str) -> bool {
+pub(super) fn is_filled(value: &str) -> bool {
     let value = value.trim();
     !(value.is_empty() || value.starts_with('$') || value.starts_with('/') || value.contains("{{"))
 }

@@ -268,9 +268,11 @@ fn is_template(facts: &Facts) -> bool {
         };
         [edge.secret.as_str(), key]
     });
+    let elsewhere = facts.template.elsewhere.iter();
+    let elsewhere = elsewhere.flat_map(|of| [of.namespace.as_str(), of.secret.as_str()]);
     let object = &facts.object;
     let names = [object.namespace.as_str(), object.name.as_str(), facts.template.service_account.as_str()];
-    slots.chain(names).any(|name| name.contains("{{"))
+    slots.chain(elsewhere).chain(names).any(|name| name.contains("{{"))
 }
 
 fn count_lines(bytes: &[u8]) -> usize {

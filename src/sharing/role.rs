@@ -72,7 +72,7 @@ impl Roles {
     #[must_use]
     pub fn has(&self, role: Role, workload: &Workload) -> bool {
         self.0.get(&role).is_some_and(|all| all.contains(&*workload.object))
-            || self.has_account(role, &workload.object.namespace, &workload.service_account)
+            || workload.account().is_some_and(|name| self.has_account(role, &workload.object.namespace, name))
     }
 
     /// Whether a ServiceAccount has a job.

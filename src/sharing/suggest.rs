@@ -117,7 +117,7 @@ fn federated(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Propos
 impl Proposal {
     /// Takes in what a workload that has the client's id shows.
     fn holder(&mut self, workload: &Workload, client: &ClientKey) {
-        let Workload { object, group, service_account, .. } = workload;
+        let Workload { object, group, .. } = workload;
         let mut containers = BTreeSet::new();
         for literal in workload.literals() {
             let Literal::ClientId { client: id, container, path } = literal else { continue };
@@ -138,13 +138,14 @@ impl Proposal {
         if containers.is_empty() {
             return;
         }
-        let runs = format!("{object} runs as it.");
-        self.accounts.entry(service_account.clone()).or_default().insert(runs);
+        if let Some(account) = workload.account() {
+            self.accounts.entry(account.to_owned()).or_default().insert(format!("{object} runs as it."));
+        }
         for edge in workload.edges().filter(|e| e.container.as_deref().is_some_and(|c| containers.contains(c))) {
             self.credential(edge, &workload.path(&edge.path));
         }
         for token in workload.tokens().filter(|t| !t.audience.is_empty()) {
-            let subject = format!("system:serviceaccount:{}:{service_account}", object.namespace);
+            let subject = format!("system:serviceaccount:{}:{}", object.namespace, workload.service_account);
             let line = format!("federated: {{subject: {}}}", quoted(&subject));
             self.credentials
                 .entry(line)
@@ -154,9 +155,8 @@ impl Proposal {
     }
 
     fn credential(&mut self, edge: &Edge, path: &str) {
-        let by_variable = edge.variable.as_deref().is_some_and(is_credential_name);
         match &edge.keys {
-            Keys::One(key) if by_variable || is_credential_name(key) => {
+            Keys::One(key) if edge.credential || is_credential_name(key) => {
                 let line = format!("secret: {{name: {}, key: {}}}", quoted(&edge.secret), quoted(key));
                 self.credentials.entry(line).or_default().insert(format!("{path} is named as a credential."));
             }
@@ -172,7 +172,8 @@ impl Proposal {
         text.push_str("---\n");
         self.why.iter().for_each(|why| comment(text, "", why));
         if self.workloads.is_empty() && self.credentials.is_empty() {
-            let why = "No workload of its namespace has its id as a variable or an argument: say who it is by hand.";
+            let why =
+                "Nothing in its namespace has its id as a variable, an argument or a field: say who it is by hand.";
             comment(text, "", why);
             comment(text, "", &format!("(client {} in namespace {namespace})", client.client));
             return;

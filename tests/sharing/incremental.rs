@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::support::{cases, now};
 
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 9] = [
     ("v1", "Pod"),
     ("apps/v1", "ReplicaSet"),
     ("apps/v1", "Deployment"),
@@ -25,6 +25,8 @@ const KINDS: [(&str, &str); 7] = [
     ("batch/v1", "CronJob"),
     ("argoproj.io/v1alpha1", "Rollout"),
     ("serving.knative.dev/v1", "Service"),
+    ("configuration.konghq.com/v1", "KongPlugin"),
+    ("gateway.envoyproxy.io/v1alpha1", "SecurityPolicy"),
 ];
 const OWNERS: [&str; 7] = ["ReplicaSet", "Deployment", "Job", "CronJob", "Rollout", "Service", "Elsewhere"];
 
@@ -86,7 +88,7 @@ fn event() -> impl Strategy<Value = Event> {
     let speaks = (
         0u8..4,
         prop::option::of(0u8..3),
-        prop::option::weighted(0.4, (0u8..7, 0u8..3)),
+        prop::option::weighted(0.4, (0u8..9, 0u8..3)),
         prop::collection::vec(0u8..3, 0..3),
         prop::option::weighted(0.3, 0u8..3),
         prop::option::weighted(0.2, 0u8..2),
@@ -100,7 +102,7 @@ fn event() -> impl Strategy<Value = Event> {
         family,
     });
     prop_oneof![
-        12 => ((0u8..7, 0u8..2, 0u8..3), prop::option::weighted(0.7, says)).prop_map(|(at, says)| Event::Workload { at, says }),
+        12 => ((0u8..9, 0u8..2, 0u8..3), prop::option::weighted(0.7, says)).prop_map(|(at, says)| Event::Workload { at, says }),
         2 => ((0u8..2, 0u8..3), prop::option::weighted(0.7, prop::option::of(any::<bool>())))
             .prop_map(|(at, says)| Event::Account { at, says }),
         4 => ((0u8..2, 0u8..4), prop::option::weighted(0.7, speaks)).prop_map(|(at, says)| Event::Identity { at, says }),
@@ -149,15 +151,24 @@ fn facts((kind, ns, name): (u8, u8, u8), says: &Says) -> Option<Facts> {
         ("Rollout", Some((of, name))) => {
             json!({"workloadRef": {"kind": KINDS[usize::from(of)].1, "name": format!("w{name}")}})
         }
+        // Of one namespace or the other.
+        ("SecurityPolicy", of) => {
+            let secret = |n: &u8| json!({"name": format!("s{n}"), "namespace": of.map(|(_, ns)| namespace(ns % 2))});
+            json!({"oidc": {"clientSecret": says.secrets.first().map(secret)}})
+        }
         _ => json!({"template": {"spec": pod}}),
     };
-    let object = json!({"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec});
+    let patch = |n: &u8| json!({"valueFrom": {"secretKeyRef": {"name": format!("s{n}"), "key": "client-secret"}}});
+    let object = json!({
+        "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec,
+        "configPatches": says.secrets.iter().map(patch).collect::<Vec<_>>(),
+    });
     extract(&object, Place::default(), &BTreeSet::new())
 }
 
 fn identity((ns, name): (u8, u8), says: &Speaks) -> Identity {
     let ns = namespace(ns);
-    let secret = |s: &u8| Credential::Secret { name: format!("s{s}"), key: "k".into() };
+    let secret = |s: &u8| Credential::Secret { name: format!("s{s}"), key: "client-secret".into() };
     let federated = says.federated.map(|a| Credential::Federated(format!("system:serviceaccount:{ns}:a{a}")));
     let listed = says.workload.map(|(kind, name)| {
         let (version, kind) = KINDS[usize::from(kind)];
@@ -262,7 +273,7 @@ impl Truth {
     /// Tells all that is there, in an order that `seed` gives, and of what is gone.
     fn relist(&self, seed: u64, live: &mut Live) {
         let mut all: Vec<(u8, u8, u8)> =
-            (0..7).flat_map(|k| (0..2).flat_map(move |ns| (0..3).map(move |name| (k, ns, name)))).collect();
+            (0..9).flat_map(|k| (0..2).flat_map(move |ns| (0..3).map(move |name| (k, ns, name)))).collect();
         let mixed = |at: &(u8, u8, u8)| {
             let n = u64::from(at.0) * 31 + u64::from(at.1) * 7 + u64::from(at.2) + 1;
             n.wrapping_mul(seed | 1).rotate_left(17) ^ seed

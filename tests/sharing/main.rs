@@ -4,6 +4,7 @@
 
 mod command;
 mod exceptions;
+mod gateways;
 mod incremental;
 mod malformed;
 mod metamorphic;

@@ -150,6 +150,20 @@ securityContext:
   resources: [services]
   verbs: [list, watch]
 {{- end }}
+{{- if .Values.sharing.gateways }}
+- apiGroups: [gateway.envoyproxy.io]
+  resources: [securitypolicies]
+  verbs: [list, watch]
+- apiGroups: [configuration.konghq.com]
+  resources: [kongplugins]
+  verbs: [list, watch]
+- apiGroups: [k8s.nginx.org]
+  resources: [policies]
+  verbs: [list, watch]
+- apiGroups: [grafana.integreatly.org]
+  resources: [grafanadatasources]
+  verbs: [list, watch]
+{{- end }}
 {{- if .Values.sharing.rbac }}
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings{{ if not .Values.watchNamespaces }}, clusterroles, clusterrolebindings{{ end }}]

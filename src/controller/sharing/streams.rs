@@ -1,4 +1,4 @@
-//! Watches of ServiceAccounts and workloads: each object becomes facts and is dropped.
+//! Watches of ServiceAccounts, workloads and what names Secrets beside them: each object becomes facts and is dropped.
 //!
 //! What one kind refuses is remembered as a gap and holds up none of the others. What is known is never
 //! cleared before a list: what the list does not name goes when it is complete.
@@ -41,6 +41,13 @@ struct Slim {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: Value,
+    /// Of a KongPlugin, which has its fields at the top.
+    #[serde(default)]
+    config: Value,
+    #[serde(default, rename = "configFrom")]
+    config_from: Value,
+    #[serde(default, rename = "configPatches")]
+    config_patches: Value,
     /// Of a ServiceAccount.
     #[serde(default, rename = "automountServiceAccountToken")]
     automount: Option<Value>,
@@ -280,7 +287,10 @@ impl Stream {
         let name = parse::name(&slim.metadata);
         // Read before the picture is taken hold of.
         let (object, resource) = (self.object(&name), &self.part.resource);
-        let owned = self.what == What::Rbac || slim.metadata.owner_references.as_ref().is_some_and(|o| !o.is_empty());
+        let made = slim.metadata.owner_references.as_ref().is_some_and(|o| !o.is_empty());
+        // Without pods an object counts as itself, whoever made it.
+        let itself = Kind::of(&self.resource.group, &self.resource.kind).is_some_and(|kind| !kind.has_pods());
+        let owned = self.what == What::Rbac || (made && !itself);
         let uid = slim.metadata.uid.clone().filter(|_| !owned);
         let news = match self.what {
             What::Account => {
@@ -302,7 +312,18 @@ impl Stream {
     }
 
     fn json(&self, slim: Slim) -> Value {
-        let Slim { metadata, spec, automount: _, rules, aggregation, role, subjects } = slim;
+        let Slim {
+            metadata,
+            spec,
+            config,
+            config_from,
+            config_patches,
+            automount: _,
+            rules,
+            aggregation,
+            role,
+            subjects,
+        } = slim;
         json!({
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
@@ -314,6 +335,9 @@ impl Stream {
                 "ownerReferences": metadata.owner_references,
             },
             "spec": spec,
+            "config": config,
+            "configFrom": config_from,
+            "configPatches": config_patches,
             "rules": rules,
             "aggregationRule": aggregation,
             "roleRef": role,

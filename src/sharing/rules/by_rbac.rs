@@ -92,7 +92,8 @@ impl<'a> Targets<'a> {
         for (namespace, name, clients) in index.federated() {
             all.entry(namespace).or_default().federated.push((name, clients));
         }
-        for workload in index.workloads().filter(|w| !w.exposures.is_empty()) {
+        // Without pods there is nothing to run commands in.
+        for workload in index.workloads().filter(|w| !w.exposures.is_empty() && w.account().is_some()) {
             let object = &workload.object;
             all.entry(&object.namespace).or_default().holders.push((&object.name, workload));
         }

@@ -36,7 +36,8 @@ struct Account<'a> {
 fn check(index: &Index) -> Vec<Found> {
     let mut accounts = HashMap::<(&str, &str), Account<'_>>::new();
     for workload in index.workloads().filter(|w| !w.uses.is_empty()) {
-        let account = accounts.entry((&workload.object.namespace, &workload.service_account)).or_default();
+        let Some(name) = workload.account() else { continue };
+        let account = accounts.entry((&workload.object.namespace, name)).or_default();
         account.clients.extend(index.clients_of(workload));
         account.workloads.push(workload);
         account.token |= workload.automounts || workload.tokens().next().is_some();

@@ -59,7 +59,7 @@ const ROLES: [Power; 3] = [
 /// To make a workload, and to change one.
 fn workloads() -> impl Iterator<Item = Power> {
     let verbs: [&[&str]; 2] = [&["create"], &["patch", "update"]];
-    KINDS.iter().flat_map(move |kind| {
+    KINDS.iter().filter(|kind| kind.has_pods()).flat_map(move |kind| {
         verbs.map(|verbs| Power {
             verbs,
             group: kind.group,

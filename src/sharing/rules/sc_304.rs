@@ -30,12 +30,15 @@ fn check(index: &Index) -> Vec<Found> {
     }
     // Where the kubelet or a driver reads it, it is in use.
     let (mut held, mut aside) = (HashSet::<(&str, &(String, String))>::new(), HashSet::<(&str, &str)>::new());
+    // Somebody in another namespace may have it.
+    let mut abroad = HashSet::<(&str, &str, &str)>::new();
     // Something is delivered to its workloads that no manifest says.
     let mut unsaid = HashSet::<(&str, &ClientKey)>::new();
     for workload in index.workloads() {
         let namespace = workload.object.namespace.as_str();
         held.extend(workload.exposures.iter().filter_map(|e| Some((namespace, e.slot.as_ref()?))));
         aside.extend(workload.templates.iter().flat_map(|t| &t.aside).map(|secret| (namespace, secret.as_str())));
+        abroad.extend(workload.elsewhere().map(|of| (of.namespace.as_str(), of.secret.as_str(), of.key.as_str())));
         if !workload.opaque().is_empty() {
             unsaid.extend(workload.entitled.iter().map(|client| (namespace, client)));
         }
@@ -46,6 +49,7 @@ fn check(index: &Index) -> Vec<Found> {
             let Credential::Secret { name, key } = credential else { continue };
             let namespace = identity.object.namespace.as_str();
             let used = held.contains(&(namespace, &(name.clone(), key.clone()))) || aside.contains(&(namespace, name));
+            let used = used || abroad.contains(&(namespace, name, key));
             if used || unsaid.contains(&(namespace, &identity.client)) {
                 continue;
             }

@@ -17,7 +17,8 @@ pub const RULE: Rule = Rule {
     severity: Severity::Info,
     what: "Something could not be read or is not in what was given, so that some rule can tell neither found nor clean; \
            or a client's workload receives, from a Secret that no ClientIdentity declares, a key that is named as another \
-           client's credential of the namespace: nobody reads it, and it may be a copy.",
+           client's credential of the namespace: nobody reads it, and it may be a copy; or a custom \
+           resource names a client's credential of another namespace.",
     why: "What was not looked at is not clean.",
     remedy: "Give what is missing: render templates first, add the grants, the workloads, or the object that is named. \
              Say in a ClientIdentity whose credential the undeclared Secret is.",
@@ -99,7 +100,13 @@ fn check(index: &Index) -> Vec<Found> {
         found.evidence.push(Evidence { path: why, place: binding.place.clone(), object: binding.object.clone() });
         all.push(found);
     }
-    for workload in index.workloads().filter(|w| !(w.uses.is_empty() && w.exposures.is_empty())) {
+    for workload in index.workloads() {
+        // Whoever owns the Secret may let the other namespace read it, and nobody looks at that.
+        let elsewhere = workload.elsewhere().filter_map(|of| index.bound_to(&of.namespace, &of.secret, &of.key));
+        let elsewhere: BTreeSet<ClientKey> = elsewhere.flatten().cloned().collect();
+        if workload.uses.is_empty() && workload.exposures.is_empty() && elsewhere.is_empty() {
+            continue;
+        }
         let (opaque, (copies, copied)) = (workload.opaque(), copies(index, workload));
         if opaque.is_empty() && copies.is_empty() {
             continue;
@@ -109,6 +116,7 @@ fn check(index: &Index) -> Vec<Found> {
         if !opaque.is_empty() {
             let exposed = workload.exposures.iter().map(|e| &e.client);
             found.clients.extend(workload.uses.iter().chain(exposed).cloned());
+            found.clients.extend(elsewhere);
         }
         let evidence = |(path, what): &(String, String)| Evidence {
             path: format!("{path}: {what}"),
