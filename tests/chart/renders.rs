@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use clientgrant::api::schema;
+use clientgrant::sharing::facts::KINDS;
 use clientgrant_testbed::helm::{Helm, chart};
 use clientgrant_testbed::{RunDir, Tools};
 use serde_json::{Value, json};
@@ -233,6 +234,45 @@ fn no_role_has_a_wildcard_or_reads_secrets_that_are_not_named() {
     assert_eq!(aggregated(&all), ["clientgrant-viewer"]);
     assert!(aggregated(&rendered(&["--set", "rbac.aggregateToView=false"])).is_empty());
     assert!(!all.iter().any(|o| o["metadata"]["labels"].to_string().contains("aggregate-to-edit")));
+}
+
+/// Every kind that is looked at for shared credentials may be listed, those that few clusters have by a switch, and
+/// none that is not looked at.
+#[test]
+fn what_is_looked_at_for_shared_credentials_may_be_listed() {
+    let rights = |more: &str| -> BTreeSet<String> {
+        let mut values = json!({"rbac": false, "reportAPI": "none"});
+        for switch in more.split_whitespace() {
+            values[switch] = true.into();
+        }
+        let rules = |values: Value| -> BTreeSet<String> {
+            let all = rendered(&["--set-json", &format!("sharing={values}")]);
+            let rules = one(&all, "ClusterRole", "clientgrant")["rules"].as_array().unwrap().clone();
+            let texts = |value: &Value| -> Vec<String> {
+                value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+            };
+            rules
+                .iter()
+                .filter(|rule| rule["verbs"] == json!(["list", "watch"]))
+                .flat_map(|rule| {
+                    let groups = texts(&rule["apiGroups"]);
+                    let resources = texts(&rule["resources"]);
+                    groups.into_iter().flat_map(move |group| {
+                        resources.clone().into_iter().map(move |resource| format!("{resource}.{group}"))
+                    })
+                })
+                .collect()
+        };
+        let without = rules(json!({"detect": false}));
+        rules(values).difference(&without).cloned().collect()
+    };
+    let all: BTreeSet<String> = KINDS.iter().map(|kind| format!("{}.{}", kind.plural, kind.group)).collect();
+    let accounts = BTreeSet::from(["serviceaccounts.".to_owned()]);
+    let most = rights("argoRollouts knativeServices gateways");
+    assert_eq!(most.difference(&accounts).cloned().collect::<BTreeSet<_>>(), all);
+    let gateways: BTreeSet<String> = most.difference(&rights("argoRollouts knativeServices")).cloned().collect();
+    let without_pods = KINDS.iter().filter(|kind| !kind.has_pods());
+    assert_eq!(gateways, without_pods.map(|kind| format!("{}.{}", kind.plural, kind.group)).collect());
 }
 
 /// The profile for single namespaces has no object outside of them, and says so where it is not filled in.

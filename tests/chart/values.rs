@@ -31,6 +31,7 @@ const WRONG: &[(&str, &str)] = &[
     (r#"sharing={"rollouts":true}"#, "rollouts"),
     (r#"sharing={"detect":"yes"}"#, "detect"),
     (r#"sharing={"rbac":"yes"}"#, "rbac"),
+    (r#"sharing={"gateways":["kong"]}"#, "gateways"),
     (r#"sharing={"roles":["owner=a/b"]}"#, "roles"),
     (r#"sharing={"roles":["platform=a/Deployment/b"]}"#, "roles"),
     (r#"sharing={"roles":["issuer=b"]}"#, "roles"),

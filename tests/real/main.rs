@@ -14,6 +14,7 @@ mod exactness;
 mod fail_closed;
 mod fairness;
 mod first;
+mod gateways;
 mod hands;
 mod hook;
 mod observe;

@@ -7,7 +7,7 @@ use std::process::Command;
 use clientgrant_testbed::{ControlPlane, ControlPlaneOptions, Tools, bed};
 use serde_json::{Value, json};
 
-fn scan(kubeconfig: &Path, arguments: &[&str]) -> (i32, Value, String) {
+pub(super) fn scan(kubeconfig: &Path, arguments: &[&str]) -> (i32, Value, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clientgrant"));
     command.args(["scan", "-o", "json"]).args(arguments).env("KUBECONFIG", kubeconfig);
     let output = tokio::task::block_in_place(|| command.output()).unwrap();

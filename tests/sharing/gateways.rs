@@ -219,28 +219,30 @@ fn it_runs_as_nobody() {
     }
 }
 
-/// Nobody gets into its pods, and who may make one gets no pod with the credential.
+/// Nobody gets into its pods or acts as its account, and who may make one gets no pod with the credential.
 #[test]
 fn rbac_reaches_no_pods_of_it() {
     let binding = "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: r, namespace: shop}\n\
                    roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}\n\
                    subjects: [{kind: ServiceAccount, namespace: ops, name: ann}]\n";
-    let role = |groups: &str, resources: &str| {
+    let role = |group: &str, resource: &str, verb: &str| {
         format!(
             "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: r, namespace: shop}}\n\
-             rules: [{{apiGroups: [{groups}], resources: [{resources}], verbs: [create]}}]\n"
+             rules: [{{apiGroups: [{group}], resources: [{resource}], verbs: [{verb}]}}]\n"
         )
     };
     for (kind, fields) in good() {
         let group = kind.0.split_once('/').unwrap().0;
         let plural = KINDS.iter().find(|k| k.kind == kind.1 && !k.has_pods()).unwrap().plural;
-        let steers = |groups: &str, resources: &str| {
-            let all =
-                scan(&[&identity("bot", &listed(kind)), &object(kind, &fields), &role(groups, resources), binding]);
+        let steers = |group: &str, resource: &str, verb: &str| {
+            let (bot, gate) = (identity("bot", &listed(kind)), object(kind, &fields));
+            let all = scan(&[&bot, &gate, &role(group, resource, verb), binding]);
             found(&all).iter().any(|f| f.starts_with("SC-205"))
         };
-        assert!(!steers("\"\"", "pods/exec") && !steers(group, plural), "{}", kind.1);
-        assert!(steers("apps", "deployments"), "that the test can find something");
+        assert!(!steers("\"\"", "pods/exec", "create"), "{}", kind.1);
+        assert!(!steers("\"\"", "serviceaccounts", "impersonate"), "{}", kind.1);
+        assert!(!steers(group, plural, "create"), "{}", kind.1);
+        assert!(steers("apps", "deployments", "create"), "the test can find something");
     }
 }
 

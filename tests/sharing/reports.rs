@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clientgrant::grant::{ClientKey, ProviderKey};
+use clientgrant::sharing::facts::KINDS;
 use clientgrant::sharing::finding::{BlastRadius, Evidence, Finding, Grade, Object, Place, Severity, State};
 use clientgrant::sharing::report::{Report, Reports, View, reports};
 
@@ -51,6 +52,16 @@ fn told(findings: &[Finding], namespaces: &[String]) -> Reports {
 
 fn of<'r>(all: &'r Reports, namespace: &str, name: &str) -> &'r Report {
     &all[&(namespace.to_owned(), name.to_owned())]
+}
+
+/// A viewer finds the object by its version, of every kind that can be the subject.
+#[test]
+fn every_kind_is_named_as_the_cluster_has_it() {
+    for kind in KINDS {
+        let all = told(&[finding("SC-201", &Object::new(kind.kind, "it", "a"), &["ledger", "tickets"])], &[]);
+        let report = of(&all, "it", "sc-uid-a");
+        assert_eq!(report.scope.as_ref().unwrap().api_version, kind.resource().api_version, "{}", kind.kind);
+    }
 }
 
 #[test]
