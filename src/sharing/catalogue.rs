@@ -187,6 +187,11 @@ spec:
 The unit is the key of a Secret as a container receives it: whoever mounts only the public half of a Secret is no holder
 of its private key. Registrations that are one product say the same `family`.
 
+Pods count as the workload that a person wrote. Who owns an object is believed where a controller of Kubernetes makes such
+objects and takes the reference from those that are not its own; what says to be owned by something else counts as itself,
+and what a custom resource owns as that one (`SparkApplication.sparkoperator.k8s.io`). A Deployment that an operator made may
+be listed in `workloads` by its own name, or as the custom resource that it was made for.
+
 **Without pods.** Custom resources that name a Secret for a gateway or a server, which then acts as the client, count as
 workloads that have no ServiceAccount, and are listed in `workloads` like others: `SecurityPolicy` of Envoy Gateway,
 `KongPlugin`, `Policy` of the NGINX Ingress Controller, and `GrafanaDatasource`. The object that names it is the holder,

@@ -53,7 +53,7 @@ pub fn accepted(index: &Index, found: &Found) -> Option<String> {
         for (namespace, entry) in entries {
             let names = |object: &Object| {
                 object.namespace == *namespace
-                    && entry.with.iter().any(|w| w.kind == object.kind && w.name == object.name)
+                    && entry.with.iter().any(|w| object.is_a(&w.kind) && w.name == object.name)
             };
             let fits = entry.rule == found.rule && check(entry, index.now).is_ok();
             if fits && (found.counterparts.iter().any(names) || everybody_else(index, found, client, &names)) {

@@ -60,7 +60,19 @@ impl Kind {
     /// The kind of this name in this group.
     #[must_use]
     pub fn of(group: &str, kind: &str) -> Option<&'static Self> {
-        KINDS.iter().find(|k| k.kind == kind && k.group == group)
+        Self::named(kind).filter(|k| k.group == group)
+    }
+
+    /// The kind of this name, as objects have it: no two have one. See [`qualified`].
+    #[must_use]
+    pub fn named(kind: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|k| k.kind == kind)
+    }
+
+    /// `apiVersion` of its objects.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        self.resource().api_version
     }
 
     /// Whether its objects have pods.
@@ -79,6 +91,17 @@ impl Kind {
     }
 }
 
+/// A kind as objects have it: one that is not among [`KINDS`] with its group, such as `Grafana.grafana.integreatly.org`,
+/// so that nothing counts as a workload because of a name that two groups have.
+#[must_use]
+pub fn qualified(group: &str, kind: &str) -> String {
+    match Kind::named(kind) {
+        Some(known) if known.group != group => format!("{kind}.{group}"),
+        None if !group.is_empty() => format!("{kind}.{group}"),
+        _ => kind.to_owned(),
+    }
+}
+
 /// How the API server is asked for a kind.
 #[must_use]
 pub fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
@@ -92,6 +115,8 @@ pub fn resource_name(of: &ApiResource) -> String {
     format!("{}{dot}{}", of.plural, of.group)
 }
 
+const KNATIVE: &str = "serving.knative.dev";
+
 /// The kinds that have a pod template, and those that name Secrets without one.
 pub const KINDS: [Kind; 14] = [
     Kind { says: Says::Template(""), ..kind("", "v1", "Pod", "pods") },
@@ -103,7 +128,7 @@ pub const KINDS: [Kind; 14] = [
     Kind { says: Says::Template("spec.jobTemplate.spec.template"), ..kind("batch", "v1", "CronJob", "cronjobs") },
     kind("batch", "v1", "Job", "jobs"),
     kind("argoproj.io", "v1alpha1", "Rollout", "rollouts"),
-    kind("serving.knative.dev", "v1", "Service", "services"),
+    kind(KNATIVE, "v1", "Service", "services"),
     custom("gateway.envoyproxy.io", "v1alpha1", "SecurityPolicy", "securitypolicies", reference::SECURITY_POLICY),
     custom("configuration.konghq.com", "v1", "KongPlugin", "kongplugins", reference::KONG_PLUGIN),
     custom("k8s.nginx.org", "v1", "Policy", "policies", reference::NGINX_POLICY),
@@ -205,17 +230,18 @@ pub enum Literal {
     },
 }
 
+/// An object of the same namespace: its kind, as [`qualified`] has it, and its name.
+pub type Owner = (String, String);
+
 /// What one workload's manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The workload.
     pub object: Object,
-    /// Its API group.
-    pub group: &'static str,
     /// Where it was read.
     pub place: Place,
-    /// The controller that made it: kind and name.
-    pub owner: Option<(String, String)>,
+    /// What it counts as: the controller that made it.
+    pub owner: Option<Owner>,
     /// What its pods are like.
     pub template: Arc<Template>,
 }
@@ -245,14 +271,21 @@ pub struct Template {
     /// Deliveries whose content the manifest does not say: the field, and what it is.
     pub opaque: BTreeSet<(String, String)>,
     /// The workload whose template it is, by kind and name: a Rollout may borrow one, and has none of its own then.
-    pub borrows: Option<(String, String)>,
+    pub borrows: Option<Owner>,
+    /// The custom resource for which an operator made the workload: a client may be said to be either.
+    pub made_for: Option<Owner>,
 }
 
 /// The API group of an object.
 #[must_use]
 pub fn group(object: &Value) -> &str {
-    let version = object["apiVersion"].as_str().unwrap_or_default();
-    version.split_once('/').map_or("", |(group, _)| group)
+    group_in(object["apiVersion"].as_str().unwrap_or_default())
+}
+
+/// The group in an `apiVersion`.
+#[must_use]
+pub fn group_in(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// Whether an object is of a kind that [`extract`] reads.
@@ -267,7 +300,8 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
     let kind = Kind::of(group(object), object["kind"].as_str()?)?;
     let meta = &object["metadata"];
     // An old revision that its Deployment keeps to go back to: it has no pods, and what it held was fixed since.
-    if kind.kind == "ReplicaSet" && owner(meta).is_some() && object["spec"]["replicas"].as_u64() == Some(0) {
+    let owner = if kind.has_pods() { owner(kind, meta) } else { None };
+    if kind.kind == "ReplicaSet" && owner.is_some() && object["spec"]["replicas"].as_u64() == Some(0) {
         return None;
     }
     let mut of = Template::default();
@@ -278,8 +312,8 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
             of.app = app(&[&template["metadata"]["labels"], &meta["labels"]]);
             if kind.kind == "Rollout" && object["spec"]["workloadRef"].is_object() && !template.is_object() {
                 let target = &object["spec"]["workloadRef"];
-                let text = |field: &str| target[field].as_str().unwrap_or_default().to_owned();
-                of.borrows = Some((text("kind"), text("name")));
+                let name = target["name"].as_str().unwrap_or_default();
+                of.borrows = Some((referred(target), name.to_owned()));
             }
             pod::read(&template["spec"], client_ids, &mut of);
             pod::annotations(&template["metadata"]["annotations"], &mut of);
@@ -293,27 +327,59 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
     of.edges.sort();
     of.edges.dedup();
     of.edges.shrink_to_fit();
+    // What a person can name has a name that stays; of the others there are many, and each is another one.
+    let stays = matches!(kind.kind, "CronJob" | "DaemonSet" | "Deployment" | "Rollout" | "StatefulSet");
+    let (owner, made_for) = match owner {
+        Some((owner, name)) if stays && Kind::named(&owner).is_none() => (None, Some((owner, name))),
+        owner => (owner, None),
+    };
+    of.made_for = made_for;
     Some(Facts {
         object: Object::new(kind.kind, namespace(meta), meta["name"].as_str().unwrap_or_default()),
-        group: kind.group,
         place,
-        // What names a Secret is the holder, whoever made it: it has no pods that somebody else's template made.
-        owner: owner(meta).filter(|_| kind.has_pods()),
+        owner,
         template: Arc::new(of),
     })
 }
 
+/// The kind that a reference names; one that says no group is taken at its word.
+fn referred(reference: &Value) -> String {
+    let kind = reference["kind"].as_str().unwrap_or_default();
+    if reference["apiVersion"].is_string() { qualified(group(reference), kind) } else { kind.to_owned() }
+}
+
+/// Which controller makes objects of which kind, and takes from them the reference to itself where they do not fit.
+/// Of these kinds no other owner is believed: the reference is written by whoever makes the object.
+const MAKES: [(&str, &str); 8] = [
+    ("ReplicaSet", "Pod"),
+    ("ReplicationController", "Pod"),
+    ("StatefulSet", "Pod"),
+    ("DaemonSet", "Pod"),
+    ("Job", "Pod"),
+    ("CronJob", "Job"),
+    ("Deployment", "ReplicaSet"),
+    ("Rollout", "ReplicaSet"),
+];
+
 /// The controller that made an object. A Deployment's ReplicaSet is seen through by the hash that both carry, so
-/// that a dump of pods alone leads to what a person wrote.
-fn owner(meta: &Value) -> Option<(String, String)> {
+/// that a dump of pods alone leads to what a person wrote; what Knative makes, by the label that it gives it.
+/// What it counts as has no pods itself: it is none.
+fn owner(kind: &Kind, meta: &Value) -> Option<Owner> {
     let owners = meta["ownerReferences"].as_array()?;
     let controller = owners.iter().find(|o| o["controller"].as_bool() == Some(true))?;
-    let (kind, name) = (controller["kind"].as_str()?, controller["name"].as_str()?);
-    let hash = meta["labels"]["pod-template-hash"].as_str().filter(|h| !h.is_empty());
-    let deployment = hash.and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-')).filter(|_| kind == "ReplicaSet");
+    let (of, name) = (referred(controller), controller["name"].as_str()?);
+    let label = |name: &str| meta["labels"][name].as_str().filter(|value| !value.is_empty());
+    if of == "Revision.serving.knative.dev" {
+        return label("serving.knative.dev/service").map(|service| ("Service".to_owned(), service.to_owned()));
+    }
+    if Kind::named(&of).is_some() && !MAKES.contains(&(of.as_str(), kind.kind)) {
+        return None;
+    }
+    let hash = label("pod-template-hash").filter(|_| of == "ReplicaSet");
+    let deployment = hash.and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
     Some(match deployment {
         Some(deployment) => ("Deployment".to_owned(), deployment.to_owned()),
-        None => (kind.to_owned(), name.to_owned()),
+        None => (of, name.to_owned()),
     })
 }
 

@@ -115,6 +115,12 @@ pub struct Object {
 }
 
 impl Object {
+    /// Whether it is of a kind, be it said with its group or without.
+    #[must_use]
+    pub fn is_a(&self, kind: &str) -> bool {
+        self.kind.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
     /// An object from its three parts.
     pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }

@@ -3,41 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::facts::{Facts, Template};
+use super::facts::{Facts, Owner, Template};
 use super::finding::{Object, Place};
 use super::index::Workload;
 
-/// A chain of owners has three links (Pod, Job, `CronJob`); what is longer goes round in circles.
-const LINKS: usize = 4;
+/// A chain of owners has three links (Pod, Job, `CronJob`, or a custom resource above it).
+const LINKS: usize = 3;
 
-/// The controller of an object: kind and name.
-pub(super) type Owner = (String, String);
-
-/// The workload that a person wrote and controllers made this object for, with its API group; `owner` knows that of
-/// any object, and `group_of` the group of a controller, or takes that of what it made.
-pub(super) fn top<T>(
-    object: T,
-    group: &'static str,
-    owner: impl Fn(&T) -> Option<T>,
-    group_of: impl Fn(&T, &'static str) -> &'static str,
-) -> (T, &'static str) {
-    let (mut at, mut group) = (object, group);
+/// The workload that a person wrote and controllers made this object for; `owner` knows that of any object.
+pub(super) fn top<T>(object: T, owner: impl Fn(&T) -> Option<T>) -> T {
+    let mut at = object;
     for _ in 0..LINKS {
         let Some(up) = owner(&at) else { break };
-        group = group_of(&up, group);
         at = up;
     }
-    (at, group)
-}
-
-/// The API group of a controller that is known by an owner reference.
-pub(super) fn group_of(kind: &str, fallback: &'static str) -> &'static str {
-    match kind {
-        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => "apps",
-        "Job" | "CronJob" => "batch",
-        "ReplicationController" => "",
-        _ => fallback,
-    }
+    at
 }
 
 /// The object whose template another one in a namespace borrows.
@@ -49,7 +29,6 @@ pub(super) fn target(namespace: &str, (kind, name): &Owner) -> Object {
 /// object, for a Rollout that borrows its own. What it borrows and nobody has stays borrowed.
 pub(super) fn assemble<'a>(
     object: &Arc<Object>,
-    group: &'static str,
     templates: impl Iterator<Item = (&'a Arc<Template>, &'a Place)>,
     templates_of: impl Fn(&Object) -> Vec<Arc<Template>>,
 ) -> Vec<Workload> {
@@ -61,7 +40,7 @@ pub(super) fn assemble<'a>(
             }
             of.templates.push(template);
         } else {
-            all.push(Workload::new(object.clone(), group, place.clone(), template));
+            all.push(Workload::new(object.clone(), place.clone(), template));
         }
     };
     for (template, place) in templates {
@@ -95,20 +74,17 @@ pub(super) fn fold(facts: Vec<Facts>) -> Vec<Vec<Workload>> {
         *owner = owner.take().max(one.owner.clone());
     }
     let owner = |object: &Object| Some(target(&object.namespace, owners.get(object)?.as_ref()?));
-    let mut tops = BTreeMap::<Arc<Object>, (&'static str, Vec<(Arc<Template>, Place)>)>::new();
+    let mut tops = BTreeMap::<Arc<Object>, Vec<(Arc<Template>, Place)>>::new();
     for one in facts {
-        let (object, group) = top(one.object, one.group, owner, |up, group| group_of(&up.kind, group));
-        let (known, templates) = tops.entry(Arc::new(object)).or_insert_with(|| (group, Vec::new()));
-        *known = group.min(*known);
-        templates.push((one.template, one.place));
+        let object = top(one.object, owner);
+        tops.entry(Arc::new(object)).or_default().push((one.template, one.place));
     }
     let templates_of = |object: &Object| {
-        let (_, templates) = tops.get(object)?;
-        Some(templates.iter().map(|(template, _)| template.clone()).collect())
+        let templates = tops.get(object).into_iter().flatten();
+        templates.map(|(template, _)| template.clone()).collect()
     };
-    let assembled = tops.iter().map(|(object, (group, templates))| {
-        let templates = templates.iter().map(|(template, place)| (template, place));
-        assemble(object, group, templates, |of| templates_of(of).unwrap_or_default())
+    let assembled = tops.iter().map(|(object, templates)| {
+        assemble(object, templates.iter().map(|(template, place)| (template, place)), templates_of)
     });
     assembled.collect()
 }

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::declared::{Credential, Grant, Identity};
 use super::evaluate::Input;
-use super::facts::{Edge, Elsewhere, Keys, Kind, Literal, Template, Token};
+use super::facts::{Edge, Elsewhere, Keys, Kind, Literal, Template, Token, group_in, qualified};
 use super::finding::{Evidence, Grade, Object, Place};
 use super::fold::fold;
 use super::rbac::Rbac;
@@ -43,8 +43,6 @@ pub struct Exposure {
 pub struct Workload {
     /// What a person wrote.
     pub object: Arc<Object>,
-    /// Its API group.
-    pub group: &'static str,
     /// Where it was read first.
     pub place: Place,
     /// As which ServiceAccount its pods run; empty: it has none.
@@ -87,8 +85,8 @@ pub struct Declared {
     federated: BTreeMap<String, BTreeSet<ClientKey>>,
     /// ServiceAccount: the clients whose account it is, where no workload is listed.
     accounts: BTreeMap<String, BTreeSet<ClientKey>>,
-    /// Name of a workload, then API group and kind: the clients that list it.
-    workloads: BTreeMap<String, BTreeMap<(String, String), BTreeSet<ClientKey>>>,
+    /// Name of a workload, then kind: the clients that list it.
+    workloads: BTreeMap<String, BTreeMap<String, BTreeSet<ClientKey>>>,
 }
 
 /// What could not be read.
@@ -231,8 +229,7 @@ impl Index {
                 clients.insert(client());
             }
             for workload in &identity.workloads {
-                let group = workload.api_version.split_once('/').map_or("", |(group, _)| group);
-                let kind = (group.to_owned(), workload.kind.clone());
+                let kind = qualified(group_in(&workload.api_version), &workload.kind);
                 let named = of.workloads.entry(workload.name.clone()).or_default();
                 named.entry(kind).or_default().insert(client());
             }
@@ -297,9 +294,9 @@ impl Index {
         }
         workload.exposures.sort();
         workload.exposures.dedup();
-        let listed = declared.lists(workload);
+        let listed = declared.lists(workload).cloned();
         let by_account = workload.account().and_then(|account| declared.accounts.get(account));
-        workload.entitled.extend(listed.into_iter().chain(by_account).flatten().cloned());
+        workload.entitled = listed.chain(by_account.into_iter().flatten().cloned()).collect();
         let unclaimed = workload.exposures.iter().filter(|e| !self.entitlement_known(&e.client));
         let unclaimed: Vec<ClientKey> = unclaimed.map(|e| e.client.clone()).collect();
         workload.uses.extend(workload.entitled.iter().cloned().chain(unclaimed));
@@ -428,8 +425,8 @@ impl Index {
     /// Whether what speaks about a client lists a workload.
     #[must_use]
     pub fn lists(&self, client: &ClientKey, workload: &Workload) -> bool {
-        let of = self.declared.get(&workload.object.namespace).and_then(|declared| declared.lists(workload));
-        of.is_some_and(|clients| clients.contains(client))
+        let of = self.declared.get(&workload.object.namespace);
+        of.is_some_and(|declared| declared.lists(workload).any(|listed| listed == client))
     }
 
     fn entitlement_known(&self, client: &ClientKey) -> bool {
@@ -493,11 +490,12 @@ pub(super) fn sorted(mut identities: Vec<Arc<Identity>>) -> Vec<Arc<Identity>> {
 }
 
 impl Declared {
-    /// The clients that list a workload.
-    fn lists(&self, workload: &Workload) -> Option<&BTreeSet<ClientKey>> {
-        let mut kinds = self.workloads.get(&workload.object.name)?.iter();
-        let of_kind = kinds.find(|((group, kind), _)| *group == workload.group && *kind == workload.object.kind);
-        of_kind.map(|(_, clients)| clients)
+    /// The clients that list a workload, or what it was made for.
+    fn lists<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a ClientKey> {
+        let of = &workload.object;
+        let made_for = workload.templates.iter().filter_map(|t| t.made_for.as_ref());
+        let names = made_for.map(|(kind, name)| (kind, name)).chain([(&of.kind, &of.name)]);
+        names.filter_map(|(kind, name)| self.workloads.get(name)?.get(kind)).flatten()
     }
 }
 
@@ -551,16 +549,10 @@ fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 
 impl Workload {
     /// What its first template says, joined with nothing yet.
-    pub(super) fn new(
-        object: Arc<Object>,
-        group: &'static str,
-        place: Place,
-        template: Arc<Template>,
-    ) -> Self {
+    pub(super) fn new(object: Arc<Object>, place: Place, template: Arc<Template>) -> Self {
         let service_account = template.service_account.clone();
         Self {
             object,
-            group,
             place,
             service_account,
             templates: vec![template],
@@ -593,7 +585,7 @@ impl Workload {
     /// A field of its template, as a field of the object; of a kind that is not known, as one of its pods.
     #[must_use]
     pub fn path(&self, field: &str) -> String {
-        Kind::of(self.group, &self.object.kind).map_or_else(|| field.to_owned(), |kind| kind.path(field))
+        Kind::named(&self.object.kind).map_or_else(|| field.to_owned(), |kind| kind.path(field))
     }
 
     /// What its containers receive.

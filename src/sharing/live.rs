@@ -12,9 +12,9 @@ use slab::Slab;
 
 use super::declared::{Grant, Identity};
 use super::evaluate::Input;
-use super::facts::{Facts, Template};
+use super::facts::{Facts, Owner, Template};
 use super::finding::{Object, Place};
-use super::fold::{Owner, assemble, group_of, target, top};
+use super::fold::{assemble, target, top};
 use super::index::{Index, Workload, service_account, sorted};
 use super::registration::Registration;
 use crate::grant::ClientKey;
@@ -27,8 +27,6 @@ type Id = usize;
 struct Counts {
     /// What a person wrote.
     top: Id,
-    /// With which API group.
-    group: &'static str,
     /// The pointer tells equal templates of a workload: they are one.
     template: Arc<Template>,
 }
@@ -36,7 +34,6 @@ struct Counts {
 /// What was told of an object.
 #[derive(Debug)]
 struct Told {
-    group: &'static str,
     owner: Option<Id>,
     counts: Counts,
 }
@@ -48,8 +45,8 @@ struct Node {
     told: Option<Told>,
     /// What names it as its owner.
     owned: BTreeSet<Id>,
-    /// What counts as it: with which API group, like what, and how many objects. They are few.
-    templates: Vec<(&'static str, Arc<Template>, usize)>,
+    /// What counts as it is like this, and so many objects are. They are few.
+    templates: Vec<(Arc<Template>, usize)>,
     /// What borrows its template.
     borrowers: BTreeSet<Id>,
 }
@@ -136,7 +133,7 @@ impl Live {
         };
         let same = match (old, &facts) {
             (None, None) => true,
-            (Some(old), Some(new)) => owner_stays && old.group == new.group && old.counts.template == new.template,
+            (Some(old), Some(new)) => owner_stays && old.counts.template == new.template,
             _ => false,
         };
         if same {
@@ -160,8 +157,8 @@ impl Live {
             self.nodes.get_mut(owner).map(|owner| owner.owned.insert(id));
         }
         // It is counted anew before it is not counted any more: what stays as it is, is not put together twice.
-        if let Some(Facts { group, template, .. }) = facts {
-            let told = Told { group, owner, counts: Counts { top: id, group, template } };
+        if let Some(Facts { template, .. }) = facts {
+            let told = Told { owner, counts: Counts { top: id, template } };
             self.enter(id, told, &mut touched);
             self.told += 1;
         }
@@ -179,21 +176,20 @@ impl Live {
 
     /// Finds what an object counts as, and counts it there.
     fn enter(&mut self, id: Id, mut told: Told, touched: &mut Touched) {
-        let group_of = |up: &Id, group| self.nodes.get(*up).map_or(group, |up| group_of(&up.object.kind, group));
         // An object may be its own owner by a round.
         let owner = |of: &Id| if *of == id { told.owner } else { self.nodes.get(*of)?.told.as_ref()?.owner };
-        let (top, group) = top(id, told.group, owner, group_of);
-        (told.counts.top, told.counts.group) = (top, group);
+        let top = top(id, owner);
+        told.counts.top = top;
         let Some(node) = self.nodes.get_mut(top) else { return };
         let template = &mut told.counts.template;
-        if let Some((_, known, count)) = node.templates.iter_mut().find(|(of, t, _)| *of == group && t == template) {
+        if let Some((known, count)) = node.templates.iter_mut().find(|(known, _)| known == template) {
             *count += 1;
             *template = known.clone();
         } else {
             if node.templates.is_empty() {
                 self.namespaces.entry(node.object.namespace.clone()).or_default().insert(top);
             }
-            node.templates.push((group, template.clone(), 1));
+            node.templates.push((template.clone(), 1));
             touched.dirty.push(top);
             let lender = template.borrows.as_ref().map(|lender| target(&node.object.namespace, lender));
             if let Some(lender) = lender {
@@ -208,10 +204,10 @@ impl Live {
 
     /// Counts an object no more where it was counted.
     fn leave(&mut self, counts: &Counts, touched: &mut Touched) {
-        let Counts { top, group, template } = counts;
+        let Counts { top, template } = counts;
         let Some(node) = self.nodes.get_mut(*top) else { return };
-        let found = node.templates.iter().position(|(of, t, _)| of == group && Arc::ptr_eq(t, template));
-        let Some((at, (_, _, count))) = found.and_then(|at| Some((at, node.templates.get_mut(at)?))) else { return };
+        let found = node.templates.iter().position(|(known, _)| Arc::ptr_eq(known, template));
+        let Some((at, (_, count))) = found.and_then(|at| Some((at, node.templates.get_mut(at)?))) else { return };
         if *count > 1 {
             *count -= 1;
             return;
@@ -228,7 +224,7 @@ impl Live {
                 self.namespaces.remove(namespace);
             }
         }
-        let lends = |lender: &Owner| node.templates.iter().any(|(_, t, _)| t.borrows.as_ref() == Some(lender));
+        let lends = |lender: &Owner| node.templates.iter().any(|(t, _)| t.borrows.as_ref() == Some(lender));
         if let Some(lender) = template.borrows.as_ref().filter(|lender| !lends(lender))
             && let Some(lender) = self.ids.get(&target(namespace, lender)).copied()
         {
@@ -268,13 +264,12 @@ impl Live {
         let place = Place::default();
         for top in dirty {
             let Some(node) = self.nodes.get(top) else { continue };
-            let group = node.templates.iter().map(|(group, ..)| *group).min().unwrap_or_default();
             let templates_of = |object: &Object| {
                 let lender = self.ids.get(object).and_then(|id| self.nodes.get(*id));
-                lender.into_iter().flat_map(|node| &node.templates).map(|(_, t, _)| t.clone()).collect()
+                lender.into_iter().flat_map(|node| &node.templates).map(|(t, _)| t.clone()).collect()
             };
-            let told = node.templates.iter().map(|(_, template, _)| (template, &place));
-            let mut workloads = assemble(&node.object, group, told, templates_of);
+            let told = node.templates.iter().map(|(template, _)| (template, &place));
+            let mut workloads = assemble(&node.object, told, templates_of);
             self.join(&node.object, &mut workloads);
             self.index.put(top, workloads);
         }
@@ -399,7 +394,6 @@ impl Live {
             let owner = told.owner.and_then(|owner| self.nodes.get(owner)).map(|owner| &owner.object);
             Some(Facts {
                 object: (*node.object).clone(),
-                group: told.group,
                 place: Place::default(),
                 owner: owner.map(|owner| (owner.kind.clone(), owner.name.clone())),
                 template: told.counts.template.clone(),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::catalogue;
-use super::facts::KINDS;
+use super::facts::Kind;
 use super::finding::{Finding, Grade, Object, Severity, State};
 use super::rbac;
 use crate::api::{GROUP, VERSION, bounds};
@@ -286,7 +286,7 @@ fn reference(object: &Object) -> Option<Reference> {
         "ServiceAccount" | "Secret" | "ConfigMap" | "Namespace" => "v1".to_owned(),
         "ClientIdentity" | "ClientGrant" => format!("{GROUP}/{VERSION}"),
         kind if rbac::KINDS.iter().any(|(of, _)| *of == kind) => format!("{}/v1", rbac::GROUP),
-        kind => KINDS.iter().find(|of| of.kind == kind)?.resource().api_version,
+        kind => Kind::named(kind)?.api_version(),
     };
     let Object { kind, namespace, name } = object.clone();
     Some(Reference { api_version, kind, namespace, name, uid: None })

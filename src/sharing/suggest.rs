@@ -117,7 +117,7 @@ fn federated(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Propos
 impl Proposal {
     /// Takes in what a workload that has the client's id shows.
     fn holder(&mut self, workload: &Workload, client: &ClientKey) {
-        let Workload { object, group, .. } = workload;
+        let object = &workload.object;
         let mut containers = BTreeSet::new();
         for literal in workload.literals() {
             let Literal::ClientId { client: id, container, path } = literal else { continue };
@@ -125,14 +125,9 @@ impl Proposal {
                 continue;
             }
             containers.insert(container.as_str());
-            let version = Kind::of(group, &object.kind).map_or("v1", |k| k.version);
-            let version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-            let line = format!(
-                "{{apiVersion: {}, kind: {}, name: {}}}",
-                quoted(&version),
-                quoted(&object.kind),
-                quoted(&object.name)
-            );
+            let (version, kind) = api_version(&object.kind);
+            let line =
+                format!("{{apiVersion: {}, kind: {}, name: {}}}", quoted(&version), quoted(kind), quoted(&object.name));
             self.workloads.entry(line).or_default().insert(format!("{} is the client's id.", workload.path(path)));
         }
         if containers.is_empty() {
@@ -219,6 +214,15 @@ fn list(text: &mut String, field: &str, lines: &BTreeMap<String, BTreeSet<String
 
 fn comment(text: &mut String, indent: &str, says: &str) {
     _ = writeln!(text, "{indent}# {}", visible(says));
+}
+
+/// How a reference names a kind: what owns pods and is not known says its group, and no version; the group counts.
+fn api_version(kind: &str) -> (String, &str) {
+    match (Kind::named(kind), kind.split_once('.')) {
+        (Some(known), _) => (known.api_version(), kind),
+        (None, Some((kind, group))) => (format!("{group}/v1"), kind),
+        (None, None) => ("v1".to_owned(), kind),
+    }
 }
 
 /// A text as YAML has it: plain where that is sure to be one, else as JSON writes it.

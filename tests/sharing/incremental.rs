@@ -28,7 +28,15 @@ const KINDS: [(&str, &str); 9] = [
     ("configuration.konghq.com/v1", "KongPlugin"),
     ("gateway.envoyproxy.io/v1alpha1", "SecurityPolicy"),
 ];
-const OWNERS: [&str; 7] = ["ReplicaSet", "Deployment", "Job", "CronJob", "Rollout", "Service", "Elsewhere"];
+/// What may be said to be the owner of an object of a kind; the last is not believed, or nothing is known of it.
+fn owners(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "Pod" => &["ReplicaSet", "Job", "ReplicaSet", "Elsewhere", "Deployment"],
+        "ReplicaSet" => &["Deployment", "Rollout", "Deployment", "Elsewhere", "Job"],
+        "Job" => &["CronJob", "CronJob", "Elsewhere", "Deployment"],
+        _ => &["Elsewhere", "Deployment"],
+    }
+}
 
 /// One thing that a cluster or the provider tells. Few names, so that they meet.
 #[derive(Clone, Debug)]
@@ -142,7 +150,8 @@ fn facts((kind, ns, name): (u8, u8, u8), says: &Says) -> Option<Facts> {
     });
     let mut metadata = json!({"name": format!("w{name}"), "namespace": namespace(ns)});
     if let Some((owner, name)) = says.owner {
-        let owner = OWNERS[usize::from(owner)];
+        let owners = owners(kind);
+        let owner = owners[usize::from(owner) % owners.len()];
         metadata["ownerReferences"] = json!([{"controller": true, "kind": owner, "name": format!("w{name}")}]);
     }
     let spec = match (kind, says.borrows) {
@@ -369,12 +378,12 @@ fn a_difference_is_found_and_healed() {
 fn pods_of_one_template_are_a_number() {
     let mut live = Live::default();
     let says =
-        Says { owner: Some((1, 0)), account: 1, secrets: vec![1], automount: None, borrows: None, injected: true };
+        Says { owner: Some((0, 0)), account: 1, secrets: vec![1], automount: None, borrows: None, injected: true };
     for name in 0..3 {
         let news = live.workload(&object((0, 0, name)), facts((0, 0, name), &says));
         assert_eq!(news, name == 0, "pod {name}");
     }
-    assert_eq!(live.index().workloads().map(|w| w.object.to_string()).collect::<Vec<_>>(), ["Deployment/n0/w0"]);
+    assert_eq!(live.index().workloads().map(|w| w.object.to_string()).collect::<Vec<_>>(), ["ReplicaSet/n0/w0"]);
     for name in 0..3 {
         assert_eq!(live.workload(&object((0, 0, name)), None), name == 2, "pod {name}");
     }

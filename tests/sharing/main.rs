@@ -8,6 +8,7 @@ mod gateways;
 mod incremental;
 mod malformed;
 mod metamorphic;
+mod owners;
 mod paths;
 mod reach;
 mod registrations;
