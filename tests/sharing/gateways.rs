@@ -405,6 +405,7 @@ fn odd_objects_are_no_trouble() {
                 });
                 let facts = extract(&object, Place::default(), &BTreeSet::new()).unwrap();
                 assert!(facts.template.edges.is_empty() && facts.template.elsewhere.is_empty(), "{object}");
+                assert!(!facts.template.automounts(None), "without pods there is no token");
             }
         }
     }
