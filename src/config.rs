@@ -80,6 +80,10 @@ pub struct Config {
     /// (SC-204, SC-205). Needs the right to list roles and their bindings.
     #[arg(long, env = "CLIENTGRANT_SHARING_RBAC", default_value_t = false, action = clap::ArgAction::Set)]
     pub sharing_rbac: bool,
+    /// Look also at what workloads receive from ConfigMaps: ids and credentials of clients there (SC-401). No value is
+    /// kept. Needs the right to list ConfigMaps.
+    #[arg(long, env = "CLIENTGRANT_SHARING_CONFIGMAPS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub sharing_configmaps: bool,
     /// Who has credentials of others by its job: issuer, verifier, broker or platform, and a ServiceAccount
     /// (NAMESPACE/NAME) or a workload (NAMESPACE/KIND/NAME). Example: `issuer=auth/Deployment/dex`. May be repeated.
     #[arg(long, env = "CLIENTGRANT_SHARING_ROLE", value_name = "ROLE=WHO", value_delimiter = ',')]

@@ -14,6 +14,7 @@
 //! What no `ClientIdentity` touches produces nothing, so that ordinary clusters stay quiet.
 
 pub mod catalogue;
+pub mod configmap;
 pub mod declared;
 pub mod evaluate;
 pub mod exceptions;

@@ -21,6 +21,10 @@ pub struct Source {
     /// Read this namespace of the cluster only. What others hold is not compared with it then.
     #[arg(short, long, conflicts_with = "paths")]
     pub namespace: Option<String>,
+    /// Read the ConfigMaps of the cluster too: workloads may receive ids and credentials of clients from them. Those
+    /// that stand among manifests are always read.
+    #[arg(long, conflicts_with = "paths")]
+    pub configmaps: bool,
 }
 
 impl Source {
@@ -43,7 +47,7 @@ impl Source {
             }
         }
         if self.paths.is_empty() {
-            reader = cluster::read(self.namespace.clone())?;
+            reader = cluster::read(self.namespace.clone(), self.configmaps)?;
         }
         Ok(reader)
     }

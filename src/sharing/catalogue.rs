@@ -225,6 +225,11 @@ it could not run, or something could not be read (`--ignore-unread` lets that pa
 them (SC-204, SC-205). Aggregated roles count as filled in; `view`, `edit`, `admin` and `cluster-admin` are known. What
 Kubernetes gives its own controllers in `kube-system` is left out. A binding to a role that was not given is SC-901.
 
+**ConfigMaps** among the files say which ids and credentials of clients workloads receive from them as literals: by the name
+of a key, of the variable that it becomes, or of a line (`name: value`, `name=value`) of a file of up to 64 KiB (SC-401). Those
+of a cluster are read with `scan --configmaps`, and by the operator with `--sharing-configmaps=true`, for which it needs the
+right to list them; no value is kept but the ids of declared clients.
+
 **Roles.** Some have credentials of others by their job. Whoever runs the cluster says who, for a ServiceAccount with all
 that runs as it, or for one workload: `scan --role issuer=auth/Deployment/dex`, `--sharing-role` of the operator. `issuer`: the
 identity provider itself, of which neither SC-201, SC-207, SC-301 nor SC-302 is said; what clients share stays SC-101. `verifier`:
@@ -241,7 +246,7 @@ grant of the client is out of force meanwhile. While there is a pin, a client th
 (`ClientReplaced`).
 
 **Proposals.** `clientgrant suggest -f PATH…` writes ClientIdentity objects for the clients of grants, each line with what it
-was concluded from: ids among variables, arguments and fields, Secrets that are named as credentials, tokens for
+was concluded from: ids among variables, arguments, fields and ConfigMaps, Secrets that are named as credentials, tokens for
 somebody else.
 They are for a person to review; nothing is applied.
 

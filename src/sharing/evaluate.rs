@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 
 use super::catalogue::{self, Rule};
+use super::configmap::ConfigMaps;
 use super::declared::{Credential, Grant, Identity};
 use super::exceptions;
 use super::facts::Facts;
@@ -27,6 +28,8 @@ pub struct Input {
     pub facts: Vec<Facts>,
     /// ServiceAccounts, by namespace and name, with what they say about their token.
     pub accounts: BTreeMap<(String, String), Option<bool>>,
+    /// What ConfigMaps say.
+    pub configmaps: ConfigMaps,
     /// Clients.
     pub identities: Vec<Arc<Identity>>,
     /// Grants.

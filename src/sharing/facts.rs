@@ -10,6 +10,7 @@ use std::sync::Arc;
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
+use super::configmap::Reference;
 use super::finding::{Grade, Object, Place};
 use super::{pod, reference};
 
@@ -202,32 +203,28 @@ pub struct Token {
     pub path: String,
 }
 
-/// A literal in the manifest.
+/// What a literal means for a client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Literal {
-    /// It is the id of a declared client.
-    ClientId {
-        /// The id.
-        client: String,
-        /// The container.
-        container: String,
-        /// The field.
-        path: String,
-    },
+pub enum Meaning {
+    /// It is the id of a declared client: this one.
+    ClientId(String),
     /// It stands where a client's id would, and is that of no client that is known; what it says is not kept.
-    UnknownId {
-        /// The container.
-        container: String,
-        /// The field.
-        path: String,
-    },
+    UnknownId,
     /// It stands where a client secret would; what it says is not kept.
-    Credential {
-        /// The container.
-        container: String,
-        /// The field.
-        path: String,
-    },
+    Credential,
+}
+
+/// A literal that a container receives: from the manifest, or from a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Literal {
+    /// What it means.
+    pub means: Meaning,
+    /// The container; empty where the object has none.
+    pub container: String,
+    /// The field, and what it refers to.
+    pub path: String,
+    /// How sure.
+    pub grade: Grade,
 }
 
 /// An object of the same namespace: its kind, as [`qualified`] has it, and its name.
@@ -268,6 +265,8 @@ pub struct Template {
     pub tokens: BTreeSet<Token>,
     /// Literals that matter.
     pub literals: BTreeSet<Literal>,
+    /// What its containers receive of ConfigMaps: sorted, and each once.
+    pub configmaps: Vec<Reference>,
     /// Deliveries whose content the manifest does not say: the field, and what it is.
     pub opaque: BTreeSet<(String, String)>,
     /// The workload whose template it is, by kind and name: a Rollout may borrow one, and has none of its own then.
@@ -327,6 +326,9 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
     of.edges.sort();
     of.edges.dedup();
     of.edges.shrink_to_fit();
+    of.configmaps.sort();
+    of.configmaps.dedup();
+    of.configmaps.shrink_to_fit();
     // What a person can name has a name that stays; of the others there are many, and each is another one.
     let stays = matches!(kind.kind, "CronJob" | "DaemonSet" | "Deployment" | "Rollout" | "StatefulSet");
     let (owner, made_for) = match owner {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::configmap::{ConfigMaps, Reference};
 use super::declared::{Credential, Grant, Identity};
 use super::evaluate::Input;
 use super::facts::{Edge, Elsewhere, Keys, Kind, Literal, Template, Token, group_in, qualified};
@@ -53,6 +54,8 @@ pub struct Workload {
     pub automounts: bool,
     /// What it can act as: sorted, and each once.
     pub exposures: Vec<Exposure>,
+    /// Literals that its containers receive from ConfigMaps.
+    pub received: BTreeSet<Literal>,
     /// Clients whose `ClientIdentity` names it, or its ServiceAccount.
     pub entitled: BTreeSet<ClientKey>,
     /// Its clients: those it is entitled to, and those it can act as and of which nobody says whose they are.
@@ -117,6 +120,8 @@ pub struct Index {
     pub whole: bool,
     /// By namespace.
     pub(super) declared: BTreeMap<String, Declared>,
+    /// What ConfigMaps say.
+    pub(super) configmaps: ConfigMaps,
     /// Who may do what.
     pub policy: Policy,
     /// Whose job it is to have credentials of others.
@@ -149,6 +154,7 @@ impl Default for Index {
             unread: Vec::new(),
             whole: false,
             declared: BTreeMap::new(),
+            configmaps: ConfigMaps::default(),
             policy: Policy::new(Rbac::default()),
             roles: Roles::default(),
         }
@@ -159,13 +165,24 @@ impl Index {
     /// Joins everything. The order of what is given does not matter, nor what is given twice.
     #[must_use]
     pub fn new(now: Timestamp, input: Input) -> Self {
-        let Input { facts, accounts, identities, mut grants, mut unread, rbac, registrations, roles, whole, .. } =
-            input;
+        let Input {
+            facts,
+            accounts,
+            configmaps,
+            identities,
+            mut grants,
+            mut unread,
+            rbac,
+            registrations,
+            roles,
+            whole,
+            ..
+        } = input;
         grants.sort();
         grants.dedup_by(|later, first| Grant { place: first.place.clone(), ..(**later).clone() } == **first);
         unread.sort();
         unread.dedup();
-        let mut index = Self { now, unread, whole, policy: Policy::new(rbac), roles, ..Self::default() };
+        let mut index = Self { now, unread, whole, configmaps, policy: Policy::new(rbac), roles, ..Self::default() };
         index.identities = sorted(identities);
         index.registrations = registrations;
         index.registrations.sort();
@@ -258,6 +275,7 @@ impl Index {
         workload.exposures.clear();
         workload.entitled.clear();
         workload.uses.clear();
+        workload.received = self.configmaps.received(workload);
         let Some(declared) = self.declared.get(&workload.object.namespace) else { return };
         // A pod says what its template says.
         let mut edges: Vec<&Edge> = workload.templates.iter().flat_map(|t| &t.edges).collect();
@@ -558,6 +576,7 @@ impl Workload {
             templates: vec![template],
             automounts: false,
             exposures: Vec::new(),
+            received: BTreeSet::new(),
             entitled: BTreeSet::new(),
             uses: BTreeSet::new(),
         }
@@ -605,7 +624,12 @@ impl Workload {
 
     /// Literals that matter.
     pub fn literals(&self) -> BTreeSet<&Literal> {
-        self.templates.iter().flat_map(|t| &t.literals).collect()
+        self.templates.iter().flat_map(|t| &t.literals).chain(&self.received).collect()
+    }
+
+    /// What its containers receive of ConfigMaps.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.templates.iter().flat_map(|t| &t.configmaps)
     }
 
     /// Deliveries whose content no manifest says: the field of the object, and what it is.

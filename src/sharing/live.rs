@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::configmap::{self, ConfigMap};
 use super::declared::{Grant, Identity};
 use super::evaluate::Input;
 use super::facts::{Facts, Owner, Template};
@@ -67,6 +68,26 @@ struct Touched {
     idle: Vec<Id>,
 }
 
+/// By namespace and name, what refers to something.
+type Referring = HashMap<(String, String), BTreeSet<Id>>;
+
+/// Notes to which ConfigMaps workloads refer that referred to others before.
+fn refer(referring: &mut Referring, top: Id, namespace: &str, old: &[Workload], new: &[Workload]) {
+    let (old, new) = (configmap::names(old), configmap::names(new));
+    for name in old.difference(&new) {
+        let key = (namespace.to_owned(), (*name).to_owned());
+        if let Some(tops) = referring.get_mut(&key) {
+            tops.remove(&top);
+            if tops.is_empty() {
+                referring.remove(&key);
+            }
+        }
+    }
+    for name in new.difference(&old) {
+        referring.entry((namespace.to_owned(), (*name).to_owned())).or_default().insert(top);
+    }
+}
+
 /// Everything that was told, joined.
 #[derive(Debug, Default)]
 pub struct Live {
@@ -78,6 +99,8 @@ pub struct Live {
     namespaces: HashMap<String, BTreeSet<Id>>,
     /// By namespace and name, what a ServiceAccount says about its token.
     accounts: HashMap<String, HashMap<String, Option<bool>>>,
+    /// By namespace and name of a ConfigMap, what refers to it.
+    referring: Referring,
     index: Index,
 }
 
@@ -271,6 +294,8 @@ impl Live {
             let told = node.templates.iter().map(|(template, _)| (template, &place));
             let mut workloads = assemble(&node.object, told, templates_of);
             self.join(&node.object, &mut workloads);
+            let old = self.index.take(top);
+            refer(&mut self.referring, top, &node.object.namespace, &old, &workloads);
             self.index.put(top, workloads);
         }
         for id in idle {
@@ -315,6 +340,31 @@ impl Live {
             self.join_all(namespace, |workloads| workloads.iter().any(|w| w.service_account == name));
         }
         news
+    }
+
+    /// A ConfigMap says this; `None`: it is gone. True if that is news to somebody who receives of it.
+    pub fn configmap(&mut self, namespace: &str, name: &str, says: Option<ConfigMap>) -> bool {
+        if !self.index.configmaps.set(namespace, name, says) {
+            return false;
+        }
+        let tops = self.referring.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default();
+        tops.iter().for_each(|top| self.join_anew(*top));
+        !tops.is_empty()
+    }
+
+    /// Whether every ConfigMap was read.
+    pub fn configmaps_whole(&mut self, whole: bool) {
+        if self.index.configmaps.whole(whole) {
+            let tops: BTreeSet<Id> = self.referring.values().flatten().copied().collect();
+            tops.iter().for_each(|top| self.join_anew(*top));
+        }
+    }
+
+    fn join_anew(&mut self, top: Id) {
+        let Some(node) = self.nodes.get(top) else { return };
+        let mut workloads = self.index.take(top);
+        self.join(&node.object, &mut workloads);
+        self.index.put(top, workloads);
     }
 
     /// These speak about clients, and no others. What did not change is the same pointer.
@@ -405,6 +455,7 @@ impl Live {
         Input {
             facts: facts.collect(),
             accounts: accounts.collect(),
+            configmaps: self.index.configmaps.clone(),
             identities: self.index.identities.clone(),
             grants: self.index.grants().cloned().collect(),
             registrations: self.index.registrations.clone(),
@@ -429,8 +480,9 @@ impl Live {
 
     /// Joins everything anew.
     pub fn heal(&mut self) {
-        let Input { facts, accounts, identities, grants, registrations, .. } = self.input();
+        let Input { facts, accounts, configmaps, identities, grants, registrations, .. } = self.input();
         let mut anew = Self::default();
+        anew.index.configmaps = configmaps;
         for one in facts {
             anew.workload(&one.object.clone(), Some(one));
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::configmap::{self, ConfigMap};
 use super::declared::{Grant, Identity};
 use super::evaluate::judge_all;
 use super::facts::Facts;
@@ -43,6 +44,11 @@ pub enum Read {
 
 fn is_rbac(resource: &str) -> bool {
     resource.split_once('.').is_some_and(|(_, group)| group == rbac::GROUP)
+}
+
+/// Whether without a resource some rules can tell less, and whose credential is whose can be told all the same.
+fn is_more(resource: &str) -> bool {
+    is_rbac(resource) || resource == configmap::RESOURCE
 }
 
 /// The resource of ServiceAccounts.
@@ -96,6 +102,18 @@ impl Picture {
     pub fn account(&mut self, namespace: &str, object: &str, says: Option<Option<bool>>) -> bool {
         let healed = self.is_readable(ACCOUNTS, namespace, object);
         self.live.account(namespace, object, says) || healed
+    }
+
+    /// A ConfigMap says this; `None`: it is gone. True if that is news.
+    pub fn configmap(&mut self, namespace: &str, object: &str, says: Option<ConfigMap>) -> bool {
+        let healed = self.is_readable(configmap::RESOURCE, namespace, object);
+        self.live.configmap(namespace, object, says) || healed
+    }
+
+    /// Whether every ConfigMap was read, of which the operator is asked to read some.
+    fn has_configmaps(&self) -> bool {
+        let mut of = self.parts.iter().filter(|(part, _)| part.resource == configmap::RESOURCE).peekable();
+        of.peek().is_some() && of.all(|(_, read)| *read == Read::Complete)
     }
 
     /// An object has this UID; `None`: it is gone, or others own it. True if another object has its name now.
@@ -202,13 +220,14 @@ impl Picture {
     /// What cannot be looked at, without the name of any object or namespace.
     #[must_use]
     pub fn gaps(&self) -> Vec<Unread> {
-        let parts = self.parts.iter().filter(|(part, _)| !is_rbac(&part.resource));
+        let parts = self.parts.iter().filter(|(part, _)| !is_more(&part.resource));
         let refused = parts.filter_map(|(part, read)| match read {
             Read::Refused(why) => Some((part.resource.clone(), (*why).to_owned())),
             Read::Waiting => Some((part.resource.clone(), "it was not read yet".to_owned())),
             Read::Complete | Read::NotServed => None,
         });
-        let odd = self.odd.iter().map(|(resource, _)| (resource.clone(), "an object cannot be read".to_owned()));
+        let odd = self.odd.iter().filter(|(resource, _)| resource != configmap::RESOURCE);
+        let odd = odd.map(|(resource, _)| (resource.clone(), "an object cannot be read".to_owned()));
         let gaps: BTreeSet<(String, String)> = refused.chain(odd).collect();
         gaps.into_iter().map(|(file, why)| Unread { place: Place { file, line: 0 }, why }).collect()
     }
@@ -223,7 +242,8 @@ impl Picture {
     #[must_use]
     pub fn evaluate(&mut self, now: Timestamp) -> Evaluation {
         let (unread, objects) = (self.gaps(), self.live.objects() + self.rbac.len());
-        let missing = self.missing();
+        let (missing, configmaps) = (self.missing(), self.has_configmaps());
+        self.live.configmaps_whole(configmaps);
         let index = self.live.index_mut();
         if std::mem::take(&mut self.stale) || index.policy.missing != missing {
             let mut rbac = Rbac { missing, ..Rbac::default() };

@@ -1,10 +1,11 @@
-//! The ways in which a pod receives a Secret's keys, as the kubelet delivers them.
+//! The ways in which a pod receives the keys of a Secret or of a ConfigMap, as the kubelet delivers them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::facts::{Edge, Keys, Literal, Template, Token};
+use super::configmap::Reference;
+use super::facts::{Edge, Keys, Literal, Meaning, Template, Token};
 use super::finding::Grade;
 
 /// Volumes whose Secret a driver or the kubelet reads; no container has it. The volume's kind, and the way to
@@ -24,9 +25,28 @@ const DRIVERS: [(&str, &[&str]); 10] = [
 
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
+/// What has keys that pods receive: the fields in which a pod names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Origin {
+    /// In a volume, or in a source of one that is projected.
+    volume: &'static str,
+    /// Its name there, in a volume of its own; in a source it is always `name`.
+    name: &'static str,
+    /// In a variable.
+    variable: &'static str,
+    /// In a list of what all keys of become variables.
+    all: &'static str,
+}
+
+const SECRET: Origin = Origin { volume: "secret", name: "secretName", variable: "secretKeyRef", all: "secretRef" };
+const CONFIG_MAP: Origin =
+    Origin { volume: "configMap", name: "name", variable: "configMapKeyRef", all: "configMapRef" };
+const ORIGINS: [Origin; 2] = [SECRET, CONFIG_MAP];
+
 /// One key that a volume holds, and under which file name.
 struct Held {
-    secret: String,
+    origin: Origin,
+    of: String,
     /// The key and the path it is written to; `None`: all keys, each under its own name.
     item: Option<(String, String)>,
     grade: Grade,
@@ -78,7 +98,7 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
                 mounted.insert(volume.to_owned());
                 for held in volumes.get(volume).into_iter().flatten() {
                     if let Some(keys) = through(mount, held) {
-                        facts.edges.push(edge(held, keys, held.grade, Some(name)));
+                        receive(held.origin, edge(held, keys, held.grade, Some(name)), facts);
                     }
                 }
             }
@@ -86,14 +106,23 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
     }
     for held in volumes.iter().filter(|(name, _)| !mounted.contains(*name)).flat_map(|(_, held)| held) {
         let keys = held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.clone()));
-        facts.edges.push(edge(held, keys, Grade::Potential, None));
+        receive(held.origin, edge(held, keys, Grade::Potential, None), facts);
+    }
+}
+
+/// Notes what reaches a container.
+fn receive(origin: Origin, edge: Edge, facts: &mut Template) {
+    if origin == SECRET {
+        facts.edges.push(edge);
+    } else {
+        facts.configmaps.extend(Reference::new(edge));
     }
 }
 
 fn edge(held: &Held, keys: Keys, grade: Grade, container: Option<&str>) -> Edge {
     let container = container.map(str::to_owned);
     Edge {
-        secret: held.secret.clone(),
+        secret: held.of.clone(),
         keys,
         grade,
         container,
@@ -128,13 +157,17 @@ fn clean(path: &str) -> String {
     path.split('/').filter(|step| !step.is_empty() && *step != ".").collect::<Vec<_>>().join("/")
 }
 
-/// What a volume holds of Secrets; tokens and what cannot be told go to `facts` at once.
+/// What a volume holds of Secrets and ConfigMaps; tokens and what cannot be told go to `facts` at once.
 fn volume(volume: &Value, path: &str, facts: &mut Template) -> Vec<Held> {
     let mut held = Vec::new();
-    secret(&volume["secret"], text(&volume["secret"], "secretName"), &format!("{path}.secret"), &mut held);
+    for origin in ORIGINS {
+        hold(origin, &volume[origin.volume], origin.name, path, &mut held);
+    }
     for (at, source) in entries(&volume["projected"]["sources"]).enumerate() {
         let path = format!("{path}.projected.sources[{at}]");
-        secret(&source["secret"], text(&source["secret"], "name"), &format!("{path}.secret"), &mut held);
+        for origin in ORIGINS {
+            hold(origin, &source[origin.volume], "name", &path, &mut held);
+        }
         if source["serviceAccountToken"].is_object() {
             let audience = text(&source["serviceAccountToken"], "audience").unwrap_or_default().to_owned();
             facts.tokens.insert(Token { audience, path: format!("{path}.serviceAccountToken") });
@@ -152,10 +185,10 @@ fn volume(volume: &Value, path: &str, facts: &mut Template) -> Vec<Held> {
     held
 }
 
-fn secret(source: &Value, name: Option<&str>, path: &str, held: &mut Vec<Held>) {
-    let Some(name) = name else { return };
-    let grade = grade(&source["optional"]);
-    let one = |item| Held { secret: name.to_owned(), item, grade, path: path.to_owned() };
+fn hold(origin: Origin, source: &Value, name: &str, path: &str, held: &mut Vec<Held>) {
+    let Some(name) = text(source, name) else { return };
+    let (grade, path) = (grade(&source["optional"]), format!("{path}.{}", origin.volume));
+    let one = |item| Held { origin, of: name.to_owned(), item, grade, path: path.clone() };
     match source["items"].as_array().filter(|items| !items.is_empty()) {
         None => held.push(one(None)),
         Some(items) => held.extend(items.iter().filter_map(|item| {
@@ -165,34 +198,41 @@ fn secret(source: &Value, name: Option<&str>, path: &str, held: &mut Vec<Held>) 
     }
 }
 
-/// `env[].valueFrom.secretKeyRef` and `envFrom[].secretRef`.
+/// `env[].valueFrom.secretKeyRef` and `envFrom[].secretRef`, and the same of ConfigMaps.
 fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) {
     for variable in entries(&container["env"]) {
         let named = text(variable, "name").unwrap_or_default();
-        let reference = &variable["valueFrom"]["secretKeyRef"];
-        if let (Some(secret), Some(key)) = (text(reference, "name"), text(reference, "key")) {
-            facts.edges.push(Edge {
-                secret: secret.to_owned(),
-                keys: Keys::One(key.to_owned()),
-                grade: grade(&reference["optional"]),
-                container: Some(name.to_owned()),
-                variable: true,
-                credential: is_credential_name(named),
-                path: format!("{path}.env[{named}].valueFrom.secretKeyRef"),
-            });
+        for origin in ORIGINS {
+            let reference = &variable["valueFrom"][origin.variable];
+            if let (Some(of), Some(key)) = (text(reference, "name"), text(reference, "key")) {
+                let edge = Edge {
+                    secret: of.to_owned(),
+                    keys: Keys::One(key.to_owned()),
+                    grade: grade(&reference["optional"]),
+                    container: Some(name.to_owned()),
+                    variable: true,
+                    credential: is_credential_name(named),
+                    path: format!("{path}.env[{named}].valueFrom.{}", origin.variable),
+                };
+                receive(origin, edge, facts);
+            }
         }
     }
     for (at, source) in entries(&container["envFrom"]).enumerate() {
-        if let Some(secret) = text(&source["secretRef"], "name") {
-            facts.edges.push(Edge {
-                secret: secret.to_owned(),
-                keys: Keys::All,
-                grade: grade(&source["secretRef"]["optional"]),
-                container: Some(name.to_owned()),
-                variable: true,
-                credential: false,
-                path: format!("{path}.envFrom[{at}].secretRef"),
-            });
+        for origin in ORIGINS {
+            let reference = &source[origin.all];
+            if let Some(of) = text(reference, "name") {
+                let edge = Edge {
+                    secret: of.to_owned(),
+                    keys: Keys::All,
+                    grade: grade(&reference["optional"]),
+                    container: Some(name.to_owned()),
+                    variable: true,
+                    credential: false,
+                    path: format!("{path}.envFrom[{at}].{}", origin.all),
+                };
+                receive(origin, edge, facts);
+            }
         }
     }
 }
@@ -200,13 +240,9 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
 /// Client ids and likely credentials among literal variables and arguments.
 fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<String>, facts: &mut Template) {
     let mut note = |named: &str, value: &str, path: String| {
-        if client_ids.contains(value) {
-            facts.literals.insert(Literal::ClientId { client: value.to_owned(), container: name.to_owned(), path });
-        } else if is_credential_name(named) && is_filled(value) {
-            facts.literals.insert(Literal::Credential { container: name.to_owned(), path });
-        } else if ends_with(named, &["clientid"]) && is_filled(value) {
-            facts.literals.insert(Literal::UnknownId { container: name.to_owned(), path });
-        }
+        let means = meaning(named, value, client_ids);
+        let container = name.to_owned();
+        facts.literals.extend(means.map(|means| Literal { means, container, path, grade: Grade::Direct }));
     };
     for variable in entries(&container["env"]) {
         if let (Some(named), Some(value)) = (text(variable, "name"), text(variable, "value")) {
@@ -226,6 +262,19 @@ fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<Str
                 _ => {}
             }
         }
+    }
+}
+
+/// What a literal of this name means.
+pub(super) fn meaning(named: &str, value: &str, client_ids: &BTreeSet<String>) -> Option<Meaning> {
+    if client_ids.contains(value) {
+        Some(Meaning::ClientId(value.to_owned()))
+    } else if !is_filled(value) {
+        None
+    } else if is_credential_name(named) {
+        Some(Meaning::Credential)
+    } else {
+        ends_with(named, &["clientid"]).then_some(Meaning::UnknownId)
     }
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::de::{DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::configmap::ConfigMaps;
 use super::declared;
 use super::evaluate::{Input, client_ids};
 use super::facts::{self, Facts};
@@ -46,6 +47,8 @@ pub struct Reader {
     identities: Vec<(Value, Place)>,
     grants: Vec<(Value, Place)>,
     accounts: BTreeMap<(String, String), Option<bool>>,
+    configmaps: Vec<Value>,
+    configmaps_whole: bool,
     rbac: Rbac,
     unread: Vec<Unread>,
     whole: bool,
@@ -61,6 +64,11 @@ impl Reader {
     /// Says that everything that a cluster has is given, but for what could not be read.
     pub fn whole(&mut self) {
         self.whole = true;
+    }
+
+    /// Says that every ConfigMap is given.
+    pub fn every_configmap(&mut self) {
+        self.configmaps_whole = true;
     }
 
     /// Says that a part of what RBAC allows is not known.
@@ -175,6 +183,11 @@ impl Reader {
                     *known = None;
                 }
             }
+            ("", "ConfigMap") => {
+                // What is binary is not looked at.
+                value.as_object_mut().map(|fields| fields.remove("binaryData"));
+                self.configmaps.push(value);
+            }
             _ if rbac::is_rbac(&value) => self.rbac.extend(rbac::Piece::read(&value, place)),
             _ if facts::is_workload(&value) => self.workloads.push((value, place)),
             _ => {}
@@ -209,9 +222,13 @@ impl Reader {
                 facts.push(one);
             }
         }
+        let mut configmaps = ConfigMaps::default();
+        self.configmaps.iter().for_each(|value| configmaps.add(value, &ids));
+        configmaps.whole(self.configmaps_whole);
         Input {
             facts,
             accounts: self.accounts,
+            configmaps,
             identities,
             grants,
             rbac: self.rbac,

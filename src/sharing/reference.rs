@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::facts::{Edge, Elsewhere, Keys, Literal, Template};
+use super::facts::{Edge, Elsewhere, Keys, Literal, Meaning, Template};
 use super::finding::Grade;
 use super::pod::{entries, grade, is_credential_name, is_filled, text};
 
@@ -155,11 +155,11 @@ fn ids(end: &End<'_>, client_ids: &BTreeSet<String>, facts: &mut Template) {
     let several =
         entries(end.value).enumerate().filter_map(|(at, id)| Some((format!("{}[{at}]", end.path), id.as_str()?)));
     for (path, id) in one.into_iter().chain(several) {
-        let container = NONE.to_owned();
-        if client_ids.contains(id) {
-            facts.literals.insert(Literal::ClientId { client: id.to_owned(), container, path });
-        } else if is_filled(id) {
-            facts.literals.insert(Literal::UnknownId { container, path });
-        }
+        let means = match () {
+            () if client_ids.contains(id) => Meaning::ClientId(id.to_owned()),
+            () if is_filled(id) => Meaning::UnknownId,
+            () => continue,
+        };
+        facts.literals.insert(Literal { means, container: NONE.to_owned(), path, grade: Grade::Direct });
     }
 }

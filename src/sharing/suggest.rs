@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::declared::Identity;
 use super::evaluate::Input;
-use super::facts::{Edge, Keys, Kind, Literal};
+use super::facts::{Edge, Keys, Kind, Meaning};
 use super::index::{Index, Workload, service_account};
 use super::output::visible;
 use super::pod::is_credential_name;
@@ -49,8 +49,8 @@ pub fn suggest(input: Input, now: Timestamp) -> String {
     }
     for workload in index.in_order() {
         for literal in workload.literals() {
-            if let Literal::UnknownId { path, .. } = literal {
-                let at = format!("{} {}", workload.object, workload.path(path));
+            if literal.means == Meaning::UnknownId {
+                let at = format!("{} {}", workload.object, workload.path(&literal.path));
                 comment(
                     &mut text,
                     "",
@@ -120,15 +120,14 @@ impl Proposal {
         let object = &workload.object;
         let mut containers = BTreeSet::new();
         for literal in workload.literals() {
-            let Literal::ClientId { client: id, container, path } = literal else { continue };
-            if **id != *client.client {
+            if !matches!(&literal.means, Meaning::ClientId(id) if **id == *client.client) {
                 continue;
             }
-            containers.insert(container.as_str());
+            containers.insert(literal.container.as_str());
             let (version, kind) = api_version(&object.kind);
             let line =
                 format!("{{apiVersion: {}, kind: {}, name: {}}}", quoted(&version), quoted(kind), quoted(&object.name));
-            self.workloads.entry(line).or_default().insert(format!("{} is the client's id.", workload.path(path)));
+            self.workloads.entry(line).or_default().insert(format!("{} is the client's id.", workload.path(&literal.path)));
         }
         if containers.is_empty() {
             return;

@@ -70,7 +70,7 @@ pub const FULL: &str = r#"{
     "policies": {"maxLifetime": "90d", "guardFinalizer": true},
     "sweep": {"enabled": true},
     "trust": {"configMapName": "roots"},
-    "sharing": {"rbac": true, "gateways": true, "roles": ["issuer=auth/Deployment/dex", "platform=cert-manager/cert-manager"]},
+    "sharing": {"rbac": true, "gateways": true, "configMaps": true, "roles": ["issuer=auth/Deployment/dex", "platform=cert-manager/cert-manager"]},
     "extraObjects": [{
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "{{ .Release.Name }}-more", "namespace": "{{ .Release.Namespace }}", "labels": {

@@ -32,6 +32,7 @@ const WRONG: &[(&str, &str)] = &[
     (r#"sharing={"detect":"yes"}"#, "detect"),
     (r#"sharing={"rbac":"yes"}"#, "rbac"),
     (r#"sharing={"gateways":["kong"]}"#, "gateways"),
+    (r#"sharing={"configMaps":"yes"}"#, "configMaps"),
     (r#"sharing={"roles":["owner=a/b"]}"#, "roles"),
     (r#"sharing={"roles":["platform=a/Deployment/b"]}"#, "roles"),
     (r#"sharing={"roles":["issuer=b"]}"#, "roles"),

@@ -223,10 +223,15 @@ fn no_secret_value_is_printed() {
         "w",
         &format!(
             "containers: [{{name: m, env: [{{name: CLIENT_SECRET, value: {canary}}}, {{name: OTHER, value: {canary}}}, {{name: CLIENT_ID, value: {canary}}}], \
-             args: [--client-secret={canary}, {canary}], envFrom: [{{secretRef: {{name: s}}}}]}}]"
+             args: [--client-secret={canary}, {canary}], envFrom: [{{secretRef: {{name: s}}}}, {{configMapRef: {{name: c}}}}]}}]"
         ),
     );
-    let all = [identity("a", &owns("s", "k", "w")), grant("a", "ann", "x"), secret, literal].join("---\n");
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: shop, annotations: {{a: {canary}}}}}\n\
+         data: {{CLIENT_SECRET: {canary}, CLIENT_ID: {canary}, OTHER: {canary}, f: \"client-secret={canary}\"}}\n\
+         binaryData: {{x: {canary}}}\n"
+    );
+    let all = [identity("a", &owns("s", "k", "w")), grant("a", "ann", "x"), secret, map, literal].join("---\n");
     let broken = [
         format!("a: {canary}\na: {canary}"),
         format!("a: !!int {canary}"),
@@ -256,6 +261,7 @@ fn no_secret_value_is_printed() {
             assert!(!text.contains(canary), "{format}: {text}");
         }
         assert!(out(&output).contains("SC-401"), "{format}");
+        assert!(format == "table" || out(&output).contains("(ConfigMap/c, key f)"), "{format}: {}", out(&output));
         assert!(err(&output).lines().count() >= 9, "{}", err(&output));
     }
 }

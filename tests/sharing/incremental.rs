@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clientgrant::grant::{ClientKey, ProviderKey, Subject};
+use clientgrant::sharing::configmap::{ConfigMap, ConfigMaps};
 use clientgrant::sharing::declared::{Credential, Grant, Identity};
 use clientgrant::sharing::evaluate::judge_all;
 use clientgrant::sharing::facts::{Facts, extract};
@@ -45,6 +46,10 @@ enum Event {
     Workload { at: (u8, u8, u8), says: Option<Says> },
     /// A ServiceAccount: namespace, name; what it says about its token.
     Account { at: (u8, u8), says: Option<Option<bool>> },
+    /// A ConfigMap: namespace, name; which of some it is.
+    ConfigMap { at: (u8, u8), says: Option<u8> },
+    /// Whether every ConfigMap was read.
+    Whole(bool),
     /// A ClientIdentity: namespace, name; client and what else it says.
     Identity { at: (u8, u8), says: Option<Speaks> },
     /// A grant: namespace, name; client, subject, active.
@@ -64,6 +69,8 @@ struct Says {
     /// Of a Rollout: whose template it has.
     borrows: Option<(u8, u8)>,
     injected: bool,
+    /// A ConfigMap: whole, or its one key as a variable that is named as a credential.
+    configmap: Option<(u8, bool)>,
 }
 
 #[derive(Clone, Debug)]
@@ -84,14 +91,16 @@ fn event() -> impl Strategy<Value = Event> {
         prop::option::of(any::<bool>()),
         prop::option::weighted(0.3, (0u8..7, 0u8..3)),
         any::<bool>(),
+        prop::option::of((0u8..2, any::<bool>())),
     );
-    let says = says.prop_map(|(owner, account, secrets, automount, borrows, injected)| Says {
+    let says = says.prop_map(|(owner, account, secrets, automount, borrows, injected, configmap)| Says {
         owner,
         account,
         secrets,
         automount,
         borrows,
         injected,
+        configmap,
     });
     let speaks = (
         0u8..4,
@@ -113,6 +122,8 @@ fn event() -> impl Strategy<Value = Event> {
         12 => ((0u8..9, 0u8..2, 0u8..3), prop::option::weighted(0.7, says)).prop_map(|(at, says)| Event::Workload { at, says }),
         2 => ((0u8..2, 0u8..3), prop::option::weighted(0.7, prop::option::of(any::<bool>())))
             .prop_map(|(at, says)| Event::Account { at, says }),
+        4 => ((0u8..2, 0u8..2), prop::option::weighted(0.8, 0u8..5)).prop_map(|(at, says)| Event::ConfigMap { at, says }),
+        1 => any::<bool>().prop_map(Event::Whole),
         4 => ((0u8..2, 0u8..4), prop::option::weighted(0.7, speaks)).prop_map(|(at, says)| Event::Identity { at, says }),
         4 => ((0u8..2, 0u8..4), prop::option::weighted(0.7, (0u8..4, 0u8..3, any::<bool>())))
             .prop_map(|(at, says)| Event::Grant { at, says }),
@@ -132,6 +143,21 @@ fn client(n: u8) -> ClientKey {
     }
 }
 
+fn client_ids() -> BTreeSet<String> {
+    (0..4).map(|n| client(n).client.to_string()).collect()
+}
+
+fn configmap((ns, name): (u8, u8), says: u8) -> Value {
+    let data = match says {
+        0 => json!({"x": "c0"}),
+        1 => json!({"x": "abc"}),
+        2 => json!({"x": "", "client-secret": "abc"}),
+        3 => json!({"file": "client_id=c1\nclient_secret=abc"}),
+        _ => json!({"x": "", "client-secret": "${X}"}),
+    };
+    json!({"metadata": {"name": format!("m{name}"), "namespace": namespace(ns)}, "data": data})
+}
+
 /// A manifest, and what the API server's JSON of it says.
 fn facts((kind, ns, name): (u8, u8, u8), says: &Says) -> Option<Facts> {
     let (version, kind) = KINDS[usize::from(kind)];
@@ -142,11 +168,20 @@ fn facts((kind, ns, name): (u8, u8, u8), says: &Says) -> Option<Facts> {
         volumes.push(json!({"name": volume, "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}));
     }
     let secrets = says.secrets.iter().map(|s| json!({"secretRef": {"name": format!("s{s}")}}));
+    let (mut env, mut all): (Vec<Value>, Vec<Value>) = (Vec::new(), secrets.collect());
+    match says.configmap {
+        None => {}
+        Some((map, true)) => all.push(json!({"configMapRef": {"name": format!("m{map}")}})),
+        Some((map, false)) => {
+            let from = json!({"configMapKeyRef": {"name": format!("m{map}"), "key": "x"}});
+            env.push(json!({"name": "CLIENT_SECRET", "valueFrom": from}));
+        }
+    }
     let pod = json!({
         "serviceAccountName": format!("a{}", says.account),
         "automountServiceAccountToken": says.automount,
         "volumes": volumes,
-        "containers": [{"name": "m", "envFrom": secrets.collect::<Vec<_>>()}],
+        "containers": [{"name": "m", "env": env, "envFrom": all}],
     });
     let mut metadata = json!({"name": format!("w{name}"), "namespace": namespace(ns)});
     if let Some((owner, name)) = says.owner {
@@ -172,7 +207,7 @@ fn facts((kind, ns, name): (u8, u8, u8), says: &Says) -> Option<Facts> {
         "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec,
         "configPatches": says.secrets.iter().map(patch).collect::<Vec<_>>(),
     });
-    extract(&object, Place::default(), &BTreeSet::new())
+    extract(&object, Place::default(), &client_ids())
 }
 
 fn identity((ns, name): (u8, u8), says: &Speaks) -> Identity {
@@ -201,6 +236,8 @@ fn identity((ns, name): (u8, u8), says: &Speaks) -> Identity {
 struct Truth {
     workloads: BTreeMap<(u8, u8, u8), Facts>,
     accounts: BTreeMap<(String, String), Option<bool>>,
+    configmaps: BTreeMap<(u8, u8), Value>,
+    configmaps_whole: bool,
     identities: BTreeMap<(u8, u8), Arc<Identity>>,
     grants: BTreeMap<(u8, u8), Arc<Grant>>,
     registrations: Vec<Registration>,
@@ -208,7 +245,13 @@ struct Truth {
 
 impl Truth {
     fn input(&self) -> Input {
+        let mut configmaps = ConfigMaps::default();
+        // What says nothing is not kept, so that it is as one that was not read.
+        let says = self.configmaps.values().filter(|value| !ConfigMap::read(value, &client_ids()).is_blank());
+        says.for_each(|value| configmaps.add(value, &client_ids()));
+        configmaps.whole(self.configmaps_whole);
         Input {
+            configmaps,
             facts: self.workloads.values().cloned().collect(),
             accounts: self.accounts.clone(),
             identities: self.identities.values().cloned().collect(),
@@ -243,6 +286,20 @@ impl Truth {
                 if noticed {
                     live.account(&key.0, &key.1, *says);
                 }
+            }
+            Event::ConfigMap { at, says } => {
+                match says {
+                    Some(says) => _ = self.configmaps.insert(*at, configmap(*at, *says)),
+                    None => _ = self.configmaps.remove(at),
+                }
+                if noticed {
+                    self.tell(*at, live);
+                    assert!(!self.tell(*at, live), "the same again is no news");
+                }
+            }
+            Event::Whole(whole) => {
+                self.configmaps_whole = *whole;
+                live.configmaps_whole(*whole);
             }
             Event::Identity { at, says } => {
                 match says {
@@ -279,6 +336,12 @@ impl Truth {
         }
     }
 
+    /// Tells what a ConfigMap says.
+    fn tell(&self, at: (u8, u8), live: &mut Live) -> bool {
+        let says = self.configmaps.get(&at).map(|value| ConfigMap::read(value, &client_ids()));
+        live.configmap(&namespace(at.0), &format!("m{}", at.1), says)
+    }
+
     /// Tells all that is there, in an order that `seed` gives, and of what is gone.
     fn relist(&self, seed: u64, live: &mut Live) {
         let mut all: Vec<(u8, u8, u8)> =
@@ -296,6 +359,9 @@ impl Truth {
                 let key = (namespace(ns), format!("a{name}"));
                 live.account(&key.0, &key.1, self.accounts.get(&key).copied());
             }
+        }
+        for ns in 0..2 {
+            (0..2).for_each(|name| _ = self.tell((ns, name), live));
         }
         live.identities(self.identities.values().cloned().collect());
     }
@@ -353,6 +419,7 @@ proptest! {
         prop_assert_eq!(live.differences(), Vec::<&str>::new());
         // Nor does the order matter in which a process that begins anew is told.
         let mut other = Live::default();
+        other.configmaps_whole(truth.configmaps_whole);
         other.registrations(truth.registrations.clone());
         truth.grants.values().for_each(|grant| other.grant(None, Some(grant)));
         truth.relist(seed.rotate_left(7), &mut other);
@@ -377,8 +444,15 @@ fn a_difference_is_found_and_healed() {
 #[test]
 fn pods_of_one_template_are_a_number() {
     let mut live = Live::default();
-    let says =
-        Says { owner: Some((0, 0)), account: 1, secrets: vec![1], automount: None, borrows: None, injected: true };
+    let says = Says {
+        owner: Some((0, 0)),
+        account: 1,
+        secrets: vec![1],
+        automount: None,
+        borrows: None,
+        injected: true,
+        configmap: Some((0, true)),
+    };
     for name in 0..3 {
         let news = live.workload(&object((0, 0, name)), facts((0, 0, name), &says));
         assert_eq!(news, name == 0, "pod {name}");

@@ -3,6 +3,7 @@
 //! All offline: no server, no cluster, and no wall clock but in the tests of the commands.
 
 mod command;
+mod configmaps;
 mod exceptions;
 mod gateways;
 mod incremental;

@@ -7,9 +7,9 @@ use super::support::{found, identity, now, open, told};
 use clientgrant::sharing::read::Reader;
 use clientgrant::sharing::{Grade, evaluate};
 
-const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+pub(super) const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
-const WORKLOADS: [(&str, &str); 10] = [
+pub(super) const WORKLOADS: [(&str, &str); 10] = [
     ("v1", "Pod"),
     ("v1", "ReplicationController"),
     ("apps/v1", "DaemonSet"),
@@ -24,7 +24,7 @@ const WORKLOADS: [(&str, &str); 10] = [
 
 /// What a case expects.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Holds {
+pub(super) enum Holds {
     Yes,
     Perhaps,
     No,
@@ -32,7 +32,7 @@ enum Holds {
 use Holds::{No, Perhaps, Yes};
 
 /// Name, what is expected, the container's fields, the pod's fields. The client's slot is `s#k`.
-fn cases() -> Vec<(&'static str, Holds, Value, Value)> {
+pub(super) fn cases() -> Vec<(&'static str, Holds, Value, Value)> {
     let env = |name: &str, key: &str| json!({"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}]});
     let mount = |fields: Value| {
         let mut mount = json!({"name": "v", "mountPath": "/v"});
@@ -136,7 +136,7 @@ fn cases() -> Vec<(&'static str, Holds, Value, Value)> {
     ]
 }
 
-fn workload(version: &str, kind: &str, pod: &Value) -> Value {
+pub(super) fn workload(version: &str, kind: &str, pod: &Value) -> Value {
     let template = json!({ "spec": pod });
     let spec = match kind {
         "Pod" => pod.clone(),

@@ -169,6 +169,11 @@ securityContext:
   resources: [roles, rolebindings{{ if not .Values.watchNamespaces }}, clusterroles, clusterrolebindings{{ end }}]
   verbs: [list, watch]
 {{- end }}
+{{- if .Values.sharing.configMaps }}
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [list, watch]
+{{- end }}
 {{- $cluster := not .Values.watchNamespaces }}
 {{- if has .Values.sharing.reportAPI (list "auto" "openreports") }}
 - apiGroups: [openreports.io]

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::{GROUP, VERSION};
 use crate::cli::run::{block_on, kubernetes};
+use crate::sharing::configmap;
 use crate::sharing::facts::{KINDS, Kind, resource, resource_name};
 use crate::sharing::finding::Place;
 use crate::sharing::rbac;
@@ -19,7 +20,7 @@ const PAGE: u32 = 500;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Lists everything that matters. What cannot be listed is remembered as not read.
-pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
+pub(super) fn read(namespace: Option<String>, configmaps: bool) -> Result<Reader, String> {
     crate::install_tls();
     let mut reader = Reader::default();
     block_on(async {
@@ -28,7 +29,7 @@ pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
         if namespace.is_none() {
             reader.whole();
         }
-        for resource in resources() {
+        for resource in resources(configmaps) {
             let is_rbac = resource.group == rbac::GROUP;
             let of_cluster = resource.kind.starts_with("Cluster");
             if is_rbac && of_cluster && namespace.is_some() {
@@ -39,7 +40,11 @@ pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
                 Some(namespace) => Api::namespaced_with(kube.clone(), namespace, &resource),
                 None => Api::all_with(kube.clone(), &resource),
             };
-            if let Err(why) = list(&api, &resource, &mut reader).await
+            let listed = list(&api, &resource, &mut reader).await;
+            if listed.is_ok() && resource.plural == configmap::RESOURCE {
+                reader.every_configmap();
+            }
+            if let Err(why) = listed
                 && is_served(&kube, &resource).await
             {
                 // Most people may not list these: that is a gap of two rules, and no failure of the others.
@@ -56,17 +61,19 @@ pub(super) fn read(namespace: Option<String>) -> Result<Reader, String> {
 }
 
 /// Our own kinds first: without them there is nothing to compare with.
-fn resources() -> Vec<ApiResource> {
+fn resources(configmaps: bool) -> Vec<ApiResource> {
     let ours = [("ClientIdentity", "clientidentities"), ("ClientGrant", "clientgrants")];
     let mut all: Vec<_> = ours.into_iter().map(|(kind, plural)| resource(GROUP, VERSION, kind, plural)).collect();
     all.push(resource("", "v1", "ServiceAccount", "serviceaccounts"));
     all.extend(rbac::KINDS.iter().map(|(kind, plural)| resource(rbac::GROUP, "v1", kind, plural)));
     all.extend(KINDS.iter().map(Kind::resource));
+    all.extend(configmaps.then(|| resource("", "v1", "ConfigMap", configmap::RESOURCE)));
     all
 }
 
 async fn list(api: &Api<DynamicObject>, resource: &ApiResource, reader: &mut Reader) -> Result<(), String> {
-    let mut page = ListParams::default().limit(PAGE);
+    let limit = if resource.plural == configmap::RESOURCE { configmap::PAGE } else { PAGE };
+    let mut page = ListParams::default().limit(limit);
     loop {
         let list = match tokio::time::timeout(DEADLINE, api.list(&page)).await {
             Ok(Ok(list)) => list,

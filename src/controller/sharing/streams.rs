@@ -1,4 +1,5 @@
-//! Watches of ServiceAccounts, workloads and what names Secrets beside them: each object becomes facts and is dropped.
+//! Watches of ServiceAccounts, workloads, what names Secrets beside them and, where they are asked for, ConfigMaps:
+//! each object becomes facts and is dropped.
 //!
 //! What one kind refuses is remembered as a gap and holds up none of the others. What is known is never
 //! cleared before a list: what the list does not name goes when it is complete.
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use crate::controller::Context;
 use crate::controller::watch::WATCH_TIMEOUT;
 use crate::grant::{GrantName, parse};
+use crate::sharing::configmap::{self, ConfigMap};
 use crate::sharing::facts::{self, KINDS, Kind, resource_name};
 use crate::sharing::finding::{Object, Place};
 use crate::sharing::picture::{Part, Read};
@@ -60,6 +62,9 @@ struct Slim {
     role: Value,
     #[serde(default)]
     subjects: Value,
+    /// Of a ConfigMap; what is binary is not decoded.
+    #[serde(default)]
+    data: Value,
 }
 
 impl Resource for Slim {
@@ -111,6 +116,7 @@ enum What {
     /// A workload that only some clusters have.
     Optional,
     Rbac,
+    ConfigMap,
 }
 
 /// Starts every watch; they end with the process. Until each was listed, nothing is concluded.
@@ -125,7 +131,10 @@ pub(super) fn start(context: &Arc<Context>) {
     let workload = |of: &Kind| (of.resource(), if of.group.contains('.') { What::Optional } else { What::Workload });
     let rbac = rbac::KINDS.iter().filter(|_| context.config.sharing_rbac);
     let rbac = rbac.map(|(kind, plural)| (facts::resource(rbac::GROUP, "v1", kind, plural), What::Rbac));
-    let all = std::iter::once((accounts, What::Account)).chain(KINDS.iter().map(workload)).chain(rbac);
+    let configmaps = facts::resource("", "v1", "ConfigMap", configmap::RESOURCE);
+    let configmaps = context.config.sharing_configmaps.then_some((configmaps, What::ConfigMap));
+    let all =
+        std::iter::once((accounts, What::Account)).chain(KINDS.iter().map(workload)).chain(rbac).chain(configmaps);
     for (resource, what) in all {
         let name = resource_name(&resource);
         let of_cluster = what == What::Rbac && resource.kind.starts_with("Cluster");
@@ -185,7 +194,8 @@ impl Stream {
             "" => Api::all_with(self.context.kube.clone(), &self.resource),
             namespace => Api::namespaced_with(self.context.kube.clone(), namespace, &self.resource),
         };
-        let config = watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(PAGE);
+        let page = if self.what == What::ConfigMap { configmap::PAGE } else { PAGE };
+        let config = watcher::Config::default().timeout(WATCH_TIMEOUT).page_size(page);
         let mut anew = self.context.sharing.anew();
         let mut rewound = self.context.anew.subscribe();
         let watched = || watcher(api.clone(), config.clone()).default_backoff().boxed();
@@ -241,10 +251,14 @@ impl Stream {
         self.context.sharing.wake();
         if let Read::Refused(why) = read {
             let (resource, namespace) = (&self.part.resource, &self.part.namespace);
-            let next = if self.what == What::Rbac {
-                "who reaches credentials by RBAC cannot be told; --sharing-rbac=false does not look"
-            } else {
-                "shared credentials cannot be told from exclusive ones; --detect-sharing=false looks for none"
+            let next = match self.what {
+                What::Rbac => "who reaches credentials by RBAC cannot be told; --sharing-rbac=false does not look",
+                What::ConfigMap => {
+                    "literals in ConfigMaps cannot be told; --sharing-configmaps=false does not look at any"
+                }
+                What::Account | What::Workload | What::Optional => {
+                    "shared credentials cannot be told from exclusive ones; --detect-sharing=false looks for none"
+                }
             };
             tracing::warn!(resource, namespace, why, "{next}");
         }
@@ -256,6 +270,7 @@ impl Stream {
             What::Account => picture.account(&name.namespace, &name.name, None),
             What::Workload | What::Optional => picture.workload(&self.part.resource, &self.object(name), None),
             What::Rbac => picture.rbac(&self.part.resource, &self.object(name), None),
+            What::ConfigMap => picture.configmap(&name.namespace, &name.name, None),
         };
         picture.identified(&self.object(name), None);
         drop(picture);
@@ -290,7 +305,7 @@ impl Stream {
         let made = slim.metadata.owner_references.as_ref().is_some_and(|o| !o.is_empty());
         // Without pods an object counts as itself, whoever made it.
         let itself = Kind::of(&self.resource.group, &self.resource.kind).is_some_and(|kind| !kind.has_pods());
-        let owned = self.what == What::Rbac || (made && !itself);
+        let owned = matches!(self.what, What::Rbac | What::ConfigMap) || (made && !itself);
         let uid = slim.metadata.uid.clone().filter(|_| !owned);
         let news = match self.what {
             What::Account => {
@@ -304,6 +319,10 @@ impl Stream {
             What::Rbac => {
                 let piece = rbac::Piece::read(&self.json(slim), Place::default());
                 self.context.sharing.picture().rbac(resource, &object, piece)
+            }
+            What::ConfigMap => {
+                let says = ConfigMap::read(&self.json(slim), &self.context.sharing.ids());
+                self.context.sharing.picture().configmap(&name.namespace, &name.name, Some(says))
             }
         };
         let another = self.context.sharing.picture().identified(&object, uid.as_deref());
@@ -323,6 +342,7 @@ impl Stream {
             aggregation,
             role,
             subjects,
+            data,
         } = slim;
         json!({
             "apiVersion": self.resource.api_version,
@@ -342,6 +362,7 @@ impl Stream {
             "aggregationRule": aggregation,
             "roleRef": role,
             "subjects": subjects,
+            "data": data,
         })
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::Found;
 use crate::sharing::catalogue::Rule;
-use crate::sharing::facts::Literal;
-use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::facts::{Literal, Meaning};
+use crate::sharing::finding::Severity;
 use crate::sharing::index::Index;
 
 /// The rule.
@@ -13,10 +13,11 @@ pub const RULE: Rule = Rule {
     id: "SC-401",
     name: "literal-credential",
     severity: Severity::Low,
-    what: "A variable or an argument that is named as a client's credential has a literal, in a workload of a client. \
-           Medium if the container has the id of a declared client beside it. What the literal says is not looked at \
-           further and never printed.",
-    why: "Whoever may read pods or the repository has the credential; it cannot be rotated without a rollout.",
+    what: "A variable or an argument that is named as a client's credential has a literal, in a workload of a client; or \
+           a key of a ConfigMap has one that it receives. Medium if the container has the id of a declared client beside \
+           it. Of a ConfigMap that was not read the name of the variable counts, as potential. What a literal says is not \
+           looked at further and never printed.",
+    why: "Whoever may read pods, ConfigMaps or the repository has the credential; it cannot be rotated without a rollout.",
     remedy: "Move it to a Secret or to federation, and rotate it.",
     references: &["OWASP NHI2:2025", "ATT&CK T1552.001", "CIS 5.4.1"],
     accepts: true,
@@ -31,12 +32,12 @@ fn check(index: &Index) -> Vec<Found> {
         let mut ids = BTreeMap::<&String, Vec<&String>>::new();
         let literals = workload.literals();
         for literal in &literals {
-            if let Literal::ClientId { client, container, .. } = literal {
-                ids.entry(container).or_default().push(client);
+            if let Meaning::ClientId(client) = &literal.means {
+                ids.entry(&literal.container).or_default().push(client);
             }
         }
         for literal in &literals {
-            let Literal::Credential { container, path } = literal else { continue };
+            let Literal { means: Meaning::Credential, container, path, grade } = literal else { continue };
             let beside = ids.get(container).into_iter().flatten();
             // The id says which client; only a client of the same namespace is known to be meant.
             let clients: std::collections::BTreeSet<_> = beside
@@ -51,7 +52,7 @@ fn check(index: &Index) -> Vec<Found> {
             if clients.is_empty() {
                 continue;
             }
-            let mut found = Found::new(RULE.id, severity, Grade::Direct, workload.name());
+            let mut found = Found::new(RULE.id, severity, *grade, workload.name());
             found.own = Some(clients.clone());
             found.clients = clients;
             found.evidence.push(workload.evidence(path));
