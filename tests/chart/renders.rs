@@ -275,6 +275,24 @@ fn what_is_looked_at_for_shared_credentials_may_be_listed() {
     assert_eq!(gateways, without_pods.map(|kind| format!("{}.{}", kind.plural, kind.group)).collect());
 }
 
+/// ConfigMaps of others are nobody's business, unless the operator is asked to look at them.
+#[test]
+fn who_lists_configmaps_is_asked_to() {
+    let lists = |args: &[&str]| {
+        let all = rendered(args);
+        let operator = one(&all, "ClusterRole", "clientgrant")["rules"].as_array().unwrap().clone();
+        let mut rules = operator.iter().filter(|rule| rule["resources"].to_string().contains("configmaps"));
+        (rules.next().map(|rule| rule["verbs"].clone()), rules.count())
+    };
+    let asked = ["--set", "sharing.configMaps=true"];
+    assert_eq!(lists(&[]), (None, 0));
+    assert_eq!(lists(&asked), (Some(json!(["list", "watch"])), 0));
+    assert_eq!(lists(&[&asked[..], &["--set", "sharing.detect=false"]].concat()), (None, 0));
+    let named = ["--set-json", r#"watchNamespaces=["team-a"]"#, "--set", "operator.clusterID=team"];
+    let watched = |args: &[&str]| one(&rendered(args), "Role", "-watched")["rules"].to_string().contains("configmaps");
+    assert_eq!((watched(&named), watched(&[&asked[..], &named].concat())), (false, true));
+}
+
 /// The profile for single namespaces has no object outside of them, and says so where it is not filled in.
 #[test]
 fn the_profile_for_namespaces_has_nothing_that_belongs_to_the_cluster() {

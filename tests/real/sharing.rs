@@ -391,6 +391,16 @@ async fn what_is_absent_counts_after_a_while_and_over_a_restart() {
     bed.wait(HELPDESK, "used by a grant", LONG, |o| o["status"]["findings"].is_null()).await.unwrap();
 }
 
+/// Gives the operator a right that the chart gives it with a value.
+async fn allow(bed: &Real, group: &str, resources: &[&str]) {
+    let role = "apis/rbac.authorization.k8s.io/v1/clusterroles/clientgrant";
+    let (_, whole) = bed.raw(Method::GET, role, None).await.unwrap();
+    let mut rules: Vec<Value> = whole["rules"].as_array().unwrap().clone();
+    rules.push(json!({"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]}));
+    let patch = Some((json!({"rules": rules}), "application/merge-patch+json"));
+    assert_eq!(bed.raw(Method::PATCH, role, patch).await.unwrap().0, 200);
+}
+
 /// Who reads Secrets by RBAC, where the operator is asked to look; whose job it is, is no finding.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reaches_credentials_by_rbac() {
@@ -403,14 +413,8 @@ async fn who_reaches_credentials_by_rbac() {
     let log = bed.operator.log();
     assert!(log.contains("who reaches credentials by RBAC cannot be told"), "{log}");
 
-    let role = "apis/rbac.authorization.k8s.io/v1/clusterroles/clientgrant";
-    let (_, whole) = bed.raw(Method::GET, role, None).await.unwrap();
-    let mut rules: Vec<Value> = whole["rules"].as_array().unwrap().clone();
     let resources = ["roles", "rolebindings", "clusterroles", "clusterrolebindings"];
-    let more = json!({"apiGroups": ["rbac.authorization.k8s.io"], "resources": resources, "verbs": ["list", "watch"]});
-    rules.push(more);
-    let patch = Some((json!({"rules": rules}), "application/merge-patch+json"));
-    assert_eq!(bed.raw(Method::PATCH, role, patch).await.unwrap().0, 200);
+    allow(&bed, "rbac.authorization.k8s.io", &resources).await;
     let meta = json!({"name": "backup", "namespace": "it"});
     apply(
         &bed,
@@ -440,4 +444,75 @@ async fn who_reaches_credentials_by_rbac() {
     let binding = "apis/rbac.authorization.k8s.io/v1/namespaces/it/rolebindings/backup";
     assert_eq!(bed.raw(Method::DELETE, binding, None).await.unwrap().0, 200);
     bed.wait(HELPDESK, "not read any more", LONG, |o| o["status"]["findings"].is_null()).await.unwrap();
+}
+
+/// What stands in ConfigMaps is looked at where the operator is asked to, and not repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_workloads_receive_from_configmaps() {
+    let mut bed = bed_with(|options| options.audit = true).await;
+    two_clients(&bed).await;
+    let value = format!("a-value-{}", std::process::id());
+    let file = format!("client_id: helpdesk\nclient_secret: {value}\n");
+    let map = |data: Value| {
+        let meta = json!({"name": "helpdesk-config", "namespace": "it"});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+    };
+    apply(&bed, &map(json!({"app.yaml": file, "more": "x"}))).await;
+    let mut helpdesk = deployment("it", "helpdesk", &[("helpdesk-oidc", "client-secret")]);
+    let pod = &mut helpdesk["spec"]["template"]["spec"];
+    pod["volumes"] = json!([{"name": "config", "configMap": {"name": "helpdesk-config"}}]);
+    pod["containers"][0]["volumeMounts"] = json!([{"name": "config", "mountPath": "/config"}]);
+    apply(&bed, &helpdesk).await;
+    apply(&bed, &identity("it", "helpdesk", "helpdesk", "helpdesk-oidc")).await;
+    apply(&bed, &identity("it", "workflow-bot", "workflow", "workflow-oidc")).await;
+    let object = exclusive(&bed, HELPDESK, "Exclusive").await;
+    assert!(object["status"]["findings"].is_null(), "{:#}", object["status"]);
+    let listed = |bed: &Real| {
+        let asked = bed.asked().unwrap();
+        assert!(asked.iter().any(|a| a.starts_with("list pods")), "positive control");
+        // Those of its own namespace are its record.
+        asked
+            .into_iter()
+            .filter(|a| ["list configmaps ", "watch configmaps "].contains(&a.as_str()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&bed), [""; 0], "nobody asked for it");
+
+    // Asked to and not allowed to, it says so; nothing else is unsure for it.
+    bed.operator.options_mut().args.push("--sharing-configmaps=true".to_owned());
+    bed.operator.options_mut().env.push(("RUST_LOG".to_owned(), "trace".to_owned()));
+    bed.operator.restart().unwrap();
+    bed.ready().await.unwrap();
+    pause(3_000).await;
+    exclusive(&bed, HELPDESK, "Exclusive").await;
+    assert!(bed.operator.log().contains("literals in ConfigMaps cannot be told"));
+    allow(&bed, "", &["configmaps"]).await;
+    let literal = |o: &Value| findings(o).iter().any(|f| f == "SC-401 open Deployment/helpdesk");
+    // A list that was refused is asked for again after ten seconds.
+    let found = bed.wait(HELPDESK, "found in a ConfigMap", LONG, literal).await.unwrap();
+    assert_eq!(condition(&found, "CredentialExclusive")["reason"], "Exclusive", "whose it is, is no question");
+    assert_eq!(found["status"]["findings"][0]["severity"], "medium", "the client's id stands beside it");
+    assert!(!listed(&bed).is_empty());
+
+    let begun = Instant::now();
+    apply(&bed, &map(json!({"app.yaml": "client_id: helpdesk\nclient_secret: ${FROM_ELSEWHERE}\n", "more": "x"})))
+        .await;
+    bed.wait(HELPDESK, "not found any more", LONG, |o| o["status"]["findings"].is_null()).await.unwrap();
+    println!("from kubectl apply to the ClientIdentity's status {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    // An id that nobody declared before is compared with what was read before.
+    apply(&bed, &map(json!({"id": "workflow-next", "client-secret": value}))).await;
+    let low = |o: &Value| literal(o) && o["status"]["findings"][0]["severity"] == "low";
+    bed.wait(HELPDESK, "a credential without an id", LONG, low).await.unwrap();
+    let mut next = identity("it", "workflow-next", "elsewhere", "next-oidc");
+    next["spec"].as_object_mut().unwrap().remove("workloads");
+    apply(&bed, &next).await;
+    let path = "namespaces/it/clientidentities/workflow-next";
+    bed.wait(path, "found by its id", Duration::from_secs(30), literal).await.unwrap();
+    for text in [bed.operator.log(), bed.operator.metrics().await.unwrap(), events(&bed).await.join("\n")] {
+        assert!(!text.contains(&value));
+    }
+    for path in [HELPDESK, path, GRANT] {
+        assert!(!bed.get(path).await.unwrap().unwrap()["status"].to_string().contains(&value), "{path}");
+    }
 }
