@@ -165,7 +165,7 @@ struct Known {
 fn neighbours(known: &[Known]) -> BTreeMap<String, BTreeSet<ClientKey>> {
     let mut all = BTreeMap::<String, BTreeSet<ClientKey>>::new();
     for Known { declared, .. } in known.iter().filter(|k| k.counts()) {
-        all.entry(declared.object.namespace.clone()).or_default().insert(declared.client.clone());
+        all.entry(declared.object.namespace.to_string()).or_default().insert(declared.client.clone());
     }
     all
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::facts::{Edge, Keys, Literal, Meaning, namespace};
 use super::finding::Grade;
@@ -25,15 +26,15 @@ const ROOTS: &str = "kube-root-ca.crt";
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
     /// The ConfigMap, in the workload's namespace.
-    pub configmap: String,
+    pub configmap: SmolStr,
     /// Which of its keys.
     pub keys: Keys,
     /// What it becomes is named as a client's credential is.
     pub credential: bool,
     /// The container.
-    pub container: String,
+    pub container: SmolStr,
     /// The field.
-    pub path: String,
+    pub path: SmolStr,
 }
 
 impl Reference {
@@ -47,7 +48,7 @@ impl Reference {
 
     fn literal(&self, means: Meaning, of: &str, grade: Grade) -> Literal {
         let path = format!("{} (ConfigMap/{}, {of})", self.path, self.configmap);
-        Literal { means, container: self.container.clone(), path, grade }
+        Literal { means, container: self.container.to_string(), path, grade }
     }
 }
 
@@ -179,10 +180,10 @@ impl ConfigMaps {
 
     /// The literals that a workload's containers receive.
     pub(super) fn received(&self, workload: &Workload) -> BTreeSet<Literal> {
-        let here = self.all.get(&workload.object.namespace);
+        let here = self.all.get(workload.object.namespace.as_str());
         let mut all = BTreeSet::new();
         for reference in workload.references() {
-            match (here.and_then(|here| here.get(&reference.configmap)), &reference.keys) {
+            match (here.and_then(|here| here.get(reference.configmap.as_str())), &reference.keys) {
                 (Some(says), _) => all.extend(says.through(reference)),
                 // A ConfigMap is no place for it, whatever stands there.
                 (None, Keys::One(key)) if reference.credential && !self.whole => {

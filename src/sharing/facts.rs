@@ -5,10 +5,12 @@
 //! not hide the others. No literal value is ever kept: a literal is remembered as the *path* where it stands.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::configmap::Reference;
 use super::finding::{Grade, Object, Place};
@@ -95,11 +97,11 @@ impl Kind {
 /// A kind as objects have it: one that is not among [`KINDS`] with its group, such as `Grafana.grafana.integreatly.org`,
 /// so that nothing counts as a workload because of a name that two groups have.
 #[must_use]
-pub fn qualified(group: &str, kind: &str) -> String {
+pub fn qualified(group: &str, kind: &str) -> SmolStr {
     match Kind::named(kind) {
-        Some(known) if known.group != group => format!("{kind}.{group}"),
-        None if !group.is_empty() => format!("{kind}.{group}"),
-        _ => kind.to_owned(),
+        Some(known) if known.group != group => format_smolstr!("{kind}.{group}"),
+        None if !group.is_empty() => format_smolstr!("{kind}.{group}"),
+        _ => kind.into(),
     }
 }
 
@@ -148,7 +150,7 @@ pub enum Keys {
     /// Every key, those added later too.
     All,
     /// This one.
-    One(String),
+    One(SmolStr),
 }
 
 impl Keys {
@@ -166,19 +168,19 @@ impl Keys {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Edge {
     /// The Secret, in the workload's namespace.
-    pub secret: String,
+    pub secret: SmolStr,
     /// Which of its keys.
     pub keys: Keys,
     /// How sure.
     pub grade: Grade,
     /// The container; `None` for a volume that none mounts. Its name is empty where the object has none.
-    pub container: Option<String>,
+    pub container: Option<SmolStr>,
     /// It becomes a variable, or each key does.
     pub variable: bool,
     /// What it becomes is named as a client's credential is.
     pub credential: bool,
     /// The field.
-    pub path: String,
+    pub path: SmolStr,
 }
 
 /// A key of a Secret of another namespace that is named. Whether it is given is not said where it is named.
@@ -228,7 +230,7 @@ pub struct Literal {
 }
 
 /// An object of the same namespace: its kind, as [`qualified`] has it, and its name.
-pub type Owner = (String, String);
+pub type Owner = (SmolStr, SmolStr);
 
 /// What one workload's manifest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,10 +249,12 @@ pub struct Facts {
 /// that those of one template have one among them. Fields are those of the template: [`Kind::path`] leads to them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Template {
+    /// Of all the rest. It stands first, so that two are told apart, and ordered, without a look at it.
+    pub(super) digest: u64,
     /// As which ServiceAccount its pods run; empty: it has none.
-    pub service_account: String,
+    pub service_account: SmolStr,
     /// The application that its labels name, behind the place of the label in the list of those that may.
-    pub app: Option<(usize, String)>,
+    pub app: Option<(usize, SmolStr)>,
     /// What the pod says about the API server's token.
     pub automount: Option<bool>,
     /// Containers see one another's processes, so that what one receives all have.
@@ -307,12 +311,12 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
     match kind.says {
         Says::Template(way) => {
             let template = way.split('.').filter(|step| !step.is_empty()).fold(object, |at, step| &at[step]);
-            "default".clone_into(&mut of.service_account);
+            of.service_account = "default".into();
             of.app = app(&[&template["metadata"]["labels"], &meta["labels"]]);
             if kind.kind == "Rollout" && object["spec"]["workloadRef"].is_object() && !template.is_object() {
                 let target = &object["spec"]["workloadRef"];
                 let name = target["name"].as_str().unwrap_or_default();
-                of.borrows = Some((referred(target), name.to_owned()));
+                of.borrows = Some((referred(target), name.into()));
             }
             pod::read(&template["spec"], client_ids, &mut of);
             pod::annotations(&template["metadata"]["annotations"], &mut of);
@@ -340,14 +344,14 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
         object: Object::new(kind.kind, namespace(meta), meta["name"].as_str().unwrap_or_default()),
         place,
         owner,
-        template: Arc::new(of),
+        template: Arc::new(of.digested()),
     })
 }
 
 /// The kind that a reference names; one that says no group is taken at its word.
-fn referred(reference: &Value) -> String {
+fn referred(reference: &Value) -> SmolStr {
     let kind = reference["kind"].as_str().unwrap_or_default();
-    if reference["apiVersion"].is_string() { qualified(group(reference), kind) } else { kind.to_owned() }
+    if reference["apiVersion"].is_string() { qualified(group(reference), kind) } else { kind.into() }
 }
 
 /// Which controller makes objects of which kind, and takes from them the reference to itself where they do not fit.
@@ -372,7 +376,7 @@ fn owner(kind: &Kind, meta: &Value) -> Option<Owner> {
     let (of, name) = (referred(controller), controller["name"].as_str()?);
     let label = |name: &str| meta["labels"][name].as_str().filter(|value| !value.is_empty());
     if of == "Revision.serving.knative.dev" {
-        return label("serving.knative.dev/service").map(|service| ("Service".to_owned(), service.to_owned()));
+        return label("serving.knative.dev/service").map(|service| ("Service".into(), service.into()));
     }
     if Kind::named(&of).is_some() && !MAKES.contains(&(of.as_str(), kind.kind)) {
         return None;
@@ -380,17 +384,20 @@ fn owner(kind: &Kind, meta: &Value) -> Option<Owner> {
     let hash = label("pod-template-hash").filter(|_| of == "ReplicaSet");
     let deployment = hash.and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
     Some(match deployment {
-        Some(deployment) => ("Deployment".to_owned(), deployment.to_owned()),
-        None => (of, name.to_owned()),
+        Some(deployment) => ("Deployment".into(), deployment.into()),
+        None => (of, name.into()),
     })
 }
 
 /// Which application labels name, the nearest to its pods first.
-fn app(labels: &[&Value]) -> Option<(usize, String)> {
-    let text = |labels: &Value, name: &str| labels[name].as_str().filter(|t| !t.is_empty()).map(str::to_owned);
+fn app(labels: &[&Value]) -> Option<(usize, SmolStr)> {
+    let text = |labels: &Value, name: &str| labels[name].as_str().filter(|t| !t.is_empty()).map(SmolStr::from);
     let part = |labels: &Value| {
         let whole = text(labels, "app.kubernetes.io/part-of")?;
-        Some(text(labels, "app.kubernetes.io/instance").map_or(whole.clone(), |instance| format!("{whole}/{instance}")))
+        Some(
+            text(labels, "app.kubernetes.io/instance")
+                .map_or(whole.clone(), |instance| format_smolstr!("{whole}/{instance}")),
+        )
     };
     let all = labels.iter().flat_map(|labels| {
         let ways = [
@@ -412,6 +419,15 @@ pub fn namespace(meta: &Value) -> &str {
 }
 
 impl Template {
+    /// The same, once nothing is changed in it any more.
+    #[must_use]
+    pub(super) fn digested(self) -> Self {
+        let of = Self { digest: 0, ..self };
+        let mut hasher = DefaultHasher::new();
+        of.hash(&mut hasher);
+        Self { digest: hasher.finish(), ..of }
+    }
+
     /// Whether its pods get a token of their ServiceAccount that the account or the pod does not switch off.
     #[must_use]
     pub fn automounts(&self, account: Option<bool>) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use crate::grant::ClientKey;
 
@@ -107,11 +108,11 @@ impl Grade {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Object {
     /// Its kind.
-    pub kind: String,
+    pub kind: SmolStr,
     /// Its namespace; empty where it has none.
-    pub namespace: String,
+    pub namespace: SmolStr,
     /// Its name.
-    pub name: String,
+    pub name: SmolStr,
 }
 
 impl Object {
@@ -122,7 +123,7 @@ impl Object {
     }
 
     /// An object from its three parts.
-    pub fn new(kind: impl Into<String>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(kind: impl Into<SmolStr>, namespace: impl Into<SmolStr>, name: impl Into<SmolStr>) -> Self {
         Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }
 }

@@ -50,7 +50,8 @@ pub(super) fn assemble<'a>(
             Some(lent) => {
                 for of in lent {
                     let service_account = of.service_account.clone();
-                    add(Arc::new(Template { service_account, borrows: None, ..(**template).clone() }), place);
+                    let own = Template { service_account, borrows: None, ..(**template).clone() };
+                    add(Arc::new(own.digested()), place);
                     add(of, place);
                 }
             }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
+use smol_str::SmolStr;
 
 use super::configmap::{ConfigMaps, Reference};
 use super::declared::{Credential, Grant, Identity};
@@ -28,15 +29,15 @@ pub struct Exposure {
     /// How sure.
     pub grade: Grade,
     /// The container that has it; `None`: all of them.
-    pub container: Option<String>,
+    pub container: Option<SmolStr>,
     /// The Secret and the client's key in it; `None` where the identity is the credential.
-    pub slot: Option<(String, String)>,
+    pub slot: Option<(SmolStr, SmolStr)>,
     /// The container receives every key of the Secret.
     pub whole: bool,
     /// It is a variable.
     pub variable: bool,
     /// The field, of the template.
-    pub path: String,
+    pub path: SmolStr,
 }
 
 /// One workload with what it can act as.
@@ -47,7 +48,7 @@ pub struct Workload {
     /// Where it was read first.
     pub place: Place,
     /// As which ServiceAccount its pods run; empty: it has none.
-    pub service_account: String,
+    pub service_account: SmolStr,
     /// What its pods are like, sorted: more than one during a rollout, or where something was injected.
     pub templates: Vec<Arc<Template>>,
     /// Whether its pods get a token of their ServiceAccount for the API server.
@@ -57,9 +58,9 @@ pub struct Workload {
     /// Literals that its containers receive from ConfigMaps.
     pub received: BTreeSet<Literal>,
     /// Clients whose `ClientIdentity` names it, or its ServiceAccount.
-    pub entitled: BTreeSet<ClientKey>,
+    pub entitled: Arc<BTreeSet<ClientKey>>,
     /// Its clients: those it is entitled to, and those it can act as and of which nobody says whose they are.
-    pub uses: BTreeSet<ClientKey>,
+    pub uses: Arc<BTreeSet<ClientKey>>,
 }
 
 /// What is known of one client.
@@ -83,13 +84,13 @@ pub struct Client {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
     /// Secret, then key: the clients that say it is theirs.
-    bound: BTreeMap<String, BTreeMap<String, BTreeSet<ClientKey>>>,
+    bound: HashMap<SmolStr, BTreeMap<SmolStr, BTreeSet<ClientKey>>>,
     /// ServiceAccount: the clients that are authenticated by its tokens.
-    federated: BTreeMap<String, BTreeSet<ClientKey>>,
+    federated: HashMap<SmolStr, BTreeSet<ClientKey>>,
     /// ServiceAccount: the clients whose account it is, where no workload is listed.
-    accounts: BTreeMap<String, BTreeSet<ClientKey>>,
+    accounts: HashMap<SmolStr, Arc<BTreeSet<ClientKey>>>,
     /// Name of a workload, then kind: the clients that list it.
-    workloads: BTreeMap<String, BTreeMap<String, BTreeSet<ClientKey>>>,
+    workloads: HashMap<SmolStr, BTreeMap<SmolStr, Arc<BTreeSet<ClientKey>>>>,
 }
 
 /// What could not be read.
@@ -119,7 +120,7 @@ pub struct Index {
     /// It is all that a cluster has: what is not among it is not there.
     pub whole: bool,
     /// By namespace.
-    pub(super) declared: BTreeMap<String, Declared>,
+    pub(super) declared: HashMap<SmolStr, Declared>,
     /// What ConfigMaps say.
     pub(super) configmaps: ConfigMaps,
     /// Who may do what.
@@ -153,7 +154,7 @@ impl Default for Index {
             clients: HashMap::new(),
             unread: Vec::new(),
             whole: false,
-            declared: BTreeMap::new(),
+            declared: HashMap::new(),
             configmaps: ConfigMaps::default(),
             policy: Policy::new(Rbac::default()),
             roles: Roles::default(),
@@ -197,7 +198,7 @@ impl Index {
         index.workloads = fold(facts);
         let mut workloads = std::mem::take(&mut index.workloads);
         for workload in workloads.iter_mut().flatten() {
-            let account = (workload.object.namespace.clone(), workload.service_account.clone());
+            let account = (workload.object.namespace.to_string(), workload.service_account.to_string());
             index.join(workload, accounts.get(&account).copied().flatten());
         }
         index.workloads = workloads;
@@ -219,26 +220,26 @@ impl Index {
     }
 
     /// The namespaces in which something is declared.
-    pub(super) fn speaking(&self) -> BTreeSet<String> {
+    pub(super) fn speaking(&self) -> BTreeSet<SmolStr> {
         let declared = self.identities.iter().map(|i| i.object.namespace.clone());
         let subjects = self.registrations.iter().flat_map(|r| &r.subjects).filter_map(|s| service_account(s));
-        declared.chain(subjects.map(|(namespace, _)| namespace.to_owned())).collect()
+        declared.chain(subjects.map(|(namespace, _)| namespace.into())).collect()
     }
 
     /// Says anew what a namespace declares; those who speak have to be known already.
-    pub(super) fn declare(&mut self, namespace: String) {
+    pub(super) fn declare(&mut self, namespace: SmolStr) {
         let mut of = Declared::default();
         for identity in self.identities_in(&namespace) {
             let client = || identity.client.clone();
             for credential in &identity.credentials {
                 let clients = match credential {
                     Credential::Secret { name, key } => {
-                        of.bound.entry(name.clone()).or_default().entry(key.clone()).or_default()
+                        of.bound.entry(name.as_str().into()).or_default().entry(key.as_str().into()).or_default()
                     }
                     // Of another namespace it could be said by anybody, and frame whoever runs there.
                     Credential::Federated(subject) => match service_account(subject) {
                         Some((of_subject, name)) if of_subject == namespace => {
-                            of.federated.entry(name.to_owned()).or_default()
+                            of.federated.entry(name.into()).or_default()
                         }
                         _ => continue,
                     },
@@ -247,18 +248,18 @@ impl Index {
             }
             for workload in &identity.workloads {
                 let kind = qualified(group_in(&workload.api_version), &workload.kind);
-                let named = of.workloads.entry(workload.name.clone()).or_default();
-                named.entry(kind).or_default().insert(client());
+                let named = of.workloads.entry(workload.name.as_str().into()).or_default();
+                Arc::make_mut(named.entry(kind).or_default()).insert(client());
             }
             if let Some(account) = identity.service_account.as_ref().filter(|_| identity.workloads.is_empty()) {
-                of.accounts.entry(account.clone()).or_default().insert(client());
+                Arc::make_mut(of.accounts.entry(account.as_str().into()).or_default()).insert(client());
             }
         }
         // What the provider takes for a client's is its credential, whether anybody declared it or not.
         for registration in self.registrations.iter().filter(|r| self.clients.contains_key(&r.client)) {
             for (of_subject, name) in registration.subjects.iter().filter_map(|s| service_account(s)) {
                 if of_subject == namespace {
-                    of.federated.entry(name.to_owned()).or_default().insert(registration.client.clone());
+                    of.federated.entry(name.into()).or_default().insert(registration.client.clone());
                 }
             }
         }
@@ -273,8 +274,7 @@ impl Index {
     pub(super) fn join(&self, workload: &mut Workload, account: Option<bool>) {
         workload.automounts = workload.templates.iter().any(|t| t.automounts(account));
         workload.exposures.clear();
-        workload.entitled.clear();
-        workload.uses.clear();
+        (workload.entitled, workload.uses) = (Arc::default(), Arc::default());
         workload.received = self.configmaps.received(workload);
         let Some(declared) = self.declared.get(&workload.object.namespace) else { return };
         // A pod says what its template says.
@@ -296,9 +296,9 @@ impl Index {
             }
         }
         if let Some(clients) = workload.account().and_then(|account| declared.federated.get(account)) {
-            let token = workload.tokens().min().map(|t| t.path.clone());
-            let token = token.or_else(|| workload.automounts.then(|| "spec.serviceAccountName".to_owned()));
-            let exposure = |(client, path): (&ClientKey, &String)| Exposure {
+            let token = workload.tokens().min().map(|t| SmolStr::from(&t.path));
+            let token = token.or_else(|| workload.automounts.then(|| SmolStr::new_static("spec.serviceAccountName")));
+            let exposure = |(client, path): (&ClientKey, &SmolStr)| Exposure {
                 client: client.clone(),
                 grade: Grade::Identity,
                 container: None,
@@ -312,12 +312,17 @@ impl Index {
         }
         workload.exposures.sort();
         workload.exposures.dedup();
-        let listed = declared.lists(workload).cloned();
-        let by_account = workload.account().and_then(|account| declared.accounts.get(account));
-        workload.entitled = listed.chain(by_account.into_iter().flatten().cloned()).collect();
-        let unclaimed = workload.exposures.iter().filter(|e| !self.entitlement_known(&e.client));
-        let unclaimed: Vec<ClientKey> = unclaimed.map(|e| e.client.clone()).collect();
-        workload.uses.extend(workload.entitled.iter().cloned().chain(unclaimed));
+        workload.entitled = {
+            let by_account = workload.account().and_then(|account| declared.accounts.get(account));
+            together(declared.lists(workload).chain(by_account))
+        };
+        workload.uses = workload.entitled.clone();
+        for Exposure { client, .. } in &workload.exposures {
+            // Mostly its own, which are known already.
+            if !workload.uses.contains(client) && !self.entitlement_known(client) {
+                Arc::make_mut(&mut workload.uses).insert(client.clone());
+            }
+        }
     }
 
     /// Every workload, in no order.
@@ -429,12 +434,12 @@ impl Index {
         }
         for identity in &self.identities {
             let Some(name) = &identity.service_account else { continue };
-            let account = accounts.entry((identity.object.namespace.clone(), name.clone())).or_default();
+            let account = accounts.entry((identity.object.namespace.to_string(), name.clone())).or_default();
             account.insert(identity.client.clone());
         }
         for workload in self.workloads().filter(|w| !w.uses.is_empty()) {
             let Some(account) = workload.account() else { continue };
-            let name = (workload.object.namespace.clone(), account.to_owned());
+            let name = (workload.object.namespace.to_string(), account.to_owned());
             accounts.entry(name).or_default().extend(self.clients_of(workload).iter().cloned());
         }
         accounts
@@ -444,7 +449,7 @@ impl Index {
     #[must_use]
     pub fn lists(&self, client: &ClientKey, workload: &Workload) -> bool {
         let of = self.declared.get(&workload.object.namespace);
-        of.is_some_and(|declared| declared.lists(workload).any(|listed| listed == client))
+        of.is_some_and(|declared| declared.lists(workload).any(|listed| listed.contains(client)))
     }
 
     fn entitlement_known(&self, client: &ClientKey) -> bool {
@@ -500,6 +505,19 @@ impl Index {
     }
 }
 
+/// The clients of all of these; where one has them all, it is that one, and nothing is copied.
+fn together<'a>(all: impl Iterator<Item = &'a Arc<BTreeSet<ClientKey>>>) -> Arc<BTreeSet<ClientKey>> {
+    let mut sum = Arc::<BTreeSet<ClientKey>>::default();
+    for one in all.filter(|one| !one.is_empty()) {
+        if sum.is_empty() {
+            sum = one.clone();
+        } else if !one.is_subset(&sum) {
+            Arc::make_mut(&mut sum).extend(one.iter().cloned());
+        }
+    }
+    sum
+}
+
 /// Sorted, and each once.
 pub(super) fn sorted(mut identities: Vec<Arc<Identity>>) -> Vec<Arc<Identity>> {
     identities.sort_by(|a, b| (&a.object, &a.client, &a.place).cmp(&(&b.object, &b.client, &b.place)));
@@ -509,11 +527,11 @@ pub(super) fn sorted(mut identities: Vec<Arc<Identity>>) -> Vec<Arc<Identity>> {
 
 impl Declared {
     /// The clients that list a workload, or what it was made for.
-    fn lists<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a ClientKey> {
+    fn lists<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a Arc<BTreeSet<ClientKey>>> {
         let of = &workload.object;
         let made_for = workload.templates.iter().filter_map(|t| t.made_for.as_ref());
         let names = made_for.map(|(kind, name)| (kind, name)).chain([(&of.kind, &of.name)]);
-        names.filter_map(|(kind, name)| self.workloads.get(name)?.get(kind)).flatten()
+        names.filter_map(|(kind, name)| self.workloads.get(name)?.get(kind))
     }
 }
 
@@ -577,8 +595,8 @@ impl Workload {
             automounts: false,
             exposures: Vec::new(),
             received: BTreeSet::new(),
-            entitled: BTreeSet::new(),
-            uses: BTreeSet::new(),
+            entitled: Arc::default(),
+            uses: Arc::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use slab::Slab;
+use smol_str::SmolStr;
 
 use super::configmap::{self, ConfigMap};
 use super::declared::{Grant, Identity};
@@ -96,9 +97,9 @@ pub struct Live {
     /// How many objects were told of.
     told: usize,
     /// What a person wrote, by namespace.
-    namespaces: HashMap<String, BTreeSet<Id>>,
+    namespaces: HashMap<SmolStr, BTreeSet<Id>>,
     /// By namespace and name, what a ServiceAccount says about its token.
-    accounts: HashMap<String, HashMap<String, Option<bool>>>,
+    accounts: HashMap<SmolStr, HashMap<SmolStr, Option<bool>>>,
     /// By namespace and name of a ConfigMap, what refers to it.
     referring: Referring,
     index: Index,
@@ -328,9 +329,9 @@ impl Live {
 
     /// A ServiceAccount says this about its token; `None`: it is gone. True if that is news.
     pub fn account(&mut self, namespace: &str, name: &str, says: Option<Option<bool>>) -> bool {
-        let accounts = self.accounts.entry(namespace.to_owned()).or_default();
+        let accounts = self.accounts.entry(namespace.into()).or_default();
         let news = match says {
-            Some(says) => accounts.insert(name.to_owned(), says) != Some(says),
+            Some(says) => accounts.insert(name.into(), says) != Some(says),
             None => accounts.remove(name).is_some(),
         };
         if accounts.is_empty() {
@@ -379,7 +380,7 @@ impl Live {
         let come = all.iter().filter(|i| !old.contains(&Arc::as_ptr(i)));
         let clients: BTreeSet<ClientKey> = gone.chain(come).map(|i| i.client.clone()).collect();
         let both = self.index.identities.iter().chain(&all).filter(|i| clients.contains(&i.client));
-        let mut namespaces: BTreeSet<String> = both.map(|i| i.object.namespace.clone()).collect();
+        let mut namespaces: BTreeSet<SmolStr> = both.map(|i| i.object.namespace.clone()).collect();
         self.index.identities = all;
         self.index.speak();
         clients.iter().for_each(|client| namespaces.extend(self.registered_in(client)));
@@ -400,12 +401,12 @@ impl Live {
     }
 
     /// The namespaces of ServiceAccounts that the provider takes for a client.
-    fn registered_in(&self, client: &ClientKey) -> BTreeSet<String> {
+    fn registered_in(&self, client: &ClientKey) -> BTreeSet<SmolStr> {
         let of = self.index.registrations.iter().filter(|r| r.client == *client).flat_map(|r| &r.subjects);
-        of.filter_map(|subject| Some(service_account(subject)?.0.to_owned())).collect()
+        of.filter_map(|subject| Some(service_account(subject)?.0.into())).collect()
     }
 
-    fn declare(&mut self, namespaces: BTreeSet<String>) {
+    fn declare(&mut self, namespaces: BTreeSet<SmolStr>) {
         for namespace in namespaces {
             self.index.declare(namespace.clone());
             self.join_all(&namespace, |_| true);
@@ -450,7 +451,7 @@ impl Live {
             })
         });
         let accounts = self.accounts.iter().flat_map(|(namespace, accounts)| {
-            accounts.iter().map(move |(name, says)| ((namespace.clone(), name.clone()), *says))
+            accounts.iter().map(move |(name, says)| ((namespace.to_string(), name.to_string()), *says))
         });
         Input {
             facts: facts.collect(),

@@ -74,7 +74,7 @@ const TOKEN_VOLUME: &str = "kube-api-access-";
 pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
     let account = text(spec, "serviceAccountName").or_else(|| text(spec, "serviceAccount"));
     if let Some(account) = account {
-        account.clone_into(&mut facts.service_account);
+        facts.service_account = account.into();
     }
     facts.automount = spec["automountServiceAccountToken"].as_bool();
     facts.shares_processes = spec["shareProcessNamespace"].as_bool() == Some(true);
@@ -105,7 +105,7 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
         }
     }
     for held in volumes.iter().filter(|(name, _)| !mounted.contains(*name)).flat_map(|(_, held)| held) {
-        let keys = held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.clone()));
+        let keys = held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.as_str().into()));
         receive(held.origin, edge(held, keys, Grade::Potential, None), facts);
     }
 }
@@ -120,21 +120,21 @@ fn receive(origin: Origin, edge: Edge, facts: &mut Template) {
 }
 
 fn edge(held: &Held, keys: Keys, grade: Grade, container: Option<&str>) -> Edge {
-    let container = container.map(str::to_owned);
+    let container = container.map(Into::into);
     Edge {
-        secret: held.of.clone(),
+        secret: held.of.as_str().into(),
         keys,
         grade,
         container,
         variable: false,
         credential: false,
-        path: held.path.clone(),
+        path: held.path.as_str().into(),
     }
 }
 
 /// What of a volume's key a mount lets through.
 fn through(mount: &Value, held: &Held) -> Option<Keys> {
-    let all = || Some(held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.clone())));
+    let all = || Some(held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.as_str().into())));
     // An expression is expanded in the pod: it may be anything.
     if text(mount, "subPathExpr").is_some() {
         return all();
@@ -143,11 +143,11 @@ fn through(mount: &Value, held: &Held) -> Option<Keys> {
     match &held.item {
         // Without items the file of a key is named like the key, which has no slash.
         None if sub.contains('/') => None,
-        None => Some(Keys::One(sub)),
+        None => Some(Keys::One(sub.into())),
         Some((key, file)) => {
             let file = clean(file);
             let inside = file == sub || file.strip_prefix(&sub).is_some_and(|rest| rest.starts_with('/'));
-            inside.then(|| Keys::One(key.clone()))
+            inside.then(|| Keys::One(key.as_str().into()))
         }
     }
 }
@@ -206,13 +206,13 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
             let reference = &variable["valueFrom"][origin.variable];
             if let (Some(of), Some(key)) = (text(reference, "name"), text(reference, "key")) {
                 let edge = Edge {
-                    secret: of.to_owned(),
-                    keys: Keys::One(key.to_owned()),
+                    secret: of.into(),
+                    keys: Keys::One(key.into()),
                     grade: grade(&reference["optional"]),
-                    container: Some(name.to_owned()),
+                    container: Some(name.into()),
                     variable: true,
                     credential: is_credential_name(named),
-                    path: format!("{path}.env[{named}].valueFrom.{}", origin.variable),
+                    path: format!("{path}.env[{named}].valueFrom.{}", origin.variable).into(),
                 };
                 receive(origin, edge, facts);
             }
@@ -223,13 +223,13 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
             let reference = &source[origin.all];
             if let Some(of) = text(reference, "name") {
                 let edge = Edge {
-                    secret: of.to_owned(),
+                    secret: of.into(),
                     keys: Keys::All,
                     grade: grade(&reference["optional"]),
-                    container: Some(name.to_owned()),
+                    container: Some(name.into()),
                     variable: true,
                     credential: false,
-                    path: format!("{path}.envFrom[{at}].{}", origin.all),
+                    path: format!("{path}.envFrom[{at}].{}", origin.all).into(),
                 };
                 receive(origin, edge, facts);
             }
@@ -285,8 +285,11 @@ pub(super) fn is_credential_name(name: &str) -> bool {
 
 /// Whether a name ends in one of these, whatever stands between its letters.
 fn ends_with(name: &str, ends: &[&str]) -> bool {
-    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    ends.iter().any(|end| plain.ends_with(end))
+    let letters = || name.bytes().rev().filter(u8::is_ascii_alphanumeric).map(|b| b.to_ascii_lowercase());
+    ends.iter().any(|end| {
+        let mut letters = letters();
+        end.bytes().rev().all(|of_end| letters.next() == Some(of_end))
+    })
 }
 
 /// Whether a literal can be a credential: not empty, and no reference to a variable, a file or a template.

@@ -158,14 +158,14 @@ fn binding(value: &Value, place: Place) -> Binding {
     let object = object(value);
     let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
     let kind = text(&value["roleRef"], "kind");
-    let namespace = if kind == "Role" { object.namespace.clone() } else { String::new() };
+    let namespace = if kind == "Role" { object.namespace.to_string() } else { String::new() };
     let subject = |(at, value): (usize, &Value)| {
         let name = text(value, "name");
         let subject = match value["kind"].as_str()? {
             "ServiceAccount" => {
                 // Without a namespace it is that of the binding.
                 let namespace = text(value, "namespace");
-                let namespace = if namespace.is_empty() { object.namespace.clone() } else { namespace };
+                let namespace = if namespace.is_empty() { object.namespace.to_string() } else { namespace };
                 Subject::Account(namespace, name)
             }
             "User" => {

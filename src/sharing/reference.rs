@@ -123,13 +123,13 @@ fn edge(end: &End<'_>, secret: &str, key: &str, grade: Grade) -> Edge {
     // The way into a configuration may end in the place in a list.
     let named = end.named.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
     Edge {
-        secret: secret.to_owned(),
-        keys: Keys::One(key.to_owned()),
+        secret: secret.into(),
+        keys: Keys::One(key.into()),
         grade,
-        container: Some(NONE.to_owned()),
+        container: Some(NONE.into()),
         variable: false,
         credential: is_credential_name(named),
-        path: end.path.clone(),
+        path: end.path.as_str().into(),
     }
 }
 

@@ -146,7 +146,7 @@ pub fn reports(findings: &[Finding], view: View<'_>, uid: impl Fn(&Object) -> Op
         // Without its apiVersion nobody could follow a reference.
         let scope = reference(subject).map(|of| Reference { uid: uid(subject), ..of });
         let id = scope.as_ref().and_then(|of| of.uid.clone()).unwrap_or_else(|| hex::digest(&subject.to_string(), 16));
-        let clients = view.neighbours.get(&subject.namespace);
+        let clients = view.neighbours.get(subject.namespace.as_str());
         let entries = found.into_iter().map(|f| entry(f, &Reader::Namespace(&subject.namespace, clients)));
         put(&mut all, &subject.namespace, &format!("sc-{id}"), scope.as_ref(), entries.collect());
     }
@@ -288,6 +288,6 @@ fn reference(object: &Object) -> Option<Reference> {
         kind if rbac::KINDS.iter().any(|(of, _)| *of == kind) => format!("{}/v1", rbac::GROUP),
         kind => Kind::named(kind)?.api_version(),
     };
-    let Object { kind, namespace, name } = object.clone();
+    let [kind, namespace, name] = [&object.kind, &object.namespace, &object.name].map(ToString::to_string);
     Some(Reference { api_version, kind, namespace, name, uid: None })
 }

@@ -40,10 +40,10 @@ pub fn suggest(input: Input, now: Timestamp) -> String {
     federated(&index, &mut proposals);
     let mut text = HEADER.to_owned();
     let mut taken: BTreeSet<(String, String)> =
-        index.identities.iter().map(|i| (i.object.namespace.clone(), i.object.name.clone())).collect();
+        index.identities.iter().map(|i| (i.object.namespace.to_string(), i.object.name.to_string())).collect();
     for ((namespace, client), proposal) in &proposals {
         // One that says nothing so far is completed under its own name.
-        let blank = of(&index, namespace, client).next().map(|i| i.object.name.clone());
+        let blank = of(&index, namespace, client).next().map(|i| i.object.name.to_string());
         let name = blank.unwrap_or_else(|| free(&mut taken, namespace, &client.client));
         proposal.write(&mut text, namespace, &name, client);
     }
@@ -80,7 +80,7 @@ fn granted(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Proposal
         if of(index, &object.namespace, client).any(|i| !i.is_blank()) {
             continue;
         }
-        let proposal = proposals.entry((object.namespace.clone(), client.clone())).or_default();
+        let proposal = proposals.entry((object.namespace.to_string(), client.clone())).or_default();
         if proposal.why.len() < 3 {
             proposal.why.insert(format!("{object} {why}."));
         }
@@ -127,7 +127,10 @@ impl Proposal {
             let (version, kind) = api_version(&object.kind);
             let line =
                 format!("{{apiVersion: {}, kind: {}, name: {}}}", quoted(&version), quoted(kind), quoted(&object.name));
-            self.workloads.entry(line).or_default().insert(format!("{} is the client's id.", workload.path(&literal.path)));
+            self.workloads
+                .entry(line)
+                .or_default()
+                .insert(format!("{} is the client's id.", workload.path(&literal.path)));
         }
         if containers.is_empty() {
             return;

@@ -84,7 +84,7 @@ fn reports(context: &Context, known: &[Known], found: &Evaluation) -> Reports {
     for Object { kind, namespace, name } in
         found.findings.iter().map(|f| &f.subject).filter(|s| s.kind == "ClientGrant")
     {
-        let grant = context.world.entry(&GrantName { namespace: namespace.clone(), name: name.clone() });
+        let grant = context.world.entry(&GrantName { namespace: namespace.to_string(), name: name.to_string() });
         let object = Object::new(kind.clone(), namespace.clone(), name.clone());
         uids.extend(grant.map(|entry| (object, entry.grant.uid.to_string())));
     }

@@ -52,9 +52,9 @@ fn together(index: &Index, workload: &Workload) -> bool {
     if workload.templates.iter().any(|t| t.shares_processes) {
         return true;
     }
-    let mut by_container = BTreeMap::<Option<&String>, BTreeSet<ClientKey>>::new();
+    let mut by_container = BTreeMap::<Option<&str>, BTreeSet<ClientKey>>::new();
     for exposure in &workload.exposures {
-        by_container.entry(exposure.container.as_ref()).or_default().insert(exposure.client.clone());
+        by_container.entry(exposure.container.as_deref()).or_default().insert(exposure.client.clone());
     }
     let everywhere = by_container.get(&None).cloned().unwrap_or_default();
     by_container.values().any(|clients| index.shared(clients.union(&everywhere)))

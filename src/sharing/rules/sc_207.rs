@@ -26,7 +26,7 @@ pub const RULE: Rule = Rule {
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
     for workload in index.workloads().filter(|w| !index.is_issuer(w)) {
-        let mut secrets = BTreeMap::<&String, Vec<&Exposure>>::new();
+        let mut secrets = BTreeMap::<&str, Vec<&Exposure>>::new();
         for exposure in workload.exposures.iter().filter(|e| e.whole) {
             if let Some((secret, _)) = &exposure.slot {
                 secrets.entry(secret).or_default().push(exposure);

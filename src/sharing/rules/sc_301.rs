@@ -38,7 +38,7 @@ fn check(index: &Index) -> Vec<Found> {
             let grade = exposures.iter().map(|e| e.grade).max().unwrap_or(Grade::Potential);
             let mut found = Found::new(RULE.id, RULE.severity, grade, workload.name());
             found.clients.insert(client.clone());
-            found.own = Some(workload.entitled.clone());
+            found.own = Some((*workload.entitled).clone());
             found.evidence = exposures.iter().map(|e| workload.evidence(&e.path)).collect();
             let of_client = index.identities_of(client).iter();
             found.evidence.extend(of_client.map(|i| {

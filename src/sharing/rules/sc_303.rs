@@ -30,7 +30,7 @@ fn check(index: &Index) -> Vec<Found> {
         return Vec::new();
     }
     let named = |i: &&Arc<Identity>| !i.workloads.is_empty() || i.service_account.is_some();
-    let there: HashSet<&ClientKey> = index.workloads().flat_map(|w| &w.entitled).collect();
+    let there: HashSet<&ClientKey> = index.workloads().flat_map(|w| w.entitled.iter()).collect();
     let mut all = Vec::new();
     for (key, client) in index.clients.iter().filter(|(key, client)| client.active > 0 && !there.contains(key)) {
         let declared = client.identities.iter().filter(named).map(|i| {

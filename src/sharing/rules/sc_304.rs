@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use smol_str::SmolStr;
+
 use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
@@ -29,7 +31,7 @@ fn check(index: &Index) -> Vec<Found> {
         return Vec::new();
     }
     // Where the kubelet or a driver reads it, it is in use.
-    let (mut held, mut aside) = (HashSet::<(&str, &(String, String))>::new(), HashSet::<(&str, &str)>::new());
+    let (mut held, mut aside) = (HashSet::<(&str, &(SmolStr, SmolStr))>::new(), HashSet::<(&str, &str)>::new());
     // Somebody in another namespace may have it.
     let mut abroad = HashSet::<(&str, &str, &str)>::new();
     // Something is delivered to its workloads that no manifest says.
@@ -48,7 +50,8 @@ fn check(index: &Index) -> Vec<Found> {
         for (at, credential) in identity.credentials.iter().enumerate() {
             let Credential::Secret { name, key } = credential else { continue };
             let namespace = identity.object.namespace.as_str();
-            let used = held.contains(&(namespace, &(name.clone(), key.clone()))) || aside.contains(&(namespace, name));
+            let used = held.contains(&(namespace, &(name.as_str().into(), key.as_str().into())))
+                || aside.contains(&(namespace, name));
             let used = used || abroad.contains(&(namespace, name, key));
             if used || unsaid.contains(&(namespace, &identity.client)) {
                 continue;

@@ -48,7 +48,7 @@ fn check(index: &Index) -> Vec<Found> {
                 .map(|i| i.client.clone())
                 .collect();
             let severity = if clients.is_empty() { RULE.severity } else { Severity::Medium };
-            let clients = if clients.is_empty() { workload.uses.clone() } else { clients };
+            let clients = if clients.is_empty() { (*workload.uses).clone() } else { clients };
             if clients.is_empty() {
                 continue;
             }

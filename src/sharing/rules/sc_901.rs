@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
-use crate::sharing::facts::Keys;
+use crate::sharing::facts::{Edge, Keys};
 use crate::sharing::finding::{Evidence, Grade, Object, Place, Severity};
 use crate::sharing::index::{Family, Index, Workload, service_account};
 use crate::sharing::pod::is_credential_name;
@@ -137,18 +137,19 @@ fn check(index: &Index) -> Vec<Found> {
 /// credential: the value may be a copy of it. With the clients whose it may be.
 fn copies(index: &Index, workload: &Workload) -> (Vec<Evidence>, BTreeSet<ClientKey>) {
     let (mut evidence, mut clients) = (Vec::new(), BTreeSet::new());
+    let namespace = workload.object.namespace.as_str();
+    // Other names say little: many a Secret has a `password`.
+    let undeclared = |edge: &'_ Edge| match &edge.keys {
+        Keys::One(key) => is_credential_name(key) && index.bound_to(namespace, &edge.secret, key).is_none(),
+        Keys::All => false,
+    };
     let own = index.clients_of(workload);
-    if own.is_empty() {
+    if own.is_empty() || !workload.edges().any(undeclared) {
         return (evidence, clients);
     }
-    let namespace = workload.object.namespace.as_str();
     let families: BTreeSet<Family<'_>> = own.iter().map(|client| index.family(client)).collect();
-    for edge in workload.edges() {
+    for edge in workload.edges().filter(|edge| undeclared(edge)) {
         let Keys::One(key) = &edge.keys else { continue };
-        // Other names say little: many a Secret has a `password`.
-        if !is_credential_name(key) || index.bound_to(namespace, &edge.secret, key).is_some() {
-            continue;
-        }
         let same = index.slots_in(namespace).filter(|(_, of, _)| of == key).flat_map(|(.., clients)| clients);
         let others: BTreeSet<&ClientKey> = same.filter(|client| !families.contains(&index.family(client))).collect();
         if !others.is_empty() {
