@@ -424,23 +424,27 @@ impl Index {
         self.bound().next().is_some() || self.federated().next().is_some()
     }
 
-    /// The clients of each ServiceAccount, by namespace and name: by declaration, by federation, and by the
-    /// workloads that run as it.
+    /// Namespace and name of a ServiceAccount, and a client of it: by declaration, by federation, and by the workloads
+    /// that run as it. Each may come more than once.
+    pub fn account_clients(&self) -> impl Iterator<Item = ((&str, &str), &ClientKey)> {
+        let federated = self.federated();
+        let federated = federated.flat_map(|(ns, name, clients)| clients.iter().map(move |c| ((ns, name), c)));
+        let declared = self.identities.iter().filter_map(|identity| {
+            Some(((identity.object.namespace.as_str(), identity.service_account.as_deref()?), &identity.client))
+        });
+        let running = self.workloads().filter_map(|workload| Some((workload, workload.account()?)));
+        let running = running.flat_map(|(workload, account)| {
+            self.clients_of(workload).iter().map(move |c| ((workload.object.namespace.as_str(), account), c))
+        });
+        federated.chain(declared).chain(running)
+    }
+
+    /// The clients of each ServiceAccount, by namespace and name.
     #[must_use]
     pub fn accounts(&self) -> BTreeMap<(String, String), BTreeSet<ClientKey>> {
         let mut accounts = BTreeMap::<(String, String), BTreeSet<ClientKey>>::new();
-        for (namespace, name, clients) in self.federated() {
-            accounts.entry((namespace.to_owned(), name.to_owned())).or_default().extend(clients.iter().cloned());
-        }
-        for identity in &self.identities {
-            let Some(name) = &identity.service_account else { continue };
-            let account = accounts.entry((identity.object.namespace.to_string(), name.clone())).or_default();
-            account.insert(identity.client.clone());
-        }
-        for workload in self.workloads().filter(|w| !w.uses.is_empty()) {
-            let Some(account) = workload.account() else { continue };
-            let name = (workload.object.namespace.to_string(), account.to_owned());
-            accounts.entry(name).or_default().extend(self.clients_of(workload).iter().cloned());
+        for ((namespace, name), client) in self.account_clients() {
+            accounts.entry((namespace.to_owned(), name.to_owned())).or_default().insert(client.clone());
         }
         accounts
     }

@@ -1,6 +1,6 @@
 //! SC-202: one ServiceAccount, many clients.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Found;
 use crate::grant::ClientKey;
@@ -34,22 +34,31 @@ struct Account<'a> {
 }
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut accounts = HashMap::<(&str, &str), Account<'_>>::new();
+    // Mostly there is one client, of which nothing more has to be known.
+    let (mut first, mut several) = (HashMap::new(), HashSet::new());
+    for (account, client) in index.account_clients() {
+        if *first.entry(account).or_insert(client) != client {
+            several.insert(account);
+        }
+    }
+    let mut accounts: HashMap<_, Account<'_>> =
+        several.into_iter().map(|account| (account, Account::default())).collect();
     for workload in index.workloads().filter(|w| !w.uses.is_empty()) {
         let Some(name) = workload.account() else { continue };
-        let account = accounts.entry((&workload.object.namespace, name)).or_default();
+        let Some(account) = accounts.get_mut(&(workload.object.namespace.as_str(), name)) else { continue };
         account.clients.extend(index.clients_of(workload));
         account.workloads.push(workload);
         account.token |= workload.automounts || workload.tokens().next().is_some();
     }
     for identity in &index.identities {
         let Some(name) = &identity.service_account else { continue };
-        let account = accounts.entry((&identity.object.namespace, name)).or_default();
+        let key = (identity.object.namespace.as_str(), name.as_str());
+        let Some(account) = accounts.get_mut(&key) else { continue };
         account.clients.insert(&identity.client);
         account.identities.push(identity);
     }
     for (namespace, name, clients) in index.federated() {
-        let account = accounts.entry((namespace, name)).or_default();
+        let Some(account) = accounts.get_mut(&(namespace, name)) else { continue };
         account.clients.extend(clients);
         account.token = true;
     }

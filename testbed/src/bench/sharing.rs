@@ -1,11 +1,11 @@
-//! 10,000 pods of 2,500 Deployments and 2,000 clients at a real API server: what looking for shared credentials
-//! costs the operator, how soon it says what it found, and that it writes nothing while nothing changes.
+//! 10,000 pods of 2,500 Deployments and 2,000 clients with 10,000 grants at a real API server, with the clients at a
+//! real Hydra: what looking for shared credentials costs the operator, how soon it says what it found, and that it writes nothing while nothing changes.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use clientgrant_testbed::bed::{Bed, BedOptions, condition};
+use clientgrant_testbed::bed::{Bed, BedOptions, condition, registration};
 use clientgrant_testbed::scale::{self, AT_ONCE};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::Method;
@@ -17,6 +17,7 @@ use super::scale::{LONG, kube, words};
 const TEMPLATES: usize = 2_500;
 const REPLICAS: usize = 4;
 const CLIENTS: usize = 2_000;
+const GRANTS: usize = 10_000;
 const NAMESPACES: usize = 100;
 /// Nothing is written for so long while nothing changes.
 const STEADY: Duration = Duration::from_secs(30);
@@ -41,7 +42,10 @@ pub async fn run(operator: &Path) -> Result<()> {
     bed.operator.restart()?;
     bed.ready().await?;
     told(&bed, "Exclusive").await?;
-    println!("{CLIENTS} clients judged and told {:.1} s after a start", begin.elapsed().as_secs_f64());
+    println!(
+        "{CLIENTS} clients with {GRANTS} grants judged and told {:.1} s after a start",
+        begin.elapsed().as_secs_f64()
+    );
     scale::quiet(kube(&bed)?, Duration::from_secs(5), LONG).await?;
     let (with, peak) = (bed.operator.rss_kib()?, bed.operator.peak_rss_kib()?);
     println!(
@@ -145,7 +149,23 @@ async fn populate(bed: &Bed) -> Result<()> {
         (path, object)
     });
     create(bed, identities.collect()).await?;
-    let objects = TEMPLATES * (REPLICAS + 2) + CLIENTS;
+    let hydra = bed.hydra.admin();
+    let over = json!({"scope": "openid transactions:read ledger:read payments:write"});
+    let clients = (0..CLIENTS).map(|n| registration(&format!("client-{n}"), &over));
+    let clients = clients.map(|client| async move { hydra.create_client(&client).await.map(drop) });
+    stream::iter(clients).buffer_unordered(8).try_collect::<()>().await?;
+    let grants = (0..GRANTS).map(|n| {
+        let of = n % CLIENTS;
+        let subject = json!({"kind": "User", "id": format!("user-{}", n % 3_000)});
+        let spec = json!({"clientID": format!("client-{of}"), "subject": subject, "basis": "AdminConsent"});
+        async move { bed.grant(&namespace(of), &format!("grant-{n}"), spec).await.map(drop) }
+    });
+    stream::iter(grants).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    scale::quiet(kube(bed)?, Duration::from_secs(5), LONG).await?;
+    let (_, list) = bed.raw(Method::GET, "apis/clientgrant.dev/v1alpha1/clientgrants", None).await?;
+    let active = list["items"].as_array().into_iter().flatten().filter(|g| condition(g, "Active")["status"] == "True");
+    ensure!(active.count() == GRANTS, "a grant is not in force");
+    let objects = TEMPLATES * (REPLICAS + 2) + CLIENTS + GRANTS;
     println!("{objects} objects made in {:.1} s", begin.elapsed().as_secs_f64());
     Ok(())
 }
