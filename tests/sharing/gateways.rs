@@ -23,10 +23,13 @@ enum Holds {
 }
 use Holds::{No, Perhaps, Yes};
 
-const ENVOY: (&str, &str) = ("gateway.envoyproxy.io/v1alpha1", "SecurityPolicy");
-const KONG: (&str, &str) = ("configuration.konghq.com/v1", "KongPlugin");
-const NGINX: (&str, &str) = ("k8s.nginx.org/v1", "Policy");
-const GRAFANA: (&str, &str) = ("grafana.integreatly.org/v1beta1", "GrafanaDatasource");
+/// `apiVersion` and kind.
+type Kind = (&'static str, &'static str);
+
+const ENVOY: Kind = ("gateway.envoyproxy.io/v1alpha1", "SecurityPolicy");
+const KONG: Kind = ("configuration.konghq.com/v1", "KongPlugin");
+const NGINX: Kind = ("k8s.nginx.org/v1", "Policy");
+const GRAFANA: Kind = ("grafana.integreatly.org/v1beta1", "GrafanaDatasource");
 
 /// An object of a kind, named `gate` in `shop`, with these fields at the top.
 fn object((version, kind): (&str, &str), fields: &Value) -> String {
@@ -55,7 +58,7 @@ fn datasource(reference: &Value) -> Value {
 }
 
 /// Name, kind, what is expected, where, the object's fields. The slot of the client is `s#client-secret`.
-fn cases() -> Vec<(&'static str, (&'static str, &'static str), Holds, &'static str, Value)> {
+fn cases() -> Vec<(&'static str, Kind, Holds, &'static str, Value)> {
     let (secret, id) = ("spec.oidc.clientSecret", "spec.oidc.clientIDRef");
     let (from, patches) = ("configFrom.secretKeyRef", "configPatches[0].valueFrom.secretKeyRef");
     let values = "spec.valuesFrom[1].valueFrom.secretKeyRef";
@@ -163,7 +166,7 @@ fn every_reference_and_its_near_misses() {
 }
 
 /// A good reference of each kind, with the client's id where the kind has one.
-fn good() -> [((&'static str, &'static str), Value); 4] {
+fn good() -> [(Kind, Value); 4] {
     let key = json!({"name": "s", "key": "client-secret"});
     let mut patch = patch(&key);
     patch["config"] = json!({"client_id": ["bot"]});
@@ -216,6 +219,9 @@ fn it_runs_as_nobody() {
         let about = found(&all).into_iter().filter(|f| f.contains("/gate")).collect::<Vec<_>>();
         assert_eq!(about, [""; 0], "{}", kind.1);
         assert!(!open(&all).iter().any(|f| f.contains("ServiceAccount/shop/")), "{:?}", found(&all));
+        // Nor is it the workload of a client whose account has no name.
+        let all = scan_cluster(&[&bot, &identity("empty", subject), &grant("empty", "ann", "x"), &gate]);
+        assert!(open(&all).contains("SC-303 ClientGrant/shop/empty-ann"), "{:?}", found(&all));
     }
 }
 
@@ -286,12 +292,14 @@ fn it_is_an_application_by_its_labels() {
 /// Whoever made it, it is the one that names the Secret, and the one to be listed.
 #[test]
 fn its_owner_is_not_followed() {
-    let owner =
-        "\"ownerReferences\":[{\"controller\":true,\"kind\":\"Deployment\",\"name\":\"web\"}],\"name\":\"gate\"";
-    for (kind, fields) in good() {
-        let made = object(kind, &fields).replace("\"name\":\"gate\"", owner);
-        let all = scan_cluster(&[&identity("bot", &listed(kind)), &grant("bot", "ann", "x"), &made]);
-        assert_eq!(told(&all), [""; 0], "{}", kind.1);
+    for (owner, name) in [("apps/v1", "Deployment"), ("example.com/v1", "App")] {
+        let owner = json!([{"controller": true, "apiVersion": owner, "kind": name, "name": "web"}]);
+        for (kind, fields) in good() {
+            let owned = format!("\"ownerReferences\":{owner},\"name\":\"gate\"");
+            let made = object(kind, &fields).replace("\"name\":\"gate\"", &owned);
+            let all = scan_cluster(&[&identity("bot", &listed(kind)), &grant("bot", "ann", "x"), &made]);
+            assert_eq!(told(&all), [""; 0], "{}", kind.1);
+        }
     }
 }
 
