@@ -182,7 +182,7 @@ fn a_file_is_looked_at_line_by_line() {
         ("{\"oidc\":{\"client_secret\":\"abc\",\"client_id\":\"a-client\"}}", medium),
         ("config: \"{\\\"client_secret\\\":\\\"abc\\\"}\"\nx: y\n", low),
         ("run \\\n  --client-secret=abc \\\n", low),
-        ("'client_secret' => 'abc',\n", low),
+        ("'id' => 'a-client',\n'client_secret' => 'abc',\n", medium),
         ("\n\n# its client\nclient_secret=abc", low),
         (&most, low),
         (&long, None),
@@ -256,14 +256,25 @@ fn of_two_with_one_name_both_count() {
     assert_eq!(literals(&there).len(), 1);
     assert_eq!(literals(&there)[0].severity, Severity::Medium);
     assert_eq!(literals(&there), literals(&every(&[&client, &workload, &other, &one])));
+    // What they say of one key is taken together.
+    let one = configmap("c", json!({"x": "${ELSEWHERE}\nid=a-client"}));
+    for more in ["abc", "${ELSEWHERE}\nclient_secret=abc"] {
+        let other = configmap("c", json!({"x": more}));
+        for pair in [[&one, &other], [&other, &one]] {
+            let evaluation = every(&[&client, &variable("CLIENT_SECRET", "x"), pair[0], pair[1]]);
+            let severities: Vec<Severity> = literals(&evaluation).iter().map(|f| f.severity).collect();
+            assert_eq!(severities, [Severity::Medium], "{more}");
+        }
+    }
 }
 
 #[test]
-fn what_every_pod_has_is_not_kept() {
+fn what_every_pod_has_is_not_kept_and_the_rest_once() {
     let roots = |name: &str| {
         let source = json!({"configMap": {"name": name, "items": [{"key": "ca.crt", "path": "ca.crt"}]}});
         let volume = json!({"name": "kube-api-access-x7x7x", "projected": {"sources": [source]}});
-        let container = json!({"name": "m", "volumeMounts": [{"name": "kube-api-access-x7x7x"}]});
+        let mount = json!({"name": "kube-api-access-x7x7x"});
+        let container = json!({"name": "m", "volumeMounts": [mount, mount]});
         let pod = workload("v1", "Pod", &json!({"containers": [container], "volumes": [volume]}));
         facts::extract(&pod, Place::default(), &BTreeSet::new()).unwrap().template.configmaps.len()
     };
