@@ -101,6 +101,8 @@ async fn a_cluster_is_scanned_with_the_rights_of_who_asks() {
         assert!(!said.contains("argoproj"), "what the cluster does not have is no gap: {said}");
     }
 
+    configmaps(&plane, &all).await;
+
     let asked = std::fs::read_to_string(plane.audit_log()).unwrap();
     let asked = asked.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let asked: Vec<Value> =
@@ -110,4 +112,32 @@ async fn a_cluster_is_scanned_with_the_rights_of_who_asks() {
     let discovers = |e: &Value| e["verb"] == "get" && e["objectRef"].is_null();
     let strange = asked.iter().find(|e| !lists(e) && !discovers(e));
     assert_eq!(strange, None, "it lists, and no Secret");
+}
+
+/// ConfigMaps are listed where that is asked for, and then all of them.
+async fn configmaps(plane: &ControlPlane, kubeconfig: &Path) {
+    let from = json!({"configMapKeyRef": {"name": "oidc", "key": "x"}});
+    let variable = json!({"name": "OIDC_CLIENT_SECRET", "valueFrom": from});
+    let patch = json!([{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": variable}]).to_string();
+    plane.kubectl(&["patch", "deployment", "workflow", "-n", "it", "--type=json", "-p", &patch]).await.unwrap();
+    let grades = |arguments: &[&str]| {
+        let (_, json, said) = scan(kubeconfig, arguments);
+        assert_eq!(said, "");
+        let findings = json["findings"].as_array().unwrap().clone();
+        findings.iter().filter(|f| f["rule"] == "SC-401").map(|f| f["grade"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(grades(&[]), ["potential"]);
+    let asked = std::fs::read_to_string(plane.audit_log()).unwrap();
+    let lists = |line: &&str| line.contains("\"scanner\"") && line.contains("/configmaps");
+    assert_eq!(asked.lines().find(lists), None);
+    assert_eq!(grades(&["--configmaps"]), [""; 0], "there is no such ConfigMap");
+    // More than one answer has, and the last of all.
+    let map = |name: String, data: Value| {
+        let meta = json!({"name": name, "namespace": "it"});
+        format!("---\n{}\n", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}))
+    };
+    let many: String = (0..50).map(|n| map(format!("a-{n}"), json!({}))).collect();
+    plane.apply_yaml(&(many + &map("oidc".into(), json!({"x": "abc"})))).await.unwrap();
+    assert_eq!(grades(&["--configmaps"]), ["direct"]);
+    assert_eq!(grades(&["--configmaps", "-n", "it"]), ["direct"]);
 }
