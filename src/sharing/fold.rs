@@ -49,8 +49,8 @@ pub(super) fn assemble<'a>(
             None => add(template.clone(), place),
             Some(lent) => {
                 for of in lent {
-                    let service_account = of.service_account.clone();
-                    let own = Template { service_account, borrows: None, ..(**template).clone() };
+                    let (service_account, automount) = (of.service_account.clone(), of.automount);
+                    let own = Template { service_account, automount, borrows: None, ..(**template).clone() };
                     add(Arc::new(own.digested()), place);
                     add(of, place);
                 }
