@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use clientgrant_testbed::bed::condition;
 use clientgrant_testbed::reports;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -199,4 +200,43 @@ async fn a_report_names_nothing_of_another_tenant() {
     for report in &all {
         println!("{} {:?} {}", report["metadata"]["namespace"], rules(report), report["scope"]["name"]);
     }
+}
+
+/// Another replica takes over: it knows how the client was registered before, writes no report anew, suspends what
+/// changed while nobody led, and takes back what is solved.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_goes_on_where_the_last_one_was() {
+    let bed = bed_with(|options| options.provider["driftCheckInterval"] = json!("1s")).await;
+    let second = bed.second_operator(&[]).unwrap();
+    second.ready(Duration::from_secs(30)).await.unwrap();
+    install(&bed, &reports::open_reports().unwrap()).await;
+    two_clients(&bed).await;
+    let mut pinned = identity("it", "helpdesk", "helpdesk", "helpdesk-oidc");
+    pinned["spec"]["onRegistrationChange"] = json!("Suspend");
+    apply(&bed, &pinned).await;
+    apply(&bed, &identity("it", "workflow-bot", "workflow", "workflow-oidc")).await;
+    apply(&bed, &deployment("it", "workflow", &KEYS)).await;
+    exclusive(&bed, HELPDESK, "SharedCredential").await;
+    let path = format!("{OPEN}/reports");
+    let of_it = |all: &[Value]| about(all, "Deployment", "workflow").cloned();
+    let written = wait(&bed, &path, "there", |all| of_it(all).is_some()).await;
+    let registered = |o: &Value| condition(o, "RegistrationUnchanged")["status"] == "True";
+    bed.wait(HELPDESK, "compared", LONG, registered).await.unwrap();
+    bed.reason("it", "helpdesk", "Granted").await.unwrap();
+
+    bed.operator.kill();
+    let change = json!([{"op": "replace", "path": "/redirect_uris", "value": ["https://elsewhere.example.com/cb"]}]);
+    bed.hydra.admin().patch_client("helpdesk", &change).await.unwrap();
+    bed.reason("it", "helpdesk", "RegistrationChanged").await.unwrap();
+    let changed = |o: &Value| condition(o, "RegistrationUnchanged")["reason"] == "RegistrationChanged";
+    bed.wait(HELPDESK, "changed", LONG, changed).await.unwrap();
+    exclusive(&bed, HELPDESK, "SharedCredential").await;
+    pause(3_000).await;
+    let now = list(&bed, &path).await;
+    let version = |all: &[Value]| of_it(all).map(|r| r["metadata"]["resourceVersion"].clone());
+    assert_eq!(version(&now), version(&written), "it was right, and is not written again");
+
+    apply(&bed, &deployment("it", "workflow", &KEYS[..1])).await;
+    exclusive(&bed, HELPDESK, "Exclusive").await;
+    wait(&bed, &path, "taken back", |all| of_it(all).is_none()).await;
 }
