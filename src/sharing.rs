@@ -16,6 +16,7 @@
 pub mod catalogue;
 pub mod configmap;
 pub mod declared;
+mod depth;
 pub mod evaluate;
 pub mod exceptions;
 pub mod facts;

@@ -52,7 +52,7 @@ pub enum Output {
 /// A path that was named is not there, there is no cluster to ask, or nothing can be printed.
 pub fn main(args: &Args) -> Result<ExitCode, String> {
     let reader = args.source.read()?;
-    let now = clock::now();
+    let (now, first) = (clock::now(), reader.first().to_owned());
     let mut input = reader.finish(now);
     input.roles = args.role.iter().cloned().collect();
     input.also = args.also.iter().map(|rule| rule.id).collect();
@@ -61,7 +61,7 @@ pub fn main(args: &Args) -> Result<ExitCode, String> {
     let text = match args.output {
         Output::Table => output::table(&evaluation),
         Output::Json => output::json(&evaluation),
-        Output::Sarif => sarif::log(&evaluation),
+        Output::Sarif => sarif::log(&evaluation, &first),
     };
     print(&text)?;
     let found = evaluation.findings.iter().any(|f| f.state == State::Open && f.severity >= args.fail_on);

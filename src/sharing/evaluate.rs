@@ -162,6 +162,14 @@ pub fn client_ids(identities: &[Arc<Identity>]) -> BTreeSet<String> {
     identities.iter().map(|i| i.client.client.to_string()).collect()
 }
 
+/// Whether a federated subject names a ServiceAccount as one can be called.
+fn is_account(subject: &str) -> bool {
+    let can_be = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+    };
+    super::index::service_account(subject).is_some_and(|(namespace, name)| can_be(namespace) && can_be(name))
+}
+
 impl Identity {
     /// Whether it says nothing that could be compared.
     #[must_use]
@@ -175,11 +183,13 @@ impl Identity {
         super::index::service_account(subject).is_some_and(|(namespace, _)| namespace == self.object.namespace)
     }
 
-    /// Federated subjects that are no ServiceAccount of the same namespace.
-    pub fn foreign_subjects(&self) -> impl Iterator<Item = &str> {
+    /// Federated subjects that are no ServiceAccount of the same namespace, with why.
+    pub fn foreign_subjects(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.credentials.iter().filter_map(|credential| match credential {
-            Credential::Federated(subject) => (!self.is_here(subject)).then_some(subject.as_str()),
-            Credential::Secret { .. } => None,
+            // What no ServiceAccount can be called, such as a pattern, no manifest can be compared with.
+            Credential::Federated(subject) if !is_account(subject) => Some((subject.as_str(), "is no ServiceAccount")),
+            Credential::Federated(subject) if !self.is_here(subject) => Some((subject, "is of another namespace")),
+            Credential::Federated(_) | Credential::Secret { .. } => None,
         })
     }
 }

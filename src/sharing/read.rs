@@ -1,9 +1,10 @@
 //! From text to objects: YAML streams, JSON, lists. Hostile text costs bounded time and memory.
 //!
-//! Messages say what is wrong and where, and never repeat anything that stands in the text: it could be a secret.
+//! Messages say what is wrong and where, and of what kind it is. They never repeat anything else that stands in the
+//! text: it could be a secret.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,13 +13,15 @@ use serde::de::{DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, V
 use serde_json::{Map, Value};
 
 use super::configmap::ConfigMaps;
-use super::declared;
+use super::declared::{self, Credential, Identity};
+use super::depth::too_deep;
 use super::evaluate::{Input, client_ids};
-use super::facts::{self, Facts};
+use super::facts::{self, Facts, Owner, Template};
 use super::finding::Place;
-use super::index::Unread;
+use super::index::{Unread, service_account};
+use super::pod;
 use super::rbac::{self, Rbac};
-use crate::api::{ClientGrant, ClientIdentity, GROUP};
+use crate::api::{ClientGrant, ClientIdentity, GROUP, WorkloadRef};
 
 /// The largest file that is read.
 pub const LARGEST: usize = 64 << 20;
@@ -32,18 +35,22 @@ fn budget(text: &str) -> usize {
     NODES.min(100_000_usize.saturating_add(text.len().saturating_mul(4)))
 }
 
-/// Brackets deeper than this are no manifest, and cost the parser the square of their number.
-const BRACKETS: usize = 512;
-
 const TWICE: &str = "a key stands twice in one mapping";
 const NO_TEXT: &str = "a key is no text";
 const TOO_MANY: &str = "it has too many values";
+const TOO_DEEP: &str = "it is nested too deeply";
 const TEMPLATE: &str = "it is a template, which has to be rendered first";
+
+/// The ways to a pod's spec in kinds that are not known.
+const PODS: [&str; 3] =
+    ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec/jobTargetRef/template/spec"];
 
 /// Collects what was read until everything is there.
 #[derive(Debug, Default)]
 pub struct Reader {
     workloads: Vec<(Value, Place)>,
+    /// Of kinds that are not known, and with pods.
+    others: Vec<(Value, Place)>,
     identities: Vec<(Value, Place)>,
     grants: Vec<(Value, Place)>,
     accounts: BTreeMap<(String, String), Option<bool>>,
@@ -51,6 +58,7 @@ pub struct Reader {
     configmaps_whole: bool,
     rbac: Rbac,
     unread: Vec<Unread>,
+    first: Option<String>,
     whole: bool,
     objects: usize,
 }
@@ -76,6 +84,12 @@ impl Reader {
         self.rbac.missing.insert(why);
     }
 
+    /// The file that was read first; empty: none was.
+    #[must_use]
+    pub fn first(&self) -> &str {
+        self.first.as_deref().unwrap_or_default()
+    }
+
     /// What could not be read so far.
     #[must_use]
     pub fn failures(&self) -> &[Unread] {
@@ -84,6 +98,7 @@ impl Reader {
 
     /// Reads the objects of one file. What cannot be read is remembered, and the rest is read.
     pub fn add(&mut self, file: &str, bytes: &[u8]) {
+        self.first.get_or_insert_with(|| file.to_owned());
         if bytes.len() > LARGEST {
             return self.unread(file, 1, format!("it is larger than {} MiB", LARGEST >> 20));
         }
@@ -94,13 +109,14 @@ impl Reader {
                 return self.unread(file, 1 + count_lines(before), "it is no text in UTF-8");
             }
         };
-        if let Some(line) = too_deep(text) {
-            return self.unread(file, line, "it is nested too deeply");
-        }
         if text.trim_start().starts_with(['{', '[']) && self.json(file, text) {
             return;
         }
         for (line, document) in documents(text) {
+            if let Some(at) = too_deep(document) {
+                self.unread(file, line + at, TOO_DEEP);
+                continue;
+            }
             match parse_yaml(document) {
                 Ok(value) => self.object(value, &Place { file: file.to_owned(), line: line + lead(document) }),
                 Err((at, _)) if document.contains("{{") => self.unread(file, line + at, TEMPLATE),
@@ -144,8 +160,11 @@ impl Reader {
         true
     }
 
-    /// Takes in one object, or a list of them.
+    /// Takes in one object, or a list of them. Lists of lists are read as deep as a parser reads anything.
     pub fn object(&mut self, mut value: Value, place: &Place) {
+        if let Value::Array(items) = value {
+            return items.into_iter().for_each(|item| self.object(item, place));
+        }
         let kind = value["kind"].as_str().unwrap_or_default().to_owned();
         if let (Some(of), Some(items)) =
             (kind.strip_suffix("List"), value.get_mut("items").and_then(Value::as_array_mut))
@@ -158,10 +177,7 @@ impl Reader {
                     fields.entry("kind").or_insert_with(|| of.into());
                     fields.entry("apiVersion").or_insert_with(|| version.clone());
                 }
-                // A list in a list is nothing that Kubernetes knows.
-                if !item["kind"].as_str().unwrap_or_default().ends_with("List") {
-                    self.object(item, place);
-                }
+                self.object(item, place);
             }
             return;
         }
@@ -190,6 +206,7 @@ impl Reader {
             }
             _ if rbac::is_rbac(&value) => self.rbac.extend(rbac::Piece::read(&value, place)),
             _ if facts::is_workload(&value) => self.workloads.push((value, place)),
+            _ if pods(&value).is_some() => self.others.push((value, place)),
             _ => {}
         }
     }
@@ -212,15 +229,20 @@ impl Reader {
         let mut ids = client_ids(&identities);
         ids.extend(grants.iter().map(|grant| grant.client.client.to_string()));
         let mut facts = Vec::new();
-        for (value, place) in std::mem::take(&mut self.workloads) {
+        for (mut value, place) in std::mem::take(&mut self.workloads) {
+            name(&mut value);
             let Some(one) = facts::extract(&value, place, &ids) else { continue };
             if is_template(&one) {
                 self.unread.push(Unread { place: one.place, why: TEMPLATE.to_owned() });
             } else if one.object.name.is_empty() {
-                self.unread.push(Unread { place: one.place, why: format!("a {} has no name", one.object.kind) });
+                self.unread.push(Unread { place: one.place, why: nameless(&one.object.kind) });
             } else {
                 facts.push(one);
             }
+        }
+        for (mut value, place) in std::mem::take(&mut self.others) {
+            name(&mut value);
+            self.unread.extend(unknown(&value, &identities, &facts).map(|why| Unread { place, why }));
         }
         let mut configmaps = ConfigMaps::default();
         self.configmaps.iter().for_each(|value| configmaps.add(value, &ids));
@@ -247,9 +269,8 @@ impl Reader {
         if has_template(&value) {
             return fail(TEMPLATE.to_owned());
         }
-        let named = value["metadata"]["name"].as_str().is_some_and(|n| !n.is_empty());
-        if !named {
-            return fail(format!("a {kind} has no name"));
+        if !name(&mut value) {
+            return fail(nameless(kind));
         }
         let namespace = facts::namespace(&value["metadata"]).to_owned();
         value["metadata"]["namespace"] = namespace.into();
@@ -267,9 +288,68 @@ impl Reader {
     }
 }
 
+/// Gives an object that the server is to name what its name will begin with, and a star: no object is called so.
+/// False: it has no name at all.
+fn name(value: &mut Value) -> bool {
+    let text = |field: &str| value["metadata"][field].as_str().filter(|text| !text.is_empty());
+    if text("name").is_some() {
+        return true;
+    }
+    let Some(begin) = text("generateName").map(|begin| format!("{begin}*")) else { return false };
+    value["metadata"]["name"] = begin.into();
+    true
+}
+
+fn nameless(kind: &str) -> String {
+    format!("a {kind} has no name: say it in metadata.name")
+}
+
+/// The spec of an object's pods.
+fn pods(object: &Value) -> Option<&Value> {
+    PODS.iter().filter_map(|way| object.pointer(way)).find(|spec| spec["containers"].is_array())
+}
+
+/// Why an object of a kind that is not known is a gap: it concerns a client, and its pods are not there.
+fn unknown(object: &Value, identities: &[Arc<Identity>], facts: &[Facts]) -> Option<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (meta, version) = (&object["metadata"], text(&object["apiVersion"]));
+    let (kind, name, namespace) = (text(&object["kind"]), text(&meta["name"]), facts::namespace(meta));
+    let qualified = facts::qualified(facts::group(object), &kind);
+    let mut of = Template { service_account: "default".into(), ..Template::default() };
+    pod::read(pods(object)?, &BTreeSet::new(), &mut of);
+    let concerns = |identity: &Identity| {
+        let lists = |w: &WorkloadRef| {
+            w.name == name && facts::qualified(facts::group_in(&w.api_version), &w.kind) == qualified
+        };
+        let holds = |credential: &Credential| match credential {
+            Credential::Secret { name, key } => of.edges.iter().any(|e| e.secret == *name && e.keys.has(key)),
+            Credential::Federated(subject) => service_account(subject) == Some((namespace, of.service_account.as_str())),
+        };
+        let account = identity.service_account.as_deref() == Some(of.service_account.as_str());
+        account || identity.workloads.iter().any(lists) || identity.credentials.iter().any(holds)
+    };
+    if !identities.iter().any(|identity| identity.object.namespace == namespace && concerns(identity)) {
+        return None;
+    }
+    let why = format!("{kind} of {version} is no kind that is read, and it concerns a client");
+    if version.starts_with("extensions/") {
+        return Some(format!("{why}: write it as apps/v1"));
+    }
+    // A reference that says no group is taken at its word.
+    let owns = |(of, by): &Owner| *by == name && (*of == qualified || *of == kind);
+    let made = facts.iter().any(|one| one.object.namespace == namespace && one.owner.as_ref().is_some_and(owns));
+    (!made).then(|| format!("{why}: give what it makes as well (kubectl get pods,replicationcontrollers,jobs -o yaml)"))
+}
+
+/// Whether a text is still to be rendered: `{{ }}`, or `${x}` as envsubst and Flux have it.
+fn is_unrendered(text: &str) -> bool {
+    let variable = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    text.contains("{{") || text.split("${").skip(1).any(variable)
+}
+
 fn has_template(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.contains("{{"),
+        Value::String(text) => is_unrendered(text),
         Value::Array(values) => values.iter().any(has_template),
         Value::Object(fields) => fields.values().any(has_template),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
@@ -289,28 +369,11 @@ fn is_template(facts: &Facts) -> bool {
     let elsewhere = elsewhere.flat_map(|of| [of.namespace.as_str(), of.secret.as_str()]);
     let object = &facts.object;
     let names = [object.namespace.as_str(), object.name.as_str(), facts.template.service_account.as_str()];
-    slots.chain(elsewhere).chain(names).any(|name| name.contains("{{"))
+    slots.chain(elsewhere).chain(names).any(is_unrendered)
 }
 
 fn count_lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|b| **b == b'\n').count()
-}
-
-/// The line on which brackets are nested too deeply.
-fn too_deep(text: &str) -> Option<usize> {
-    let (mut depth, mut line) = (0usize, 1);
-    for byte in text.bytes() {
-        match byte {
-            b'\n' => line += 1,
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > BRACKETS {
-            return Some(line);
-        }
-    }
-    None
 }
 
 /// The documents of a YAML stream, each with the number of its first line. A marker at the begin of a line ends a
@@ -357,7 +420,7 @@ fn parse_yaml(document: &str) -> Result<Value, (usize, &'static str)> {
         let said = error.to_string();
         let known = [TWICE, NO_TEXT, TOO_MANY].into_iter().find(|why| said.contains(why));
         let why = known.unwrap_or(match () {
-            () if said.contains("recursion limit") => "it is nested too deeply",
+            () if said.contains("recursion limit") => TOO_DEEP,
             () if said.contains("repetition limit") => "its aliases repeat too much",
             () => "it is no well-formed YAML or JSON",
         });

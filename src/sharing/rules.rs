@@ -30,6 +30,10 @@ pub mod sc_403;
 pub mod sc_901;
 pub mod sc_902;
 
+/// Most others whose declaration a finding shows where each of them has a finding of its own. What they are, the clients
+/// of the finding say, all of them.
+const OTHERS: usize = 10;
+
 /// What a rule found, before exceptions and what hangs on the clients.
 #[derive(Clone, Debug)]
 pub struct Found {

@@ -1,14 +1,34 @@
 //! SARIF 2.1.0, as code hosts show it beside the lines of a change.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::catalogue;
-use super::finding::{Evaluation, Evidence, Finding, Severity, State};
+use super::finding::{Evaluation, Finding, Place, Severity, State};
 use crate::hex;
 
-/// A SARIF log with one run.
+/// What stands for a file where nothing was read from one.
+const CLUSTER: &str = "cluster";
+/// The same for standard input.
+const INPUT: &str = "stdin";
+
+/// A SARIF log with one run. Code hosts refuse a log that has a result without a file: what stands in none is shown
+/// at the begin of `first`, the file that was read first; empty: none was.
 #[must_use]
-pub fn log(evaluation: &Evaluation) -> String {
+pub fn log(evaluation: &Evaluation, first: &str) -> String {
+    let mut prints = BTreeMap::<String, usize>::new();
+    let results: Vec<Value> = evaluation
+        .findings
+        .iter()
+        .map(|finding| {
+            let print = fingerprint(finding);
+            let times = prints.entry(print.clone()).or_default();
+            *times += 1;
+            // A rule may find two things of one subject.
+            result(finding, first, if *times == 1 { print } else { hex::digest(&format!("{print}\n{times}"), 32) })
+        })
+        .collect();
     let rules: Vec<Value> = catalogue::ALL
         .iter()
         .map(|rule| {
@@ -28,7 +48,7 @@ pub fn log(evaluation: &Evaluation) -> String {
         "version": "2.1.0",
         "runs": [{
             "tool": { "driver": { "name": "clientgrant", "version": env!("CARGO_PKG_VERSION"), "rules": rules } },
-            "results": evaluation.findings.iter().map(result).collect::<Vec<_>>(),
+            "results": results,
         }],
     });
     format!("{log:#}\n")
@@ -42,7 +62,7 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
-fn result(finding: &Finding) -> Value {
+fn result(finding: &Finding, first: &str, print: String) -> Value {
     let unknown = finding.state == State::NotEvaluable;
     let about = if finding.clients.is_empty() { String::new() } else { format!(" ({})", finding.clients.join(", ")) };
     let rule = catalogue::find(finding.rule);
@@ -55,15 +75,16 @@ fn result(finding: &Finding) -> Value {
         "kind": if unknown { "open" } else { "fail" },
         "level": if unknown { "none" } else { level(finding.severity) },
         "message": { "text": format!("{}{about}: {what}", finding.subject) },
-        "partialFingerprints": { "sc/v1": fingerprint(finding) },
+        "partialFingerprints": { "sc/v1": print },
         "properties": {
             "severity": finding.severity.name(),
             "gain": finding.gain,
             "blastRadius": { "grants": radius.grants, "subjects": radius.subjects, "scopes": radius.scopes },
         },
     });
-    let mut locations = finding.evidence.iter().map(location);
-    result["locations"] = locations.next().into_iter().collect();
+    let (nowhere, subject) = (Place::default(), finding.subject.to_string());
+    let mut locations = finding.evidence.iter().map(|e| location(&format!("{} {}", e.object, e.path), &e.place, first));
+    result["locations"] = json!([locations.next().unwrap_or_else(|| location(&subject, &nowhere, first))]);
     result["relatedLocations"] = locations.collect();
     if finding.state == State::Suppressed {
         let why = finding.justification.clone().unwrap_or_default();
@@ -79,17 +100,17 @@ fn fingerprint(finding: &Finding) -> String {
     hex::digest(&text, 32)
 }
 
-fn location(evidence: &Evidence) -> Value {
-    let name = format!("{} {}", evidence.object, evidence.path);
-    let mut location = json!({ "logicalLocations": [{ "fullyQualifiedName": name, "kind": "resource" }] });
-    let file = evidence.place.file.as_str();
-    if !file.is_empty() && file != "-" {
-        location["physicalLocation"] = json!({
-            "artifactLocation": { "uri": uri(file) },
-            "region": { "startLine": evidence.place.line.max(1) },
-        });
-    }
-    location
+fn location(name: &str, place: &Place, first: &str) -> Value {
+    let (file, line) = if place.file.is_empty() { (first, 1) } else { (place.file.as_str(), place.line.max(1)) };
+    let uri = match file {
+        "" => CLUSTER.to_owned(),
+        "-" => INPUT.to_owned(),
+        file => uri(file),
+    };
+    json!({
+        "logicalLocations": [{ "fullyQualifiedName": name, "kind": "resource" }],
+        "physicalLocation": { "artifactLocation": { "uri": uri }, "region": { "startLine": line } },
+    })
 }
 
 /// A path as a URI reference: what is special there is written out.

@@ -93,7 +93,7 @@ fn granted(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Proposal
 /// Clients that an identity of another namespace, or the provider, says to be a ServiceAccount of this one.
 fn federated(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Proposal>) {
     let declared = index.identities.iter().flat_map(|i| {
-        i.foreign_subjects().map(move |subject| (&i.client, subject, format!("{} names {subject}.", i.object)))
+        i.foreign_subjects().map(move |(subject, _)| (&i.client, subject, format!("{} names {subject}.", i.object)))
     });
     let registered = index.registrations.iter().flat_map(|r| {
         let why = move |subject: &str| format!("The provider takes the tokens of {subject} for the client's.");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use clientgrant::sharing::evaluate;
 use clientgrant::sharing::read::{LARGEST, Reader};
 
 use super::support::{deployment, found, holds, identity, now, owns, scan_files};
@@ -122,10 +123,195 @@ fn merges_anchors_and_lists_are_read() {
 fn a_name_that_is_still_a_template_is_not_clean() {
     let quoted = deployment("\"{{ .Release.Name }}\"", &holds("s", "k"));
     let secret = deployment("w", &holds("\"{{ .Values.secret }}\"", "k"));
-    for text in [quoted, secret] {
+    // As envsubst and Flux have it, in every name that matters.
+    let plain = deployment("thief", &format!("serviceAccountName: x, {}", holds("s", "k")));
+    let flux = [
+        ("namespace: shop", "namespace: \"${ns}\""),
+        ("name: thief", "name: \"thief-${env:=test}\""),
+        ("serviceAccountName: x", "serviceAccountName: \"${_sa}\""),
+        ("name: s,", "name: \"${SECRET}\","),
+        ("key: k", "key: \"${key}\""),
+    ]
+    .map(|(from, to)| plain.replace(from, to));
+    let of_client = client().replace("name: s,", "name: \"${SECRET}\",");
+    assert_eq!(failures(of_client.as_bytes())[0].1, "it is a template, which has to be rendered first");
+    for price in ["costs $5", "a$b", "$(X)", "${1}", "$ {x}"] {
+        let grant = super::support::grant("c", "ann", "x").replace("something to test", &format!("\"{price}\""));
+        assert_ne!(grant, super::support::grant("c", "ann", "x"));
+        assert_eq!(failures(grant.as_bytes()), [], "{price}");
+    }
+    assert_eq!(failures(plain.as_bytes()), []);
+    for text in flux.into_iter().chain([quoted, secret]) {
         let names = found(&scan_files(&[("c.yaml", &client()), ("w.yaml", &text)]));
         assert!(names.contains(&"SC-901 File/w.yaml".to_owned()), "{names:?}");
     }
+}
+
+/// `kubectl` reads what is in a list of lists, and takes what a server is to name.
+#[test]
+fn lists_of_lists_and_arrays_are_read() {
+    let item = deployment("thief", &holds("s", "k"));
+    let object = as_json(&item);
+    let list =
+        |kind: &str, item: &str| format!("{{\"apiVersion\": \"v1\", \"kind\": \"{kind}\", \"items\": [{item}]}}");
+    let typed = object.replace("\"apiVersion\":\"apps/v1\",", "").replace("\"kind\":\"Deployment\",", "");
+    let inner = list("DeploymentList", &typed).replace("\"v1\"", "\"apps/v1\"");
+    let deep = (0..50).fold(object.clone(), |text, _| list("List", &text));
+    let texts = [
+        format!("apiVersion: v1\nkind: List\nitems:\n- {}", list("List", &object)),
+        list("List", &inner),
+        deep,
+        format!("[{object}]"),
+        format!("[null, 5, [{}]]", list("List", &object)),
+        format!("- {}", item.replace('\n', "\n  ")),
+    ];
+    for text in &texts {
+        let names = found(&scan_files(&[("c.yaml", &client()), ("w.yaml", text)]));
+        assert!(names.contains(&"SC-301 Deployment/shop/thief".to_owned()), "{text}: {names:?}");
+        assert!(!names.iter().any(|f| f.starts_with("SC-901 File")), "{text}: {names:?}");
+    }
+    // Too deep is said. A kind that only ends like a list is an object.
+    let deeper = (0..200).fold(object, |text, _| list("List", &text));
+    assert_eq!(failures(deeper.as_bytes()), [(1, "it is nested too deeply".to_owned())]);
+    let reader = |text: &str| {
+        let mut reader = Reader::default();
+        reader.add("f.yaml", text.as_bytes());
+        reader.finish(now()).objects
+    };
+    assert_eq!(reader("[{apiVersion: x/v1, kind: AllowList, spec: {}}, {kind: Pod}, {apiVersion: v1}]"), 1);
+}
+
+/// An object as one line of JSON.
+fn as_json(text: &str) -> String {
+    serde_yaml::from_str::<serde_json::Value>(text).unwrap().to_string()
+}
+
+#[test]
+fn what_the_server_names_has_a_name() {
+    let job = |meta: &str| {
+        format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{{meta}, namespace: shop}}\nspec: {{template: {{spec: {{{}}}}}}}\n",
+            holds("s", "k")
+        )
+    };
+    let names = found(&scan_files(&[("c.yaml", &client()), ("w.yaml", &job("generateName: nightly-"))]));
+    assert!(names.contains(&"SC-301 Job/shop/nightly-*".to_owned()), "{names:?}");
+    assert!(!names.iter().any(|f| f.starts_with("SC-901 File")), "{names:?}");
+    let named = job("name: now, generateName: nightly-");
+    let names = found(&scan_files(&[("c.yaml", &client()), ("w.yaml", &named)]));
+    assert!(names.contains(&"SC-301 Job/shop/now".to_owned()), "{names:?}");
+    for none in ["generateName: \"\"", "generateName: 5", "labels: {}"] {
+        assert_eq!(failures(job(none).as_bytes()), [(1, "a Job has no name: say it in metadata.name".to_owned())]);
+    }
+    let client = client().replace("name: c,", "generateName: c-,");
+    let names = found(&scan_files(&[("c.yaml", &client), ("w.yaml", &job("name: thief"))]));
+    assert!(names.contains(&"SC-301 Job/shop/thief".to_owned()), "{names:?}");
+}
+
+/// Brackets in a text are no nesting: in scripts, quotes, plain words and comments.
+#[test]
+fn brackets_in_texts_do_not_count() {
+    let many = |line: &str| line.repeat(600);
+    let of = |data: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata:\n{data}\n");
+    let texts = [
+        of(&format!("  s: |\n{}", many("    printf \"\\033[0m\"\n"))),
+        of(&format!("  s: |-  # colours\n{}\n  t: >2+\n{}", many("    [ \"[\n\n"), many("    {\n"))),
+        of(&format!("  s: \"{}\"", many("[\\\""))),
+        of(&format!("  s: \"{}\"\n  t: 'it''s {}'", many("[\n    "), many("{"))),
+        of(&format!("  s: it's {}", many("a["))),
+        of(&format!("  s: x # {}", many("["))),
+        format!("- |\n{}- - a: |\n{}    b: [1]\n", many(" [\n"), many("     [\n")),
+        format!("{{\"a\":\"{}\",\"b\":[\"x\",'{}', it's]}}", many("["), many("{")),
+        format!("--- !t &a\na: &b !u \"{}\"\n", many("[")),
+    ];
+    for text in &texts {
+        assert_eq!(failures(text.as_bytes()), [], "{}", text.get(..120).unwrap_or(text));
+    }
+    let deep = "[".repeat(600);
+    for (text, line) in [
+        (deep.clone(), 1),
+        (format!("--- {deep}"), 1),
+        (format!("a:\n  - ? {deep}"), 2),
+        (format!("a: |\n  [\nb: {deep}"), 3),
+        (format!("a: 'x'\nb: !t &a {deep}"), 2),
+        (format!("a: \"x\n  y\"\n\nb: {{\"c\":{deep}"), 4),
+        (format!("- |\n [\n- {deep}"), 3),
+        (format!("a: [it's, {deep}"), 1),
+        (deep.replace('[', "[\n#\n"), 1025),
+    ] {
+        assert_eq!(failures(text.as_bytes()), [(line, "it is nested too deeply".to_owned())], "{text}");
+    }
+    // Only the document that has it is lost.
+    let text = format!("{}---\na: {deep}\n---\n{}", client(), deployment("thief", &holds("s", "k")));
+    let names = found(&scan_files(&[("all.yaml", &text)]));
+    assert!(names.contains(&"SC-301 Deployment/shop/thief".to_owned()), "{names:?}");
+}
+
+/// A kind that is not known may have pods that hold what is a client's.
+#[test]
+fn a_kind_that_is_not_read_is_not_clean() {
+    let of = |version: &str, kind: &str, spec: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec: {{{spec}}}\n")
+    };
+    let config = |pod: &str| of("apps.openshift.io/v1", "DeploymentConfig", &format!("template: {{spec: {{{pod}}}}}"));
+    let live = super::support::grant("c", "ann", "x");
+    let said = |client: &str, documents: &[&str]| -> Vec<String> {
+        let text = [&[client, &live], documents].concat().join("---\n");
+        let mut reader = Reader::default();
+        reader.add("f.yaml", text.as_bytes());
+        let input = reader.finish(now());
+        let all: Vec<String> = input.unread.iter().map(|u| u.why.clone()).collect();
+        // Of what is absent nothing is said then.
+        let names = found(&evaluate(input, now()));
+        assert!(
+            all.is_empty() || !names.iter().any(|f| f.starts_with("SC-303") || f.starts_with("SC-304")),
+            "{names:?}"
+        );
+        assert_eq!(names.iter().filter(|f| f.starts_with("SC-901 File")).count(), usize::from(!all.is_empty()));
+        all
+    };
+    let holder = config(&holds("s", "k"));
+    let all = said(&client(), &[&holder]);
+    assert_eq!(all.len(), 1);
+    for part in ["DeploymentConfig of apps.openshift.io/v1", "concerns a client", "kubectl get pods"] {
+        assert!(all[0].contains(part), "{all:?}");
+    }
+    let old = of("extensions/v1beta1", "Deployment", &format!("template: {{spec: {{{}}}}}", holds("s", "k")));
+    assert!(said(&client(), &[&old])[0].ends_with("write it as apps/v1"));
+    let scaled = format!("jobTargetRef: {{template: {{spec: {{{}}}}}}}", holds("s", "k"));
+    assert_eq!(said(&client(), &[&of("keda.sh/v1alpha1", "ScaledJob", &scaled)]).len(), 1);
+    let cron = format!("jobTemplate: {{spec: {{template: {{spec: {{{}}}}}}}}}", holds("s", "k"));
+    assert_eq!(said(&client(), &[&of("apps.kruise.io/v1alpha1", "AdvancedCronJob", &cron)]).len(), 1);
+    // It runs as a client's account, or is listed.
+    let (plain, other) = ("containers: [{name: m}]", deployment("w", "containers: []"));
+    let as_account = config(&format!("serviceAccountName: acc, {plain}"));
+    for spec in ["serviceAccountName: acc", "credentials: [{federated: {subject: \"system:serviceaccount:shop:acc\"}}]"]
+    {
+        assert_eq!(said(&identity("c", spec), &[&as_account]).len(), 1, "{spec}");
+        assert_eq!(said(&identity("c", spec), &[&config(plain), &other]), Vec::<String>::new(), "{spec}");
+    }
+    let listed = |version: &str| {
+        identity("c", &format!("workloads: [{{apiVersion: {version}, kind: DeploymentConfig, name: x}}]"))
+    };
+    assert_eq!(said(&listed("apps.openshift.io/v1"), &[&config(plain), &other]).len(), 1);
+    assert!(said(&listed("apps/v1"), &[&config(plain), &other]).is_empty());
+    // Another key, another namespace, nothing that has pods, or what it makes is there.
+    let replication = format!(
+        "apiVersion: v1\nkind: ReplicationController\nmetadata: {{name: x-1, namespace: shop, ownerReferences: [{{kind: \
+         DeploymentConfig, name: x, controller: true}}]}}\nspec: {{template: {{spec: {{{}}}}}}}\n",
+        holds("s", "k")
+    );
+    for near in [
+        config(&holds("s", "public")),
+        holder.replace("namespace: shop", "namespace: till"),
+        of("example.com/v1", "Thing", "template: {spec: {secretName: s}}"),
+        of("example.com/v1", "Thing", "template: s"),
+        format!("{holder}---\n{replication}"),
+    ] {
+        assert_eq!(said(&client(), &[&near, &other]), Vec::<String>::new(), "{near}");
+    }
+    let names = found(&scan_files(&[("c.yaml", &client()), ("w.yaml", &format!("{holder}---\n{replication}"))]));
+    assert!(names.contains(&"SC-301 DeploymentConfig/shop/x".to_owned()), "{names:?}");
 }
 
 /// What costs a careless parser minutes or all memory.
@@ -150,6 +336,7 @@ fn bombs_do_not_go_off() {
         ("colons", "a: ".repeat(200_000).into_bytes()),
         ("braces", "{".repeat(1 << 20).into_bytes()),
         ("braces in pairs", "{}".repeat(1 << 18).into_bytes()),
+        ("brackets behind quotes", format!("a: \"x\"{}", "[".repeat(1 << 20)).into_bytes()),
         ("JSON brackets", format!("{{\"a\":{}", "[".repeat(400)).into_bytes()),
         ("markers", "---\n".repeat(1 << 18).into_bytes()),
         ("anchors", (0..20_000).map(|n| format!("- &a{n} x\n")).collect::<String>().into_bytes()),

@@ -122,6 +122,14 @@ fn sc_106_one_federated_subject() {
     let two = scan(&[&identity("a", subject), &identity("b", subject)]);
     let of_106 = |e: &Evaluation| found(e).into_iter().filter(|f| f.starts_with("SC-106")).collect::<Vec<_>>();
     assert_eq!(of_106(&two), ["SC-106 ClientIdentity/shop/a", "SC-106 ClientIdentity/shop/b"]);
+    // Of very many each is told of all, and shows the declarations of ten others.
+    let many: Vec<String> = (0..30).map(|n| identity(&format!("c{n}"), subject)).collect();
+    let many = scan(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    for finding in many.findings.iter().filter(|f| f.rule == "SC-106") {
+        assert_eq!((finding.clients.len(), finding.evidence.len()), (30, 11));
+        assert!(finding.evidence.iter().any(|e| e.object == finding.subject));
+    }
+    assert_eq!(of_106(&many).len(), 30);
     // At another provider it is another subject; of another namespace anybody could say it.
     let elsewhere = identity("b", subject).replace("name: corp", "name: partner");
     assert!(of_106(&scan(&[&identity("a", subject), &elsewhere])).is_empty());
@@ -243,7 +251,7 @@ fn no_secret_of_a_registration_is_printed() {
     });
     let all = [registered("a", fields.clone()), registered("b", fields)];
     let evaluation = evaluated(&[&identity("a", ""), &identity("b", "")], &all);
-    for text in [output::json(&evaluation), output::table(&evaluation), sarif::log(&evaluation)] {
+    for text in [output::json(&evaluation), output::table(&evaluation), sarif::log(&evaluation, "all.yaml")] {
         assert!(["SC-104", "SC-105", "SC-111"].iter().all(|rule| text.contains(rule)), "{text}");
         assert!(!text.contains(canary), "{text}");
     }

@@ -11,7 +11,7 @@ fn faults(schema: &Validator, log: &Value) -> Vec<String> {
 }
 
 /// Findings of every state and grade, with and without a place.
-fn estates() -> [Evaluation; 4] {
+fn estates() -> [Evaluation; 6] {
     let accepted = "sharing: {exceptions: [{rule: SC-301, with: [{kind: Deployment, name: thief}], \
                     reason: moves away with SEC-412, expiresAt: \"2027-01-01T00:00:00Z\"}]}";
     let client = identity("a", &format!("{accepted}, {}", owns("s", "k", "w")));
@@ -23,6 +23,9 @@ fn estates() -> [Evaluation; 4] {
         scan(&[&client, &owner, &thief, &other, &deployment("both", both), &grant("a", "ann", "x")]),
         scan_files(&[("a dir/ü#?.yaml", &client), ("-", &thief), ("broken.yaml", "a: [")]),
         scan(&[&identity("b", "")]),
+        // In standard input; of a cluster.
+        scan_files(&[("-", &[&*client, &owner, &thief].join("---\n"))]),
+        scan_files(&[("", &[&*client, &owner, &thief].join("---\n"))]),
     ]
 }
 
@@ -35,8 +38,9 @@ fn logs_are_what_the_standard_says() {
     let mut states = std::collections::BTreeSet::new();
     for evaluation in estates() {
         states.extend(evaluation.findings.iter().map(|f| f.state.name()));
-        let log: Value = serde_json::from_str(&sarif::log(&evaluation)).unwrap();
+        let log: Value = serde_json::from_str(&sarif::log(&evaluation, "all.yaml")).unwrap();
         assert_eq!(faults(&schema, &log), Vec::<String>::new());
+        everything_has_a_place(&log);
         // It is strict: the same log with one thing wrong is refused.
         for (pointer, wrong) in [
             ("/version", json!("2.0.0")),
@@ -55,4 +59,59 @@ fn logs_are_what_the_standard_says() {
         }
     }
     assert_eq!(states.into_iter().collect::<Vec<_>>(), ["notEvaluable", "open", "suppressed"]);
+}
+
+/// Code hosts refuse a log of which one result has no file.
+fn everything_has_a_place(log: &Value) {
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let mut prints = std::collections::BTreeSet::new();
+    for result in results {
+        assert_eq!(result["locations"].as_array().map(Vec::len), Some(1), "{result}");
+        let related = result["relatedLocations"].as_array().unwrap();
+        for location in result["locations"].as_array().unwrap().iter().chain(related) {
+            let place = &location["physicalLocation"];
+            let uri = place["artifactLocation"]["uri"].as_str().unwrap_or_default();
+            assert!(!uri.is_empty() && uri != "-", "{location}");
+            assert!(place["region"]["startLine"].as_u64() >= Some(1), "{location}");
+        }
+        assert!(prints.insert(result["partialFingerprints"]["sc/v1"].as_str().unwrap()), "{result}");
+    }
+}
+
+#[test]
+fn what_stands_in_no_file_has_a_place() {
+    let places = |evaluation: &Evaluation, first: &str| {
+        let log: Value = serde_json::from_str(&sarif::log(evaluation, first)).unwrap();
+        everything_has_a_place(&log);
+        let of = |rule: &str| {
+            let results = log["runs"][0]["results"].as_array().unwrap();
+            let place = &results.iter().find(|r| r["ruleId"] == rule).unwrap()["locations"][0]["physicalLocation"];
+            let line = place["region"]["startLine"].as_u64().unwrap();
+            (place["artifactLocation"]["uri"].as_str().unwrap().to_owned(), line)
+        };
+        (of("SC-301"), of("SC-901"))
+    };
+    let text = [identity("a", &owns("s", "k", "w")), deployment("thief", &holds("s", "k"))].join("---\n");
+    let of_file = |name: &str| places(&scan_files(&[(name, &text)]), name);
+    let at = |name: &str| ((name.to_owned(), 1), (name.to_owned(), 1));
+    // What whole rules cannot tell is shown where reading began.
+    assert_eq!(of_file("a.yaml").1, at("a.yaml").1);
+    assert_eq!(of_file("-").1, at("stdin").1);
+    assert_eq!(of_file(""), at("cluster"));
+    assert_eq!((of_file("-").0.0, of_file("-").0.1 > 1), ("stdin".to_owned(), true));
+}
+
+/// Two findings of one rule about one subject are two, in every run the same.
+#[test]
+fn prints_tell_findings_apart() {
+    let slots = "credentials: [{secret: {name: s, key: k}}, {secret: {name: t, key: k}}]";
+    let evaluation = scan(&[&identity("a", slots), &identity("b", slots)]);
+    let log = || -> Value { serde_json::from_str(&sarif::log(&evaluation, "all.yaml")).unwrap() };
+    everything_has_a_place(&log());
+    let prints = |rule: &str| -> Vec<String> {
+        let log = log();
+        let results = log["runs"][0]["results"].as_array().unwrap().iter().filter(|r| r["ruleId"] == rule);
+        results.map(|r| r["partialFingerprints"]["sc/v1"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((prints("SC-101").len(), prints("SC-101")), (4, prints("SC-101")));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Found;
+use super::{Found, OTHERS};
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Evidence, Grade, Object, Place};
@@ -36,8 +36,10 @@ pub(super) fn each<K>(
             found.speaker = Some(client.clone());
             // Only the other clients can be named, so that one that joins opens it again.
             found.counterparts.clear();
+            let others = found.clients.iter().filter(|other| *other != client).take(OTHERS);
+            let shown: Vec<&ClientKey> = std::iter::once(client).chain(others).collect();
             found.evidence =
-                keys.iter().flat_map(|key| found.clients.iter().flat_map(|client| evidence(key, client))).collect();
+                keys.iter().flat_map(|key| shown.iter().flat_map(|client| evidence(key, client))).collect();
             all.push(found);
         }
     }

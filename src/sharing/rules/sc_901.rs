@@ -7,7 +7,7 @@ use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::{Edge, Keys};
 use crate::sharing::finding::{Evidence, Grade, Object, Place, Severity};
-use crate::sharing::index::{Family, Index, Workload, service_account};
+use crate::sharing::index::{Family, Index, Workload};
 use crate::sharing::pod::is_credential_name;
 
 /// The rule.
@@ -15,7 +15,7 @@ pub const RULE: Rule = Rule {
     id: "SC-901",
     name: "not-evaluable",
     severity: Severity::Info,
-    what: "Something could not be read or is not in what was given, so that some rule can tell neither found nor clean; \
+    what: "Something could not be read, or is not in what was given, so that some rule can tell neither found nor clean; \
            or a client's workload receives, from a Secret that no ClientIdentity declares, a key that is named as another \
            client's credential of the namespace: nobody reads it, and it may be a copy; or a custom \
            resource names a client's credential of another namespace.",
@@ -75,12 +75,8 @@ fn check(index: &Index) -> Vec<Found> {
         if !registered.is_empty() && !registered.contains(&identity.client) {
             evidence.push(Index::declaration(identity, "spec.clientID: how the client is registered is not known"));
         }
-        for subject in identity.foreign_subjects() {
-            let why = match service_account(subject) {
-                Some(_) => "spec.credentials: the federated subject is of another namespace",
-                None => "spec.credentials: the federated subject is no ServiceAccount",
-            };
-            evidence.push(Index::declaration(identity, why));
+        for (_, why) in identity.foreign_subjects() {
+            evidence.push(Index::declaration(identity, format!("spec.credentials: the federated subject {why}")));
         }
         if !evidence.is_empty() {
             let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, identity.object.clone());
