@@ -228,8 +228,8 @@ pub struct SharingException {
     /// The rule. Example: `SC-202`.
     #[schemars(schema_with = "schema::sharing_rule")]
     pub rule: String,
-    /// With whom, 1 to 16 objects of the same namespace: the subject of the finding, or the
-    /// ClientIdentity of each other client. Example: `[{kind: ServiceAccount, name: workflow}]`.
+    /// With whom, 1 to 16 objects of the same namespace: the ClientIdentity of each other client, or
+    /// the subject of the finding, where of more than two clients each has to name it. Example: `[{kind: ServiceAccount, name: workflow}]`.
     #[schemars(length(min = 1, max = 16))]
     pub with: Vec<Counterpart>,
     /// Why, for whoever reviews it, 20 to 512 characters. Example: `both run in one pod until SEC-412

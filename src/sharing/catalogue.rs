@@ -199,7 +199,9 @@ whatever made it. A Secret of another namespace is not followed: SC-901 says so 
 
 **Three answers.** A rule finds something, or finds nothing, or cannot tell: then SC-901 says why. What could not be read
 is never taken for clean, and while anything could not be read nothing is concluded from what is absent (SC-302, SC-303,
-SC-304).
+SC-304). Pods are read in Kubernetes' own workloads, Argo Rollouts and Knative Services. An object of another kind (such as
+a DeploymentConfig) that has pods which hold a client's credential, run as its ServiceAccount, or are listed by its
+ClientIdentity is SC-901, unless what it makes is among the files.
 
 **In the operator.** From the first `ClientIdentity` on that its provider's rules admit, the operator watches ServiceAccounts
 and workloads, and says `CredentialExclusive` on it and on the client's grants: `True/Exclusive`, `False/SharedCredential` or
@@ -252,13 +254,18 @@ They are for a person to review; nothing is applied.
 
 **Severity.** One step up where a client of the finding has `offline_access`, more than 100 subjects, or the clients are of
 different environments; one step down where the evidence is only potential (an optional reference, a volume that no
-container mounts). Findings stand in the order of what is gained, then severity.
+container mounts). Findings stand in the order of what is gained, then severity. Where many clients share one thing, each has a
+finding that names all of them and shows ten declarations of others.
+
+**SARIF.** Every result has a file, without which code hosts refuse the whole log: what stands in none is shown at the begin of
+the first that was read, and in its place `stdin` or `cluster` where there was none.
 
 **Exceptions** are entries of `spec.sharing.exceptions` of a `ClientIdentity`: rule, with whom, why (20 characters or
-more), until when (180 days at most). They speak for their own client only; a client that joins opens the finding again,
-and so does the end date. A suppressed finding is still shown.
+more), until when (180 days at most). They speak for their own client only. `with` names the ClientIdentity of each other client, or
+what the finding is about, such as the ServiceAccount: of two clients either of them may say so, of more each has to. So a
+client that joins opens the finding again, and so does the end date. A suppressed finding is still shown.
 
 **What it does not see:** values copied inside an application, nodes, Secrets that an application fetches from a vault by
-itself, the same value in two Secrets (but see SC-901), ServiceAccounts, roles and pods that are not in the files. A template (`{{ }}`)
-has to be rendered first.
+itself, the same value in two Secrets (but see SC-901), ServiceAccounts, roles and pods that are not in the files. A template (`{{ }}`,
+`${x}`) has to be rendered first.
 ";

@@ -1,11 +1,12 @@
 //! Exceptions: what somebody accepted, with whom, why, and until when.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::finding::Object;
-use super::index::Index;
+use super::index::{Family, Index};
 use super::rules::Found;
 use crate::api::{SharingException, instant};
 use crate::grant::ClientKey;
@@ -39,33 +40,40 @@ pub fn check(entry: &SharingException, now: Timestamp) -> Result<(), &'static st
 }
 
 /// Why a finding is accepted, if it is: without the clients whose own `ClientIdentity` accepts this pairing, at
-/// most one family is left. So a client that joins opens the finding again, and an owner speaks for its own
-/// client only.
+/// most one family is left. An owner speaks for its own client only, and whoever names what is shared without naming
+/// the others means a pair: among more than two families nobody is left then. So a client that joins opens the
+/// finding again.
 #[must_use]
 pub fn accepted(index: &Index, found: &Found) -> Option<String> {
-    let mut reasons = Vec::new();
+    let (mut reasons, mut unnamed) = (Vec::new(), false);
     let speakers = found.speaker.as_ref().map_or_else(|| found.clients.iter().collect(), |s| vec![s]);
-    let mut left: std::collections::BTreeSet<ClientKey> = speakers.iter().map(|c| (*c).clone()).collect();
+    let mut left: BTreeSet<ClientKey> = speakers.iter().map(|c| (*c).clone()).collect();
     for client in speakers {
         let identities = index.identities_of(client).iter();
         let entries =
             identities.flat_map(|identity| identity.exceptions.iter().map(|entry| (&identity.object.namespace, entry)));
+        let mut everybody = false;
         for (namespace, entry) in entries {
             let names = |object: &Object| {
                 object.namespace == *namespace
                     && entry.with.iter().any(|w| object.is_a(&w.kind) && w.name == object.name)
             };
             let fits = entry.rule == found.rule && check(entry, index.now).is_ok();
-            if fits && (found.counterparts.iter().any(names) || everybody_else(index, found, client, &names)) {
+            let named = fits && everybody_else(index, found, client, &names);
+            everybody |= named;
+            if named || (fits && found.counterparts.iter().any(names)) {
                 left.remove(client);
                 reasons.push(entry.reason.clone());
             }
         }
+        unnamed |= !everybody && !left.contains(client);
     }
     reasons.sort();
     reasons.dedup();
     let single = found.alone || found.speaker.is_some() || found.clients.len() == 1;
-    let enough = if single { left.is_empty() } else { !index.shared(&left) };
+    let families: BTreeSet<Family<'_>> = found.clients.iter().map(|client| index.family(client)).collect();
+    let each = single || (unnamed && families.len() > 2);
+    let enough = if each { left.is_empty() } else { !index.shared(&left) };
     (enough && !reasons.is_empty()).then(|| reasons.join("; "))
 }
 

@@ -91,6 +91,8 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
         for container in entries(&spec[list]) {
             let name = text(container, "name").unwrap_or_default();
             let path = format!("spec.{list}[{name}]");
+            // It sees the processes of its target, and the target its own: what the one receives the other has.
+            let name = text(container, "targetContainerName").unwrap_or(name);
             environment(container, name, &path, facts);
             literals(container, name, &path, client_ids, facts);
             for mount in entries(&container["volumeMounts"]) {
@@ -139,7 +141,7 @@ fn through(mount: &Value, held: &Held) -> Option<Keys> {
     if text(mount, "subPathExpr").is_some() {
         return all();
     }
-    let Some(sub) = text(mount, "subPath").map(clean).filter(|s| !s.is_empty()) else { return all() };
+    let Some(sub) = text(mount, "subPath").map(behind).filter(|s| !s.is_empty()) else { return all() };
     match &held.item {
         // Without items the file of a key is named like the key, which has no slash.
         None if sub.contains('/') => None,
@@ -149,6 +151,17 @@ fn through(mount: &Value, held: &Held) -> Option<Keys> {
             let inside = file == sub || file.strip_prefix(&sub).is_some_and(|rest| rest.starts_with('/'));
             inside.then(|| Keys::One(key.as_str().into()))
         }
+    }
+}
+
+/// A path in a volume without the directory in which the kubelet writes its files, and to which their names link: of
+/// keys and items none may begin with two dots.
+fn behind(path: &str) -> String {
+    let path = clean(path);
+    match path.split_once('/') {
+        Some((first, rest)) if first.starts_with("..") => rest.to_owned(),
+        None if path.starts_with("..") => String::new(),
+        _ => path,
     }
 }
 
@@ -292,15 +305,27 @@ fn ends_with(name: &str, ends: &[&str]) -> bool {
     })
 }
 
+/// How references begin that something in the container follows to a vault, a file or a variable.
+const REFERENCES: [&str; 10] =
+    ["/", "./", "../", "vault:", ">>vault:", "op://", "ref+", "file:", "env:", "arn:aws:secretsmanager:"];
+
+/// How the names of files end that have a key.
+const KEY_FILES: [&str; 5] = [".key", ".pem", ".jwk", ".jwks", ".p8"];
+
 /// Whether a literal can be a credential: not empty, and no reference to a variable, a file or a template.
 pub(super) fn is_filled(value: &str) -> bool {
     let value = value.trim();
-    !(value.is_empty() || value.starts_with('$') || value.starts_with('/') || value.contains("{{"))
+    let refers = REFERENCES.iter().any(|begin| value.starts_with(begin))
+        || KEY_FILES.iter().any(|end| value.ends_with(end) && !value.contains(char::is_whitespace));
+    !(value.is_empty() || value.starts_with('$') || value.contains("{{") || refers)
 }
 
 /// Injectors that deliver by annotation: what they deliver, another system says.
 pub fn annotations(annotations: &Value, facts: &mut Template) {
-    let injects = |(name, _): &(&String, &Value)| name.starts_with("vault.hashicorp.com/agent-inject-secret-");
+    let injects = |(name, _): &(&String, &Value)| {
+        // The configuration of an agent in a ConfigMap says what it fetches.
+        name.starts_with("vault.hashicorp.com/agent-inject-secret-") || *name == "vault.hashicorp.com/agent-configmap"
+    };
     if let Some((name, _)) = annotations.as_object().into_iter().flatten().find(injects) {
         facts.opaque.insert((format!("metadata.annotations[{name}]"), "Vault agent".to_owned()));
     }

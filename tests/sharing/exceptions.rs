@@ -49,6 +49,42 @@ fn a_third_client_opens_it_again() {
     assert_eq!(state(&third), State::Open);
 }
 
+/// Both of two said so of their account; who comes later has said nothing.
+#[test]
+fn a_third_client_opens_what_two_accepted() {
+    let by_account = || exception("SC-202", ACCOUNT, SOON);
+    let all = |c: String| with(&[("a", by_account()), ("b", by_account()), ("c", c)]);
+    assert_eq!(state(&with(&[("a", by_account()), ("b", by_account())])), State::Suppressed);
+    assert_eq!(state(&all(String::new())), State::Open);
+    assert_eq!(state(&all(by_account())), State::Suppressed);
+    // Who names all others knows of them, so that one may be silent; a fourth opens it again.
+    let naming = |others: [&str; 2]| {
+        let others = others.map(|name| format!("{{kind: ClientIdentity, name: {name}}}")).join(", ");
+        exception("SC-202", &others, SOON)
+    };
+    let mut known = vec![("a", naming(["b", "c"])), ("b", naming(["a", "c"])), ("c", String::new())];
+    assert_eq!(state(&with(&known)), State::Suppressed);
+    known.push(("d", String::new()));
+    assert_eq!(state(&with(&known)), State::Open);
+    let half = with(&[("a", naming(["b", "c"])), ("b", by_account()), ("c", String::new())]);
+    assert_eq!(state(&half), State::Open);
+}
+
+/// One product is one, however many clients it has.
+#[test]
+fn a_family_does_not_make_a_third() {
+    let of_family = |name: &str| client(name, "").replace("clientID", "family: f, clientID");
+    let texts = [
+        client("a", &exception("SC-202", ACCOUNT, SOON)),
+        of_family("b"),
+        of_family("c"),
+        on_one_account("a"),
+        on_one_account("b"),
+        on_one_account("c"),
+    ];
+    assert_eq!(state(&scan(&texts.iter().map(String::as_str).collect::<Vec<_>>())), State::Suppressed);
+}
+
 #[test]
 fn other_rules_and_other_objects_do_not_count() {
     for wrong in [

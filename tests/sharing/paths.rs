@@ -118,6 +118,31 @@ pub(super) fn cases() -> Vec<(&'static str, Holds, Value, Value)> {
             mount(json!({"subPath": "d"})),
             secret(json!({"items": [{"key": "k", "path": "dd/p"}]})),
         ),
+        // The kubelet's own directories, to which the names of keys are links.
+        ("volume, subPath through the link", Yes, mount(json!({"subPath": "..data/k"})), secret(json!({}))),
+        ("volume, subPath to the link", Yes, mount(json!({"subPath": "./..data/"})), secret(json!({}))),
+        (
+            "volume, subPath behind the link",
+            Yes,
+            mount(json!({"subPath": "..2026_11_25_00_00_00.123456789/k"})),
+            secret(json!({})),
+        ),
+        ("volume, other subPath through the link", No, mount(json!({"subPath": "..data/public"})), secret(json!({}))),
+        ("volume, subPath like the link", No, mount(json!({"subPath": "data/k"})), secret(json!({}))),
+        (
+            "projected, subPath through the link to an item",
+            Yes,
+            mount(json!({"subPath": "..data/f"})),
+            projected(json!({"secret": {"name": "s", "items": [{"key": "k", "path": "f"}]}})),
+        ),
+        (
+            "projected, subPath through the link to another item",
+            No,
+            mount(json!({"subPath": "..data/f"})),
+            projected(
+                json!({"secret": {"name": "s", "items": [{"key": "k", "path": "g"}, {"key": "public", "path": "f"}]}}),
+            ),
+        ),
         ("volume, subPath expression", Yes, mount(json!({"subPathExpr": "$(X)"})), secret(json!({}))),
         ("volume of a ConfigMap", No, whole(), volume(json!({"configMap": {"name": "s"}}))),
         ("projected", Yes, whole(), projected(json!({"secret": {"name": "s"}}))),
@@ -339,8 +364,17 @@ fn a_rollout_borrows_the_template_of_a_deployment() {
         "{:?}",
         found(&with)
     );
-    let without = super::support::scan(&[&client, &rollout.to_string()]);
-    assert!(found(&without).contains(&"SC-901 Rollout/shop/r".to_owned()), "{:?}", found(&without));
+    // What some tools leave of a template is none.
+    for empty in [Value::Null, json!({}), json!({"metadata": {"labels": {}}, "spec": {}})] {
+        let mut rollout = rollout.clone();
+        rollout["spec"]["template"] = empty;
+        let without = super::support::scan(&[&client, &rollout.to_string()]);
+        assert!(found(&without).contains(&"SC-901 Rollout/shop/r".to_owned()), "{:?}", found(&without));
+    }
+    let mut own = rollout;
+    own["spec"]["template"] = json!({"spec": {"containers": []}});
+    let with = super::support::scan(&[&client, &own.to_string()]);
+    assert!(!found(&with).contains(&"SC-901 Rollout/shop/r".to_owned()), "{:?}", found(&with));
 }
 
 #[test]
@@ -384,7 +418,17 @@ fn what_a_manifest_does_not_say_is_not_clean() {
         json!({"annotations": {"vault.hashicorp.com/agent-inject-secret-x": "kv/x"}});
     let names = found(&super::support::scan(&[&client, &agent.to_string()]));
     assert!(names.contains(&"SC-901 Deployment/shop/w".to_owned()), "{names:?}");
+    let mut with = |annotation: &str| {
+        agent["spec"]["template"]["metadata"] = json!({"annotations": {annotation: "x"}});
+        found(&super::support::scan(&[&client, &agent.to_string()]))
+    };
+    let names = with("vault.hashicorp.com/agent-configmap");
+    assert!(names.contains(&"SC-901 Deployment/shop/w".to_owned()), "{names:?}");
+    assert!(!names.iter().any(|f| f.starts_with("SC-304")), "{names:?}");
+    let names = with("vault.hashicorp.com/agent-image");
+    assert!(!names.contains(&"SC-901 Deployment/shop/w".to_owned()), "{names:?}");
     // Of a workload that is nobody's business nothing is said.
+    agent["spec"]["template"]["metadata"] = json!({"annotations": {"vault.hashicorp.com/agent-configmap": "x"}});
     agent["metadata"]["name"] = json!("other");
     let names = found(&super::support::scan(&[&client, &agent.to_string()]));
     assert!(!names.iter().any(|f| f.ends_with("/other")), "{names:?}");

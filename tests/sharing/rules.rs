@@ -1,6 +1,6 @@
 //! Each rule: what it finds, and the near miss that it does not.
 
-use clientgrant::sharing::{Evaluation, Severity, State, catalogue};
+use clientgrant::sharing::{Evaluation, Grade, Severity, State, catalogue};
 
 use super::support::{
     deployment, found, grant, grant_until, holds, identity, only, open, owns, scan, scan_also, scan_cluster,
@@ -25,6 +25,15 @@ fn sc_101_one_slot_of_two_clients() {
     assert!(of(&scan(&[&identity("a", slot), &elsewhere]), "SC-101").is_empty());
     let family = format!("family: f, {slot}");
     assert!(of(&scan(&[&identity("a", &family), &identity("b", &family)]), "SC-101").is_empty());
+    // Of very many each is told of all, and shows ten declarations of others.
+    let many: Vec<String> = (0..40).map(|n| identity(&format!("c{n}"), slot)).collect();
+    let many = scan(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let of_101: Vec<_> = many.findings.iter().filter(|f| f.rule == "SC-101").collect();
+    assert_eq!(of_101.len(), 40);
+    for finding in of_101 {
+        assert_eq!((finding.clients.len(), finding.evidence.len()), (40, 11));
+        assert!(finding.evidence.iter().any(|e| e.object == finding.subject));
+    }
     // Two objects about one client are one client.
     let same = identity("a", slot).replace("name: a,", "name: again,");
     assert!(of(&scan(&[&identity("a", slot), &same]), "SC-101").is_empty());
@@ -40,6 +49,23 @@ fn sc_201_one_workload_of_two_clients() {
     assert_eq!(only(&scan(&[&a, &b, &deployment("w", apart)]), "SC-201").severity, Severity::Medium);
     let joined = format!("shareProcessNamespace: true, {apart}");
     assert_eq!(only(&scan(&[&a, &b, &deployment("w", &joined)]), "SC-201").severity, Severity::High);
+    // An ephemeral container sees the processes of the one that it was put beside.
+    let beside = |target: &str| {
+        let from = |name: &str| format!("env: [{{name: X, valueFrom: {{secretKeyRef: {{name: {name}, key: k}}}}}}]");
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: w, namespace: shop}}\nspec: {{containers: [{{name: x, {}}}, \
+             {{name: y}}], ephemeralContainers: [{{name: debug{target}, {}}}]}}\n",
+            from("a"),
+            from("b")
+        )
+    };
+    let finding = scan(&[&a, &b, &beside(", targetContainerName: x")]);
+    let finding = only(&finding, "SC-201");
+    assert_eq!(finding.severity, Severity::High);
+    assert!(finding.evidence.iter().any(|e| e.path.starts_with("spec.ephemeralContainers[debug].env[X]")));
+    for apart in ["", ", targetContainerName: y"] {
+        assert_eq!(only(&scan(&[&a, &b, &beside(apart)]), "SC-201").severity, Severity::Medium, "{apart}");
+    }
     let perhaps = "containers: [{name: x, envFrom: [{secretRef: {name: a}}, {secretRef: {name: b, optional: true}}]}]";
     assert_eq!(only(&scan(&[&a, &b, &deployment("w", perhaps)]), "SC-201").severity, Severity::Medium);
     assert!(of(&scan(&[&a, &b, &deployment("w", &holds("a", "k"))]), "SC-201").is_empty());
@@ -128,6 +154,38 @@ fn sc_301_a_holder_that_nobody_named() {
 }
 
 #[test]
+fn sc_301_a_stranger_with_the_tokens_of_a_client() {
+    let federated = "credentials: [{federated: {subject: \"system:serviceaccount:shop:web\"}}]";
+    let listed = "workloads: [{apiVersion: apps/v1, kind: Deployment, name: a}]";
+    let client = identity("a", &format!("{federated}, {listed}"));
+    let on = |name: &str, more: &str| deployment(name, &format!("serviceAccountName: web, containers: []{more}"));
+    let finding = scan(&[&client, &on("a", ""), &on("x", "")]);
+    let finding = only(&finding, "SC-301");
+    assert_eq!((finding.subject.name.as_str(), finding.severity), ("x", Severity::High));
+    assert_eq!((finding.grade, finding.evidence.len()), (Grade::Identity, 2));
+    // By a token in a volume, too; and of an account that nobody made for a client.
+    let off = ", automountServiceAccountToken: false";
+    let volume = ", volumes: [{name: t, projected: {sources: [{serviceAccountToken: {audience: idp, path: t}}]}}]";
+    assert_eq!(of(&scan(&[&client, &on("x", &format!("{off}{volume}"))]), "SC-301").len(), 1);
+    let default = client.replace("shop:web", "shop:default");
+    let (own, stranger) = (deployment("a", "containers: []"), deployment("x", "containers: []"));
+    assert_eq!(of(&scan(&[&default, &own, &stranger]), "SC-301"), ["SC-301 Deployment/shop/x"]);
+    // Without a token, as another account, or entitled: by the account, or as one of the family.
+    for near in [on("x", off), deployment("x", "serviceAccountName: other, containers: []")] {
+        assert!(of(&scan(&[&client, &on("a", ""), &near]), "SC-301").is_empty(), "{near}");
+    }
+    let account = identity("a", &format!("serviceAccountName: web, {federated}"));
+    assert!(of(&scan(&[&account, &on("a", ""), &on("x", "")]), "SC-301").is_empty());
+    let nobody = identity("a", federated);
+    assert!(of(&scan(&[&nobody, &on("x", "")]), "SC-301").is_empty());
+    let family = |name: &str, spec: &str| identity(name, &format!("family: f, {spec}"));
+    let sister = family("b", "workloads: [{apiVersion: apps/v1, kind: Deployment, name: x}]");
+    let of_family = family("a", &format!("{federated}, {listed}"));
+    assert!(of(&scan(&[&of_family, &sister, &on("a", ""), &on("x", "")]), "SC-301").is_empty());
+    assert_eq!(of(&scan(&[&client, &sister, &on("a", ""), &on("x", "")]), "SC-301").len(), 1);
+}
+
+#[test]
 fn sc_302_a_client_without_a_grant() {
     let client = identity("a", "credentials: [{secret: {name: s, key: k}}]");
     let workload = deployment("w", &holds("s", "k"));
@@ -192,6 +250,17 @@ fn sc_306_one_credential_in_two_environments() {
     assert_eq!(two(["prod", "staging"], [subject, subject]), 2);
     assert_eq!(two(["prod", "production"], [slot, slot]), 0, "one environment, written in two ways");
     assert_eq!(two(["prod", "staging"], [slot, "credentials: [{secret: {name: s, key: l}}]"]), 0);
+    // Of very many each shows itself and ten others, first those of another environment.
+    let mut many: Vec<String> = (0..30).map(|n| identity(&format!("c{n}"), &format!("environment: prod, {slot}"))).collect();
+    many.push(identity("last", &format!("environment: test, {slot}")));
+    let many = scan(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let of_306: Vec<_> = many.findings.iter().filter(|f| f.rule == "SC-306").collect();
+    assert_eq!(of_306.len(), 31);
+    for finding in of_306 {
+        assert_eq!((finding.clients.len(), finding.evidence.len()), (31, 11));
+        let shows = |name: &str| finding.evidence.iter().any(|e| e.object.name == name);
+        assert!(shows("last") && shows(&finding.subject.name));
+    }
     // By the name of the namespace, where nothing else says it.
     let plain = identity("a", slot);
     let by_name = |here: &str, there: &str| {
@@ -272,7 +341,42 @@ fn sc_401_a_literal_credential() {
     ] {
         assert!(of(&scan(&[&client, &literal(innocent)]), "SC-401").is_empty(), "{innocent}");
     }
+    for reference in [
+        "\"vault:secret/data/a#client\"",
+        "\"op://vault/item/field\"",
+        "\"file:secret\"",
+        "\"env:OIDC\"",
+        "\"ref+vault://a/b\"",
+        "./secret",
+    ] {
+        let text = literal(&format!("env: [{{name: CLIENT_SECRET, value: {reference}}}]"));
+        assert!(of(&scan(&[&client, &text]), "SC-401").is_empty(), "{reference}");
+    }
+    assert!(of(&scan(&[&client, &literal("args: [--tls-client-key=certs/tls.key]")]), "SC-401").is_empty());
+    for value in ["\"vaults of gold.key\"", "environment", "op:x", "profile:1", "a/b+c=="] {
+        let text = literal(&format!("env: [{{name: CLIENT_SECRET, value: {value}}}]"));
+        assert_eq!(of(&scan(&[&client, &text]), "SC-401").len(), 1, "{value}");
+    }
     assert!(of(&scan(&[&client, &by_name.replace("name: w", "name: other")]), "SC-401").is_empty());
+    // Several of one workload are one finding, as bad as the worst of them, which every client has to accept.
+    let accepts = ", sharing: {exceptions: [{rule: SC-401, with: [{kind: Deployment, name: w}], \
+                   reason: moves away with SEC-412, expiresAt: \"2027-01-01T00:00:00Z\"}]}";
+    let of_w = |name: &str, more: &str| {
+        identity(name, &format!("workloads: [{{apiVersion: apps/v1, kind: Deployment, name: w}}]{more}"))
+    };
+    let two = deployment(
+        "w",
+        "containers: [{name: x, env: [{name: CLIENT_SECRET, value: a1}]}, \
+         {name: y, env: [{name: CLIENT_SECRET, value: b2}, {name: ID, value: a-client}]}]",
+    );
+    let state = |a: &str, b: &str| {
+        let evaluation = scan(&[&of_w("a-client", a), &of_w("b-client", b), &two]);
+        let finding = only(&evaluation, "SC-401");
+        assert_eq!((finding.severity, finding.evidence.len(), finding.clients.len()), (Severity::Medium, 2, 2));
+        finding.state
+    };
+    assert_eq!((state("", ""), state(accepts, "")), (State::Open, State::Open));
+    assert_eq!(state(accepts, accepts), State::Suppressed);
 }
 
 #[test]
@@ -292,6 +396,18 @@ fn sc_901_what_cannot_be_compared() {
     assert_eq!(of(&scan(&[&blank, &deployment("w", "containers: []")]), "SC-901"), ["SC-901 ClientIdentity/shop/a"]);
     let foreign = identity("a", "credentials: [{federated: {subject: \"system:serviceaccount:till:web\"}}]");
     assert_eq!(of(&scan(&[&foreign, &deployment("w", "containers: []")]), "SC-901"), ["SC-901 ClientIdentity/shop/a"]);
+    // What no ServiceAccount is called cannot be compared.
+    let federated = |name: &str| {
+        identity("a", &format!("credentials: [{{federated: {{subject: \"system:serviceaccount:{name}\"}}}}]"))
+    };
+    let of_901 = |name: &str| {
+        let all = of(&scan(&[&federated(name), &deployment("w", "containers: []")]), "SC-901 ClientIdentity/");
+        all.len()
+    };
+    for odd in ["shop:*", "shop:", ":web", "shop", "shop:a:b", "shop:Web", "shop:we b"] {
+        assert_eq!(of_901(odd), 1, "{odd}");
+    }
+    assert_eq!((of_901("shop:web"), of_901("shop:web-1.a")), (0, 0));
     // It frames nobody either.
     let there = deployment("web", "serviceAccountName: web, containers: []").replace("shop", "till");
     let mine = identity("b", "serviceAccountName: web").replace("namespace: shop", "namespace: till");

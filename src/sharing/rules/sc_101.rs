@@ -1,8 +1,8 @@
 //! SC-101: one slot, two clients.
 
-use super::Found;
+use super::{Found, OTHERS};
 use crate::sharing::catalogue::Rule;
-use crate::sharing::declared::Credential;
+use crate::sharing::declared::{Credential, Identity};
 use crate::sharing::finding::{Grade, Severity};
 use crate::sharing::index::Index;
 
@@ -38,15 +38,13 @@ fn check(index: &Index) -> Vec<Found> {
             one.counterparts.clear();
             one.evidence.push(Index::declaration(identity, format!("spec.credentials[{at}].secret")));
             let same = Credential::Secret { name: name.clone(), key: key.clone() };
-            for other in
-                index.identities.iter().filter(|i| one.clients.contains(&i.client) && i.object != identity.object)
-            {
-                let at = other.credentials.iter().position(|c| *c == same);
-                let here = other.object.namespace == identity.object.namespace;
-                one.evidence.extend(
-                    at.filter(|_| here).map(|at| Index::declaration(other, format!("spec.credentials[{at}].secret"))),
-                );
-            }
+            let others = index.identities_in(&identity.object.namespace).iter();
+            let others = others.filter(|i| one.clients.contains(&i.client) && i.object != identity.object);
+            let at = |other: &Identity| other.credentials.iter().position(|c| *c == same);
+            let declared = others.filter_map(|other| {
+                Some(Index::declaration(other, format!("spec.credentials[{}].secret", at(other)?)))
+            });
+            one.evidence.extend(declared.take(OTHERS));
             found.push(one);
         }
     }

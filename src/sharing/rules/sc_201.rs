@@ -15,8 +15,8 @@ pub const RULE: Rule = Rule {
     name: "workload-holds-many-clients",
     severity: Severity::High,
     what: "The pods of one workload receive the credentials of two clients, or one custom resource names them. Medium if \
-           they are in separate containers that do not share a process namespace, info if it has the role broker; of an \
-           issuer nothing is said.",
+           they are in separate containers that do not share a process namespace (an ephemeral container shares that of its \
+           targetContainerName), info if it has the role broker; of an issuer nothing is said.",
     why: "Whoever breaks into the workload can act as each of these clients, for everybody who consented to any of them.",
     remedy: "Split the workload so that each client has one of its own, or use token exchange.",
     references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1552.001", "CIS 5.4.1"],

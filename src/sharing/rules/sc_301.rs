@@ -13,9 +13,10 @@ pub const RULE: Rule = Rule {
     id: "SC-301",
     name: "foreign-holder",
     severity: Severity::High,
-    what: "A workload receives the credential of a client whose ClientIdentity names other workloads. Of an issuer nothing is said.",
+    what: "A workload receives the credential of a client whose ClientIdentity names other workloads, or gets tokens of the \
+           ServiceAccount that authenticate the client. Of an issuer nothing is said.",
     why: "The workload can act as the client, and nobody who approved the client knew of it.",
-    remedy: "Remove the reference, or name the workload in the ClientIdentity.",
+    remedy: "Remove the reference, run it as a ServiceAccount of its own, or name the workload in the ClientIdentity.",
     references: &["OWASP NHI9:2025", "OWASP NHI5:2025", "ATT&CK T1552.001", "CIS 5.1.2"],
     accepts: true,
     moves: true,
@@ -27,7 +28,7 @@ fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
     for workload in index.workloads().filter(|w| !index.is_issuer(w)) {
         let mut foreign = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
-        for exposure in workload.exposures.iter().filter(|e| e.slot.is_some() && !workload.uses.contains(&e.client)) {
+        for exposure in workload.exposures.iter().filter(|e| !workload.uses.contains(&e.client)) {
             // A family is one product: its workloads may hold one another's credentials.
             let family = index.family(&exposure.client);
             if !workload.entitled.iter().any(|own| index.family(own) == family) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::Found;
+use super::{Found, OTHERS};
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::{Credential, Identity};
@@ -83,7 +83,11 @@ fn check(index: &Index) -> Vec<Found> {
             if index.shared(&clients) {
                 found.counterparts.clear();
             }
-            found.evidence = places.iter().map(|(i, at)| Index::declaration(i, path(*at))).collect();
+            let (own, mut others): (Vec<_>, Vec<_>) = places.iter().partition(|(i, _)| i.client == *client);
+            // Of the others those of another environment are what shows it.
+            others.sort_by_key(|(i, _)| environment(i) == environment(first));
+            let shown = own.into_iter().chain(others.into_iter().take(OTHERS));
+            found.evidence = shown.map(|(i, at)| Index::declaration(i, path(at))).collect();
             all.push(found);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Found;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::{Literal, Meaning};
-use crate::sharing::finding::Severity;
+use crate::sharing::finding::{Grade, Severity};
 use crate::sharing::index::Index;
 
 /// The rule.
@@ -36,6 +36,7 @@ fn check(index: &Index) -> Vec<Found> {
                 ids.entry(&literal.container).or_default().push(client);
             }
         }
+        let (mut found, mut worst) = (Found::new(RULE.id, RULE.severity, Grade::Potential, workload.name()), None);
         for literal in &literals {
             let Literal { means: Meaning::Credential, container, path, grade } = literal else { continue };
             let beside = ids.get(container).into_iter().flatten();
@@ -52,10 +53,17 @@ fn check(index: &Index) -> Vec<Found> {
             if clients.is_empty() {
                 continue;
             }
-            let mut found = Found::new(RULE.id, severity, *grade, workload.name());
-            found.own = Some(clients.clone());
-            found.clients = clients;
+            // As bad as the worst, when what is only potential was taken off.
+            let counts = severity.moved(-i32::from(*grade == Grade::Potential));
+            worst = worst.max(Some((counts, severity, *grade)));
+            found.clients.extend(clients);
             found.evidence.push(workload.evidence(path));
+        }
+        if let Some((_, severity, grade)) = worst {
+            (found.severity, found.grade) = (severity, grade);
+            found.own = Some(found.clients.clone());
+            // Each literal is its client's own matter.
+            found.alone = true;
             all.push(found);
         }
     }
