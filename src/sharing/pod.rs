@@ -317,7 +317,9 @@ pub(super) fn is_filled(value: &str) -> bool {
     let value = value.trim();
     let refers = REFERENCES.iter().any(|begin| value.starts_with(begin))
         || KEY_FILES.iter().any(|end| value.ends_with(end) && !value.contains(char::is_whitespace));
-    !(value.is_empty() || value.starts_with('$') || value.contains("{{") || refers)
+    // What is only switched on or off is no credential.
+    let switch = value == "true" || value == "false";
+    !(value.is_empty() || value.starts_with('$') || value.contains("{{") || refers || switch)
 }
 
 /// Injectors that deliver by annotation: what they deliver, another system says.

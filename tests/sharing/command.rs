@@ -179,7 +179,7 @@ fn sarif_points_at_files() {
     let dir = Dir::new();
     let accepted = "sharing: {exceptions: [{rule: SC-301, with: [{kind: Deployment, name: thief}], \
                     reason: moves away with SEC-412, expiresAt: \"EXPIRY\"}]}, clientID";
-    dir.write("sub dir/a.yaml", &foreign());
+    dir.write("sub dir/a.yaml", &foreign()).write("z.yaml", &deployment("other", "containers: []"));
     let output = dir.scan(&["-o", "sarif"]);
     let log: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((log["version"].as_str(), log["runs"].as_array().unwrap().len()), (Some("2.1.0"), 1));

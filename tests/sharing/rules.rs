@@ -338,6 +338,7 @@ fn sc_401_a_literal_credential() {
         "env: [{name: OIDC_CLIENT_SECRET_FILE, value: abc}]",
         "env: [{name: CLIENT_SECRET, value: /run/secret}]",
         "args: [--client-secret-file=abc]",
+        "env: [{name: AUTH_CLIENT_ASSERTION, value: \"true\"}]",
     ] {
         assert!(of(&scan(&[&client, &literal(innocent)]), "SC-401").is_empty(), "{innocent}");
     }
