@@ -313,7 +313,9 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
             let template = way.split('.').filter(|step| !step.is_empty()).fold(object, |at, step| &at[step]);
             of.service_account = "default".into();
             of.app = app(&[&template["metadata"]["labels"], &meta["labels"]]);
-            if kind.kind == "Rollout" && object["spec"]["workloadRef"].is_object() && !template["spec"]["containers"].is_array()
+            if kind.kind == "Rollout"
+                && object["spec"]["workloadRef"].is_object()
+                && !template["spec"]["containers"].is_array()
             {
                 let target = &object["spec"]["workloadRef"];
                 let name = target["name"].as_str().unwrap_or_default();

@@ -318,12 +318,13 @@ fn unknown(object: &Value, identities: &[Arc<Identity>], facts: &[Facts]) -> Opt
     let mut of = Template { service_account: "default".into(), ..Template::default() };
     pod::read(pods(object)?, &BTreeSet::new(), &mut of);
     let concerns = |identity: &Identity| {
-        let lists = |w: &WorkloadRef| {
-            w.name == name && facts::qualified(facts::group_in(&w.api_version), &w.kind) == qualified
-        };
+        let lists =
+            |w: &WorkloadRef| w.name == name && facts::qualified(facts::group_in(&w.api_version), &w.kind) == qualified;
         let holds = |credential: &Credential| match credential {
             Credential::Secret { name, key } => of.edges.iter().any(|e| e.secret == *name && e.keys.has(key)),
-            Credential::Federated(subject) => service_account(subject) == Some((namespace, of.service_account.as_str())),
+            Credential::Federated(subject) => {
+                service_account(subject) == Some((namespace, of.service_account.as_str()))
+            }
         };
         let account = identity.service_account.as_deref() == Some(of.service_account.as_str());
         account || identity.workloads.iter().any(lists) || identity.credentials.iter().any(holds)

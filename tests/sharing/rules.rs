@@ -251,7 +251,8 @@ fn sc_306_one_credential_in_two_environments() {
     assert_eq!(two(["prod", "production"], [slot, slot]), 0, "one environment, written in two ways");
     assert_eq!(two(["prod", "staging"], [slot, "credentials: [{secret: {name: s, key: l}}]"]), 0);
     // Of very many each shows itself and ten others, first those of another environment.
-    let mut many: Vec<String> = (0..30).map(|n| identity(&format!("c{n}"), &format!("environment: prod, {slot}"))).collect();
+    let mut many: Vec<String> =
+        (0..30).map(|n| identity(&format!("c{n}"), &format!("environment: prod, {slot}"))).collect();
     many.push(identity("last", &format!("environment: test, {slot}")));
     let many = scan(&many.iter().map(String::as_str).collect::<Vec<_>>());
     let of_306: Vec<_> = many.findings.iter().filter(|f| f.rule == "SC-306").collect();
