@@ -16,7 +16,6 @@
 pub mod catalogue;
 pub mod configmap;
 pub mod declared;
-mod depth;
 pub mod evaluate;
 pub mod exceptions;
 pub mod facts;

@@ -14,7 +14,6 @@ use serde_json::{Map, Value};
 
 use super::configmap::ConfigMaps;
 use super::declared::{self, Credential, Identity};
-use super::depth::too_deep;
 use super::evaluate::{Input, client_ids};
 use super::facts::{self, Facts, Owner, Template};
 use super::finding::Place;
@@ -34,6 +33,9 @@ const NODES: usize = 4_000_000;
 fn budget(text: &str) -> usize {
     NODES.min(100_000_usize.saturating_add(text.len().saturating_mul(4)))
 }
+
+/// Brackets deeper than this are no manifest, and cost the parser the square of their number.
+const BRACKETS: usize = 512;
 
 const TWICE: &str = "a key stands twice in one mapping";
 const NO_TEXT: &str = "a key is no text";
@@ -375,6 +377,22 @@ fn is_template(facts: &Facts) -> bool {
 
 fn count_lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|b| **b == b'\n').count()
+}
+
+/// The line of a document, from 0, on which brackets are nested too deeply. Those in texts count as well: of a script that
+/// opens so many and closes none its document is lost, and said to be.
+fn too_deep(document: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    document.split('\n').position(|line| {
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        depth > BRACKETS
+    })
 }
 
 /// The documents of a YAML stream, each with the number of its first line. A marker at the begin of a line ends a

@@ -208,40 +208,16 @@ fn what_the_server_names_has_a_name() {
     assert!(names.contains(&"SC-301 Job/shop/thief".to_owned()), "{names:?}");
 }
 
-/// Brackets in a text are no nesting: in scripts, quotes, plain words and comments.
 #[test]
-fn brackets_in_texts_do_not_count() {
-    let many = |line: &str| line.repeat(600);
-    let of = |data: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata:\n{data}\n");
-    let texts = [
-        of(&format!("  s: |\n{}", many("    printf \"\\033[0m\"\n"))),
-        of(&format!("  s: |-  # colours\n{}\n  t: >2+\n{}", many("    [ \"[\n\n"), many("    {\n"))),
-        of(&format!("  s: \"{}\"", many("[\\\""))),
-        of(&format!("  s: \"{}\"\n  t: 'it''s {}'", many("[\n    "), many("{"))),
-        of(&format!("  s: it's {}", many("a["))),
-        of(&format!("  s: x # {}", many("["))),
-        format!("- |\n{}- - a: |\n{}    b: [1]\n", many(" [\n"), many("     [\n")),
-        format!("{{\"a\":\"{}\",\"b\":[\"x\",'{}', it's]}}", many("["), many("{")),
-        format!("--- !t &a\na: &b !u \"{}\"\n", many("[")),
-    ];
-    for text in &texts {
-        assert_eq!(failures(text.as_bytes()), [], "{}", text.get(..120).unwrap_or(text));
-    }
+fn brackets_cost_only_the_document_that_has_them() {
     let deep = "[".repeat(600);
-    for (text, line) in [
-        (deep.clone(), 1),
-        (format!("--- {deep}"), 1),
-        (format!("a:\n  - ? {deep}"), 2),
-        (format!("a: |\n  [\nb: {deep}"), 3),
-        (format!("a: 'x'\nb: !t &a {deep}"), 2),
-        (format!("a: \"x\n  y\"\n\nb: {{\"c\":{deep}"), 4),
-        (format!("- |\n [\n- {deep}"), 3),
-        (format!("a: [it's, {deep}"), 1),
-        (deep.replace('[', "[\n#\n"), 1025),
-    ] {
+    for (text, line) in [(deep.clone(), 1), (format!("a:\n  - ? {deep}"), 2), (deep.replace('[', "[\n#\n"), 1025)] {
         assert_eq!(failures(text.as_bytes()), [(line, "it is nested too deeply".to_owned())], "{text}");
     }
-    // Only the document that has it is lost.
+    // What is closed is not deep.
+    let dashboard =
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata:\n  s: '{}'\n", "[{}]".repeat(600));
+    assert_eq!(failures(dashboard.as_bytes()), []);
     let text = format!("{}---\na: {deep}\n---\n{}", client(), deployment("thief", &holds("s", "k")));
     let names = found(&scan_files(&[("all.yaml", &text)]));
     assert!(names.contains(&"SC-301 Deployment/shop/thief".to_owned()), "{names:?}");
