@@ -20,6 +20,12 @@ pub const KINDS: [(&str, &str); 4] = [
     ("ClusterRoleBinding", "clusterrolebindings"),
 ];
 
+/// Who sends no credentials: as a user, and the group of it.
+const NOBODY: (&str, &str) = ("system:anonymous", "system:unauthenticated");
+
+/// A label that begins like this names a role of every cluster to which a role is added.
+const ADDS_TO: &str = "rbac.authorization.k8s.io/aggregate-to-";
+
 /// One rule of a role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PolicyRule {
@@ -44,6 +50,8 @@ pub struct Role {
     pub rules: Vec<PolicyRule>,
     /// It is put together from others, and that was not done yet where it was read.
     pub unfilled: bool,
+    /// Roles of every cluster that Kubernetes adds it to.
+    pub adds_to: BTreeSet<String>,
 }
 
 /// Who has a role.
@@ -51,7 +59,7 @@ pub struct Role {
 pub enum Subject {
     /// A ServiceAccount: namespace and name.
     Account(String, String),
-    /// A group.
+    /// A group. Whoever sends no credentials is the group `system:unauthenticated`.
     Group(String),
 }
 
@@ -146,8 +154,12 @@ fn role(value: &Value, place: Place) -> Role {
         verbs: texts(&rule["verbs"]),
         names: texts(&rule["resourceNames"]),
     };
+    let labels = value["metadata"]["labels"].as_object().into_iter().flatten();
+    let added = labels.filter(|(_, value)| *value == "true").filter_map(|(label, _)| label.strip_prefix(ADDS_TO));
+    let object = object(value);
     Role {
-        object: object(value),
+        adds_to: added.filter(|_| object.kind == "ClusterRole").map(str::to_owned).collect(),
+        object,
         place,
         rules: rules.iter().map(rule).collect(),
         unfilled: rules.is_empty() && value["aggregationRule"].is_object(),
@@ -168,6 +180,7 @@ fn binding(value: &Value, place: Place) -> Binding {
                 let namespace = if namespace.is_empty() { object.namespace.to_string() } else { namespace };
                 Subject::Account(namespace, name)
             }
+            "User" if name == NOBODY.0 => Subject::Group(NOBODY.1.to_owned()),
             "User" => {
                 let (namespace, name) = super::index::service_account(&name)?;
                 Subject::Account(namespace.to_owned(), name.to_owned())
@@ -177,10 +190,13 @@ fn binding(value: &Value, place: Place) -> Binding {
         };
         Some((at, subject))
     };
+    let role = Object::new(kind, namespace, text(&value["roleRef"], "name"));
+    // The label alone anybody may write.
+    let named = [&object, &role].iter().all(|object| object.name.starts_with("system:"));
     Binding {
-        role: Object::new(kind, namespace, text(&value["roleRef"], "name")),
         subjects: value["subjects"].as_array().into_iter().flatten().enumerate().filter_map(subject).collect(),
-        builtin: value["metadata"]["labels"]["kubernetes.io/bootstrapping"] == "rbac-defaults",
+        builtin: named && value["metadata"]["labels"]["kubernetes.io/bootstrapping"] == "rbac-defaults",
+        role,
         object,
         place,
     }

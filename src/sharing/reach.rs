@@ -50,6 +50,12 @@ impl Reach {
         self.0.contains_key("") || self.0.contains_key(namespace)
     }
 
+    /// Whether nothing may be reached.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Single namespaces in which something may be reached.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str).filter(|namespace| !namespace.is_empty())
@@ -79,22 +85,33 @@ pub struct Granted<'a> {
 }
 
 impl Granted<'_> {
-    /// What it reaches of a resource (`group`, `resource/subresource`) with any of these verbs.
+    /// Those of these verbs that it lets somebody use on a resource (`group`, `resource/subresource`). A rule with
+    /// names lets no request through that names nothing.
+    #[must_use]
+    pub fn verbs<'v>(&self, verbs: &[&'v str], group: &str, resource: &str) -> Vec<&'v str> {
+        let counts = |verb: &str| {
+            self.rule.names.is_empty() || resource.contains('/') || !matches!(verb, "create" | "deletecollection")
+        };
+        verbs.iter().copied().filter(|verb| counts(verb) && allows(self.rule, verb, group, resource)).collect()
+    }
+
+    /// What it reaches of a resource with any of these verbs.
     #[must_use]
     pub fn reach(&self, verbs: &[&str], group: &str, resource: &str) -> Reach {
-        let mut reach = Reach::default();
-        if verbs.iter().any(|verb| allows(self.rule, verb, group, resource)) {
-            reach.add(&self.binding.object.namespace, &self.rule.names);
-        }
-        reach
+        reach([self], &self.verbs(verbs, group, resource), group, resource)
     }
 }
 
 /// What all of these together reach.
 #[must_use]
-pub fn reach(granted: &[Granted<'_>], verbs: &[&str], group: &str, resource: &str) -> Reach {
+pub fn reach<'a>(
+    granted: impl IntoIterator<Item = &'a Granted<'a>>,
+    verbs: &[&str],
+    group: &str,
+    resource: &str,
+) -> Reach {
     let mut all = Reach::default();
-    for one in granted.iter().filter(|g| verbs.iter().any(|verb| allows(g.rule, verb, group, resource))) {
+    for one in granted.into_iter().filter(|g| verbs.iter().any(|verb| allows(g.rule, verb, group, resource))) {
         all.add(&one.binding.object.namespace, &one.rule.names);
     }
     all
@@ -121,7 +138,15 @@ pub struct Policy {
     bindings: Vec<Binding>,
     of: BTreeMap<Subject, Vec<(usize, usize)>>,
     builtin: BTreeMap<&'static str, Vec<PolicyRule>>,
+    /// What is added to roles of every cluster.
+    added: BTreeMap<String, BTreeSet<Object>>,
 }
+
+/// Groups that every ServiceAccount is in, the widest first: what may be done without credentials, everybody may do.
+pub const GROUPS: [&str; 3] = ["system:unauthenticated", "system:authenticated", "system:serviceaccounts"];
+
+/// So the group of the ServiceAccounts of one namespace begins.
+pub const OF_NAMESPACE: &str = "system:serviceaccounts:";
 
 impl Policy {
     /// Joins everything. The order does not matter, nor what is given twice.
@@ -133,6 +158,9 @@ impl Policy {
         bindings.dedup_by(|later, first| Binding { place: first.place.clone(), ..later.clone() } == *first);
         let mut policy = Self { given, missing, bindings, builtin: builtin(), ..Self::default() };
         for role in roles {
+            for name in &role.adds_to {
+                policy.added.entry(name.clone()).or_default().insert(role.object.clone());
+            }
             policy.roles.entry(role.object.clone()).or_default().push(role);
         }
         for roles in policy.roles.values_mut() {
@@ -155,7 +183,7 @@ impl Policy {
     pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
         self.of.keys().filter(|subject| match subject {
             Subject::Account(..) => true,
-            Subject::Group(name) => name == "system:authenticated" || name.starts_with("system:serviceaccounts"),
+            Subject::Group(name) => GROUPS.contains(&name.as_str()) || name.starts_with(OF_NAMESPACE),
         })
     }
 
@@ -167,6 +195,7 @@ impl Policy {
             .flat_map(|(binding, subject)| {
                 let given = self.roles.get(&binding.role).into_iter().flatten();
                 let read = given
+                    .chain(self.added(binding))
                     .flat_map(|role| role.rules.iter().enumerate().map(move |(at, rule)| (Some((role, at)), rule)));
                 let brought = self.brought(binding).into_iter().flatten().map(|rule| (None, rule));
                 read.chain(brought).map(move |(of, rule)| Granted { rule, of, binding, subject })
@@ -174,11 +203,12 @@ impl Policy {
             .collect()
     }
 
-    /// What the groups of a ServiceAccount give it.
+    /// What the groups of a ServiceAccount give it when it says who it is.
     #[must_use]
     pub fn of_groups(&self, namespace: &str) -> Vec<Granted<'_>> {
-        let own = format!("system:serviceaccounts:{namespace}");
-        let groups = ["system:serviceaccounts", &own, "system:authenticated"];
+        let own = format!("{OF_NAMESPACE}{namespace}");
+        let [_, authenticated, accounts] = GROUPS;
+        let groups = [accounts, &own, authenticated];
         groups.into_iter().flat_map(|group| self.granted(&Subject::Group(group.to_owned()))).collect()
     }
 
@@ -186,6 +216,16 @@ impl Policy {
     fn brought(&self, binding: &Binding) -> Option<&Vec<PolicyRule>> {
         let known = binding.role.kind == "ClusterRole" && !self.roles.contains_key(&binding.role);
         self.builtin.get(binding.role.name.as_str()).filter(|_| known)
+    }
+
+    /// Roles that Kubernetes adds to one that it brings along and that was not given.
+    fn added(&self, binding: &Binding) -> impl Iterator<Item = &Role> {
+        // Each of these is added to the next.
+        let chain = ["view", "edit", "admin"];
+        let at = self.brought(binding).and_then(|_| chain.iter().position(|name| *name == binding.role.name));
+        let names = at.and_then(|at| chain.get(..=at)).unwrap_or_default().iter();
+        let objects: BTreeSet<&Object> = names.filter_map(|name| self.added.get(*name)).flatten().collect();
+        objects.into_iter().filter_map(|object| self.roles.get(object)).flatten()
     }
 
     /// Bindings of which nobody can say what they give: the role was not given, or is not filled in.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clientgrant::clock;
+use clientgrant::sharing::evaluate;
 use clientgrant::sharing::rbac::Subject;
 use clientgrant::sharing::reach::{Policy, reach};
 use clientgrant::sharing::read::Reader;
@@ -13,7 +14,8 @@ use serde_json::{Value, json};
 const REVIEWS: &str = "apis/authorization.k8s.io/v1/subjectaccessreviews";
 const NAMESPACES: [&str; 3] = ["red", "green", "blue"];
 const ACCOUNTS: [(&str, &str); 4] = [("red", "x"), ("red", "y"), ("green", "x"), ("blue", "z")];
-const VERBS: [&str; 7] = ["get", "list", "watch", "create", "patch", "impersonate", "escalate"];
+const VERBS: [&str; 9] =
+    ["get", "list", "watch", "create", "patch", "delete", "deletecollection", "impersonate", "escalate"];
 const RESOURCES: [(&str, &str, &str); 9] = [
     ("", "secrets", ""),
     ("", "pods", ""),
@@ -218,4 +220,148 @@ async fn reach_is_what_the_api_server_says() {
     println!("reach: {asked} asked, {allows} allowed, {} differ", wrong.len());
     assert_eq!(wrong, Vec::<String>::new());
     assert!(asked >= 2_000 && allows > asked / 10 && allows < asked / 10 * 9, "{allows} of {asked} are allowed");
+}
+
+const CLIENT: &str = "\
+apiVersion: clientgrant.dev/v1alpha1
+kind: ClientIdentity
+metadata: {name: shown, namespace: red}
+spec:
+  providerRef: {kind: ClusterIdentityProvider, name: corp}
+  clientID: shown
+  serviceAccountName: own
+  credentials: [{secret: {name: one, key: k}}]
+";
+
+/// Whether our rule says something of `red/x`, to which the whole cluster gives these rules.
+fn said(rule: &str, rules: &Value) -> bool {
+    let text = format!("{CLIENT}---\n{}", granting(rules));
+    let mut reader = Reader::default();
+    reader.add("all.yaml", text.as_bytes());
+    assert!(reader.failures().is_empty(), "{:?}", reader.failures());
+    evaluate(reader.finish(clock::now()), clock::now()).findings.iter().any(|f| f.rule == rule)
+}
+
+fn granting(rules: &Value) -> String {
+    let (version, group) = ("rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io");
+    let role = json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": "way"}, "rules": rules});
+    let role_ref = json!({"apiGroup": group, "kind": "ClusterRole", "name": "way"});
+    let subjects = json!([{"kind": "ServiceAccount", "namespace": "red", "name": "x"}]);
+    let binding = json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": "way"}, "roleRef": role_ref, "subjects": subjects});
+    format!("{role}\n---\n{binding}\n")
+}
+
+/// The rules count for `red/x`: the last of them is waited for.
+async fn give(plane: &ControlPlane, rules: &Value, turn: usize) {
+    let mut rules = rules.clone();
+    rules
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"apiGroups": ["turn"], "resources": [format!("t{turn}")], "verbs": ["get"]}));
+    plane.apply_yaml(&granting(&rules)).await.unwrap();
+    let attributes = json!({"verb": "get", "group": "turn", "resource": format!("t{turn}"), "namespace": "red"});
+    let wait = async {
+        while !allowed(plane, ("red", "x"), attributes.clone()).await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the authorizer sees the role");
+}
+
+/// What a verb shows of a Secret, and what it takes to give oneself rights, is what the API server lets happen.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_is_one_on_a_real_server() {
+    let plane = ControlPlane::start(&Tools::find().unwrap()).await.unwrap();
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: one, namespace: red}\nstringData: {k: what-is-hidden}\n";
+    let all = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: red}}\n---\n{secret}---\n\
+         apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: x, namespace: red}}\n---\n\
+         apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: own, namespace: red}}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: there, namespace: red}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: admin}}\nsubjects: []\n"
+    );
+    plane.apply_yaml(&all).await.unwrap();
+    let config = plane.kubeconfig_for_service_account("red", "x").await.unwrap();
+    let config = format!("--kubeconfig={}", config.display());
+    let (one, list) = ("/api/v1/namespaces/red/secrets/one", "/api/v1/namespaces/red/secrets");
+    let stays = "dryRun=All&propagationPolicy=Foreground";
+    let (single, whole) = (format!("--raw={one}?{stays}"), format!("--raw={list}?{stays}"));
+    let (get, collection, put) = (format!("--raw={one}"), format!("--raw={list}"), format!("--raw={one}?dryRun=All"));
+    let by_name = format!("--raw={list}?fieldSelector=metadata.name%3Done");
+    let watch = format!("--raw={list}?fieldSelector=metadata.name%3Done&watch=1&timeoutSeconds=1");
+    let bare =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "one", "namespace": "red"}}).to_string();
+    let deeds: [(&str, Vec<&str>); 8] = [
+        ("get", vec!["get", &get]),
+        ("list", vec!["get", &by_name]),
+        ("watch", vec!["get", &watch]),
+        ("patch", vec!["apply", "--server-side", "--dry-run=server", "--validate=false", "-o=json", "-f", "-"]),
+        ("delete", vec!["delete", &single]),
+        ("deletecollection", vec!["delete", &whole]),
+        ("create", vec!["create", &collection, "-f", "-"]),
+        ("update", vec!["replace", &put, "-f", "-"]),
+    ];
+    let hidden = "d2hhdC1pcy1oaWRkZW4=";
+    let (mut turn, mut shown) = (0, 0);
+    for names in [json!([]), json!(["one"])] {
+        for (verb, deed) in &deeds {
+            let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": [verb], "resourceNames": names}]);
+            turn += 1;
+            give(&plane, &rules, turn).await;
+            let args: Vec<&str> = deed.iter().copied().chain([config.as_str()]).collect();
+            let answer = plane.kubectl_with_input(&args, &bare).await.unwrap();
+            let theirs = answer.stdout.contains(hidden);
+            shown += usize::from(theirs);
+            assert_eq!(said("SC-204", &rules), theirs, "{verb} {names}: {} {}", answer.stdout, answer.stderr);
+        }
+    }
+    assert_eq!(shown, 11, "six verbs, and five of them by name");
+
+    let right = |verbs: &[&str], resources: &[&str]| json!({"apiGroups": ["", "rbac.authorization.k8s.io"], "resources": resources, "verbs": verbs});
+    let role_of = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+    let subjects = json!([{"kind": "ServiceAccount", "namespace": "red", "name": "x"}]);
+    let object = |kind: &str, name: &str, more: Value| {
+        let mut object =
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": name}});
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        object.to_string()
+    };
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let bindings = format!("--raw={rbac}/clusterrolebindings?dryRun=All");
+    let there = format!("--raw={rbac}/namespaces/red/rolebindings/there?dryRun=All");
+    let way = format!("--raw={rbac}/clusterroles/way?dryRun=All");
+    let token = "--raw=/api/v1/namespaces/red/serviceaccounts/own/token";
+    let masters = ["get", &get, "--as=bob", "--as-group=system:masters"];
+    let bob = json!({"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"], "resourceNames": ["bob"]});
+    let to_all =
+        object("ClusterRoleBinding", "mine", json!({"roleRef": role_of("cluster-admin"), "subjects": subjects}));
+    let to_one = object("RoleBinding", "there", json!({"roleRef": role_of("admin"), "subjects": subjects}));
+    let wider = object("ClusterRole", "way", json!({"rules": [right(&["get"], &["secrets"])]}));
+    let ask = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["any"]}})
+        .to_string();
+    let (bind, escalate) = (right(&["bind"], &["clusterroles"]), right(&["escalate"], &["clusterroles"]));
+    let (give_all, change) = (right(&["create"], &["clusterrolebindings"]), right(&["update"], &["rolebindings"]));
+    let (alter, groups) = (right(&["update"], &["clusterroles"]), right(&["impersonate"], &["groups"]));
+    let ways: [(Value, &[&str], &str, bool); 11] = [
+        (json!([bind, give_all]), &["create", &bindings, "-f", "-"], &to_all, true),
+        (json!([give_all]), &["create", &bindings, "-f", "-"], &to_all, false),
+        (json!([bind, change]), &["replace", &there, "-f", "-"], &to_one, true),
+        (json!([change]), &["replace", &there, "-f", "-"], &to_one, false),
+        (json!([escalate, alter]), &["replace", &way, "-f", "-"], &wider, true),
+        (json!([alter]), &["replace", &way, "-f", "-"], &wider, false),
+        (json!([groups, bob]), &masters, "", true),
+        (json!([bob]), &masters, "", false),
+        (json!([groups]), &masters, "", false),
+        (json!([right(&["create"], &["serviceaccounts/token"])]), &["create", token, "-f", "-"], &ask, true),
+        (json!([right(&["create"], &["serviceaccounts"])]), &["create", token, "-f", "-"], &ask, false),
+    ];
+    for (rules, deed, input, expected) in ways {
+        turn += 1;
+        give(&plane, &rules, turn).await;
+        let args: Vec<&str> = deed.iter().copied().chain([config.as_str()]).collect();
+        let answer = plane.kubectl_with_input(&args, input).await.unwrap();
+        assert_eq!(answer.success, expected, "{rules}: {} {}", answer.stdout, answer.stderr);
+        assert_eq!(said("SC-205", &rules), expected, "{rules}");
+    }
 }

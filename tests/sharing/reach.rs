@@ -53,7 +53,7 @@ fn rbac(evaluation: &Evaluation) -> Vec<String> {
 
 #[test]
 fn sc_204_one_account_reads_both() {
-    for verb in ["get", "list", "watch", "\"*\""] {
+    for verb in ["get", "list", "watch", "patch", "delete", "deletecollection", "\"*\""] {
         let evaluation = with(&rule("secrets", verb, ""));
         let finding = only(&evaluation, "SC-204");
         assert_eq!(finding.subject.to_string(), "ServiceAccount/ops/reader", "{verb}");
@@ -63,9 +63,10 @@ fn sc_204_one_account_reads_both() {
     assert_eq!(rbac(&with(&rule("secrets", "get", ", resourceNames: [a-oidc, b-oidc]"))).len(), 1);
     assert_eq!(rbac(&with(&rule("\"*\"", "get", ""))).len(), 2, "a star is pods/exec too");
     for near in [
-        rule("secrets", "create, delete", ""),
+        rule("secrets", "create, update", ""),
+        rule("secrets", "deletecollection", ", resourceNames: [a-oidc, b-oidc]"),
         rule("configmaps", "get, list, watch", ""),
-        rule("secrets", "get", ", resourceNames: [a-oidc, other]"),
+        rule("secrets", "get", ", resourceNames: [other]"),
         rule("secrets/status", "get", ""),
         rule("\"secrets/*\"", "get", ""),
         rule("secrets", "get", "").replace("\"\"", "apps"),
@@ -74,9 +75,102 @@ fn sc_204_one_account_reads_both() {
         assert_eq!(rbac(&with(&near)), Vec::<String>::new(), "{near}");
     }
     // A family is one client.
-    let family = |name: &str| identity(name, &format!("family: f, {}", owns(&format!("{name}-oidc"), "k", name)));
+    let [_, _, c, d] = clients();
     let (read, bound) = (role("Role", "r", &rule("secrets", "get", "")), binding("RoleBinding", "r", "Role/r", READER));
-    assert!(rbac(&scan(&[&family("a"), &family("b"), &read, &bound])).is_empty());
+    let both = scan(&[&family("a"), &family("b"), &c, &d, &read, &bound]);
+    assert_eq!(only(&both, "SC-204").severity, Severity::Medium);
+}
+
+fn family(name: &str) -> String {
+    identity(name, &format!("family: f, {}", owns(&format!("{name}-oidc"), "k", name)))
+}
+
+/// What these documents and a right to read single Secrets, that an account of `shop` has, say of SC-204.
+fn reads(account: &str, names: &str, documents: &[&str]) -> Evaluation {
+    let read = role("Role", "r", &rule("secrets", "get", &format!(", resourceNames: [{names}]")));
+    let bound = binding("RoleBinding", "r", "Role/r", &format!("{{kind: ServiceAccount, name: {account}}}"));
+    scan(&[documents, &[&read, &bound]].concat())
+}
+
+fn severity_204(evaluation: &Evaluation) -> Option<Severity> {
+    let mut all = evaluation.findings.iter().filter(|f| f.rule == "SC-204").map(|f| f.severity);
+    let first = all.next();
+    assert_eq!(all.next(), None, "{:?}", found(evaluation));
+    first
+}
+
+#[test]
+fn sc_204_what_an_account_is_counts_with_what_it_reads() {
+    let [a, b, c, d] = clients();
+    let evaluation = reads("a", "b-oidc", &[&a, &b, &c, &d]);
+    let finding = only(&evaluation, "SC-204");
+    assert_eq!((finding.subject.to_string(), finding.severity), ("ServiceAccount/shop/a".to_owned(), Severity::High));
+    assert_eq!(
+        (finding.clients.as_slice(), finding.grade),
+        (["a".to_owned(), "b".to_owned()].as_slice(), Grade::Reachable)
+    );
+    let said: Vec<&str> = finding.evidence.iter().map(|e| e.path.as_str()).collect();
+    assert_eq!(
+        said,
+        ["rules[0] (get): Secret b-oidc in namespace shop", "spec.template.spec.serviceAccountName", "subjects[0]"]
+    );
+    // Its own credential is no news.
+    assert_eq!(severity_204(&reads("a", "a-oidc, other", &[&a, &b, &c, &d])), None);
+    assert_eq!(severity_204(&reads("a", "b-oidc", &[&family("a"), &family("b"), &c, &d])), None);
+    // Declared to be the client's, without any workload.
+    let of = identity("a", "serviceAccountName: x, credentials: [{secret: {name: a-oidc, key: k}}]");
+    let by_name = reads("x", "b-oidc", &[&of, &b, &d]);
+    assert_eq!(severity_204(&by_name), Some(Severity::High));
+    assert!(only(&by_name, "SC-204").evidence.iter().any(|e| e.path == "spec.serviceAccountName"));
+    assert_eq!(severity_204(&reads("x", "a-oidc", &[&of, &b, &d])), None);
+    // What its workload receives it has, whoever's it is; an issuer's it is not.
+    let ci = deployment("ci", &format!("serviceAccountName: ci, {}", holds("a-oidc", "k")));
+    assert_eq!(severity_204(&reads("ci", "b-oidc", &[&a, &b, &c, &d, &ci])), Some(Severity::High));
+    assert_eq!(severity_204(&reads("ci", "a-oidc", &[&a, &b, &c, &d, &ci])), Some(Severity::Medium));
+    // An account of two clients that reads one of them gives it to the workload of the other.
+    let other = deployment("b", &format!("serviceAccountName: a, {}", holds("b-oidc", "k")));
+    assert_eq!(severity_204(&reads("a", "a-oidc", &[&a, &b, &c, &other])), Some(Severity::High));
+}
+
+#[test]
+fn sc_204_a_stranger_that_reads_one() {
+    let [a, b, c, d] = clients();
+    let evaluation = reads("ci", "a-oidc", &[&a, &b, &c, &d]);
+    let finding = only(&evaluation, "SC-204");
+    assert_eq!((finding.severity, finding.grade), (Severity::Medium, Grade::Reachable));
+    assert_eq!(finding.clients, ["a"]);
+    // Where nobody says whose the client is, or whose it is is not there, it may be its own.
+    let unclaimed = identity("a", "credentials: [{secret: {name: a-oidc, key: k}}]");
+    assert_eq!(severity_204(&reads("ci", "a-oidc", &[&unclaimed, &b, &c, &d])), None);
+    assert_eq!(severity_204(&reads("ci", "a-oidc", &[&a, &b, &d])), None);
+    // Two are two, whosever they are.
+    assert_eq!(severity_204(&reads("ci", "a-oidc, b-oidc", &[&unclaimed, &b])), Some(Severity::High));
+}
+
+#[test]
+fn jobs_and_the_one_client_that_is_read() {
+    let runs = |name: &str| deployment(name, "serviceAccountName: reader").replace("namespace: shop", "namespace: ops");
+    let (dex, other) = (runs("dex"), runs("other"));
+    let with = |names: &str, job: &str, running: &[&str]| -> Option<Severity> {
+        let [a, b, c, d] = clients();
+        let read = role("Role", "r", &rule("secrets", "get", &format!(", resourceNames: [{names}]")));
+        let bound = binding("RoleBinding", "r", "Role/r", READER);
+        let mut reader = Reader::default();
+        let all = [&[&*a, &b, &c, &d, &read, &bound], running].concat().join("---\n");
+        reader.add("all.yaml", all.as_bytes());
+        let mut input = reader.finish(now());
+        input.roles = [job.parse::<Appointed>().unwrap()].into_iter().collect();
+        severity_204(&evaluate(input, now()))
+    };
+    for no in ["broker=ops/reader", "verifier=ops/reader", "issuer=ops/else"] {
+        assert_eq!(with("a-oidc", no, &[&dex]), Some(Severity::Medium), "{no}");
+    }
+    assert_eq!(with("a-oidc", "issuer=ops/reader", &[&dex, &other]), None);
+    assert_eq!(with("a-oidc", "issuer=ops/Deployment/dex", &[&dex]), None);
+    assert_eq!(with("a-oidc", "issuer=ops/Deployment/dex", &[&dex, &other]), Some(Severity::Medium));
+    assert_eq!(with("a-oidc, b-oidc", "issuer=ops/reader", &[&dex]), Some(Severity::High));
+    assert_eq!(with("a-oidc", "platform=ops/reader", &[&dex]), Some(Severity::Info));
+    assert_eq!(with("a-oidc, b-oidc", "platform=ops/reader", &[&dex]), Some(Severity::Info));
 }
 
 #[test]
@@ -153,15 +247,127 @@ fn who_has_a_role_and_where() {
 fn what_groups_give_is_said_of_the_groups() {
     let [a, b, c, d] = clients();
     let read = role("Role", "r", &rule("secrets", "get", ""));
-    let group = binding("RoleBinding", "all", "Role/r", "{kind: Group, name: \"system:serviceaccounts:ops\"}");
+    let group = binding("RoleBinding", "all", "Role/r", &group_of("serviceaccounts:ops"));
     let other = binding("RoleBinding", "one", "Role/none", READER) + "---\n" + &role("Role", "none", "");
     assert_eq!(rbac(&scan(&[&a, &b, &c, &d, &read, &group, &other])), ["SC-204 Group/system:serviceaccounts:ops"]);
-    // Half by its group and half by itself is a finding of the account.
+    // Half by its group and half by itself is a finding of the account, and the half that the group has of the group.
     let half = role("Role", "half", &rule("secrets", "get", ", resourceNames: [a-oidc]"));
     let rest = role("Role", "rest", &rule("secrets", "get", ", resourceNames: [b-oidc]"));
-    let of_group = binding("RoleBinding", "half", "Role/half", "{kind: Group, name: \"system:serviceaccounts:ops\"}");
+    let of_group = binding("RoleBinding", "half", "Role/half", &group_of("serviceaccounts:ops"));
     let of_one = binding("RoleBinding", "rest", "Role/rest", READER);
-    assert_eq!(rbac(&scan(&[&a, &b, &c, &d, &half, &rest, &of_group, &of_one])), ["SC-204 ServiceAccount/ops/reader"]);
+    let evaluation = scan(&[&a, &b, &c, &d, &half, &rest, &of_group, &of_one]);
+    assert_eq!(rbac(&evaluation), ["SC-204 ServiceAccount/ops/reader", "SC-204 Group/system:serviceaccounts:ops"]);
+    let severities: Vec<Severity> =
+        evaluation.findings.iter().filter(|f| f.rule == "SC-204").map(|f| f.severity).collect();
+    assert_eq!(severities, [Severity::High, Severity::Medium]);
+    assert_eq!(evaluation.findings[0].clients, ["a", "b"]);
+}
+
+fn group_of(name: &str) -> String {
+    format!("{{kind: Group, name: \"system:{name}\"}}")
+}
+
+/// What is said of the two clients where these subjects read the Secret of one each, `a` first.
+fn readers(subjects: &[(&str, &str)]) -> Vec<String> {
+    let [a, b, c, d] = clients();
+    let mut all = vec![a, b, c, d];
+    for (at, (client, subject)) in subjects.iter().enumerate() {
+        let names = format!(", resourceNames: [{client}-oidc]");
+        all.push(role("Role", &format!("r{at}"), &rule("secrets", "get", &names)));
+        all.push(binding("RoleBinding", &format!("b{at}"), &format!("Role/r{at}"), subject));
+    }
+    let evaluation = scan(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let of = evaluation.findings.iter().filter(|f| f.rule == "SC-204");
+    of.map(|f| format!("{} {} {}", f.severity.name(), f.subject, f.clients.join(","))).collect()
+}
+
+#[test]
+fn what_several_groups_give_together_is_said_once() {
+    let [everybody, all, of_ops] = ["authenticated", "serviceaccounts", "serviceaccounts:ops"].map(group_of);
+    // Of the narrowest that has all of it. The accounts of clients are in the wider one: it hands a to b already.
+    let a_to_all = "high Group/system:serviceaccounts a";
+    let both = readers(&[("a", &all), ("b", &of_ops)]);
+    assert_eq!(both, [a_to_all, "high Group/system:serviceaccounts:ops a,b"]);
+    assert_eq!(readers(&[("a", &of_ops)]), ["medium Group/system:serviceaccounts:ops a"], "of nobody's client");
+    let shop = group_of("serviceaccounts:shop");
+    assert_eq!(readers(&[("a", &shop)]), ["high Group/system:serviceaccounts:shop a"], "b is in it");
+    // Nothing is repeated of an account that can no more, and of one in no such group the half is not the whole.
+    let with_one = readers(&[("a", &all), ("b", &everybody), ("b", READER), ("a", READER)]);
+    assert_eq!(with_one, ["high Group/system:authenticated b", "high Group/system:serviceaccounts a,b"]);
+    let elsewhere = readers(&[("a", &of_ops), ("b", "{kind: ServiceAccount, namespace: till, name: x}")]);
+    assert_eq!(elsewhere, ["medium Group/system:serviceaccounts:ops a", "medium ServiceAccount/till/x b"]);
+    let in_it = readers(&[("a", &of_ops), ("b", READER)]);
+    assert_eq!(in_it, ["high ServiceAccount/ops/reader a,b", "medium Group/system:serviceaccounts:ops a"]);
+}
+
+#[test]
+fn a_thousand_accounts_do_not_repeat_their_group() {
+    let [a, b, c, d] = clients();
+    let mut all = vec![a, b, c, d, role("Role", "r", &rule("secrets, pods/exec", "get, create", ""))];
+    all.push(binding("ClusterRoleBinding", "g", "ClusterRole/edit", &group_of("authenticated")));
+    for n in 0..1000 {
+        all.push(binding("RoleBinding", &format!("b{n}"), "Role/r", &format!("{{kind: ServiceAccount, name: x{n}}}")));
+    }
+    let begun = std::time::Instant::now();
+    let evaluation = scan(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    println!("{:?}", begun.elapsed());
+    assert_eq!(rbac(&evaluation), ["SC-204 Group/system:authenticated", "SC-205 Group/system:authenticated"]);
+}
+
+#[test]
+fn what_is_surer_than_what_the_group_can_is_said_of_the_account() {
+    let [a, b, c, d] = clients();
+    let make = role("Role", "make", &rule("pods", "create", ""));
+    let exec = role("Role", "exec", &rule("pods/exec", "create", ", resourceNames: [a-1]"));
+    let to_all = binding("RoleBinding", "make", "Role/make", &group_of("serviceaccounts:ops"));
+    let to_one = |role: &str| binding("RoleBinding", "one", &format!("Role/{role}"), READER);
+    let said = |more: &str| -> Vec<String> {
+        let evaluation = scan(&[&a, &b, &c, &d, &make, &exec, &to_all, more]);
+        let of = evaluation.findings.iter().filter(|f| f.rule == "SC-205");
+        of.map(|f| format!("{} {} {}", f.severity.name(), f.subject, f.clients.join(","))).collect()
+    };
+    let group = "medium Group/system:serviceaccounts:ops a,b";
+    assert_eq!(said(&to_one("exec")), ["high ServiceAccount/ops/reader a", group]);
+    assert_eq!(said(&to_one("make")), [group]);
+    // What an account can do to its own client makes it no surer of another.
+    let own = "{kind: ServiceAccount, name: a}";
+    let both = [binding("RoleBinding", "x", "Role/exec", own), binding("RoleBinding", "y", "Role/make", own)];
+    let evaluation = scan(&[&a, &b, &c, &d, &make, &exec, &both[0], &both[1]]);
+    let finding = only(&evaluation, "SC-205");
+    assert_eq!((finding.severity, finding.clients.as_slice()), (Severity::Medium, ["b".to_owned()].as_slice()));
+    assert!(finding.evidence.iter().all(|e| !e.path.contains("commands")), "{:?}", finding.evidence);
+    // A right of the group and one of the account do together what neither does alone.
+    let of = |verb: &str, resource: &str| rule(resource, verb, "").replace("\"\"", "rbac.authorization.k8s.io");
+    let (bind, give) =
+        (role("Role", "bind", &of("bind", "roles")), role("Role", "give", &of("create", "rolebindings")));
+    let binds = binding("RoleBinding", "bind", "Role/bind", &group_of("serviceaccounts:ops"));
+    let gives = binding("RoleBinding", "give", "Role/give", READER);
+    let together = scan(&[&a, &b, &c, &d, &bind, &give, &binds, &gives]);
+    assert_eq!(rbac(&together), ["SC-205 ServiceAccount/ops/reader"]);
+    assert!(rbac(&scan(&[&a, &b, &c, &d, &bind, &give, &binds])).is_empty());
+}
+
+#[test]
+fn what_nobody_has_to_say_who_he_is_for_everybody_may_do() {
+    let read = role("Role", "r", &rule("secrets", "list", ""));
+    for subject in ["{kind: User, name: \"system:anonymous\"}", &group_of("unauthenticated")] {
+        let evaluation = with_binding(&read, &binding("RoleBinding", "r", "Role/r", subject));
+        let finding = only(&evaluation, "SC-204");
+        assert_eq!(
+            (finding.subject.to_string().as_str(), finding.severity),
+            ("Group/system:unauthenticated", Severity::High)
+        );
+    }
+    // So it is of no use to say it of accounts, and it is half of what they have.
+    let anonymous = group_of("unauthenticated");
+    let once = readers(&[("a", &anonymous), ("b", &anonymous), ("a", READER), ("b", &group_of("authenticated"))]);
+    assert_eq!(once, ["high Group/system:unauthenticated a,b"]);
+    assert_eq!(
+        readers(&[("a", &anonymous), ("b", READER)]),
+        ["high Group/system:unauthenticated a", "high ServiceAccount/ops/reader a,b"]
+    );
+    let other = binding("RoleBinding", "r", "Role/r", "{kind: User, name: anonymous}");
+    assert!(rbac(&with_binding(&read, &other)).is_empty());
 }
 
 #[test]
@@ -180,9 +386,10 @@ fn sc_205_every_way_to_become_a_client() {
         |resources: &str, verbs: &str| rule(resources, verbs, "").replace("\"\"", "rbac.authorization.k8s.io");
     let apps = |verbs: &str, more: &str| rule("deployments", verbs, more).replace("\"\"", "apps");
     for (rules, expected) in [
-        (rule("serviceaccounts/token", "create", ""), Some((Severity::High, "f".to_owned()))),
-        (rule("\"*/token\"", "create", ""), Some((Severity::High, "f".to_owned()))),
+        (rule("serviceaccounts/token", "create", ""), all(Severity::High)),
+        (rule("\"*/token\"", "create", ""), all(Severity::High)),
         (rule("serviceaccounts/token", "create", ", resourceNames: [f]"), Some((Severity::High, "f".to_owned()))),
+        (rule("serviceaccounts/token", "create", ", resourceNames: [a]"), Some((Severity::High, "a".to_owned()))),
         (rule("serviceaccounts/token", "create", ", resourceNames: [g]"), None),
         (rule("serviceaccounts/token", "get", ""), None),
         (rule("serviceaccounts", "create", ""), None),
@@ -203,7 +410,15 @@ fn sc_205_every_way_to_become_a_client() {
         (rbac_group("roles", "update"), None),
         (rbac_group("clusterroles, rolebindings", "bind, create"), all(Severity::Medium)),
         (rbac_group("roles, rolebindings", "bind, create"), all(Severity::Medium)),
+        (rbac_group("roles, rolebindings", "bind, patch"), all(Severity::Medium)),
+        (rbac_group("clusterroles, rolebindings", "bind, update"), all(Severity::Medium)),
+        (rbac_group("roles, rolebindings", "bind, delete"), None),
+        (rbac_group("rolebindings", "create, patch, update"), None),
         (rbac_group("clusterroles", "bind"), None),
+        // These count in the whole cluster only.
+        (rbac_group("clusterroles, clusterrolebindings", "bind, create"), None),
+        (rbac_group("clusterroles", "escalate, update"), None),
+        (rule("users, groups", "impersonate", ""), None),
     ] {
         assert_eq!(way(&rules), expected, "{rules}");
     }
@@ -222,6 +437,51 @@ fn sc_205_every_way_to_become_a_client() {
     let everywhere = with_binding(&users, &binding("ClusterRoleBinding", "r", "ClusterRole/r", READER));
     assert_eq!(only(&everywhere, "SC-205").clients, ["a"]);
     assert!(rbac(&with_binding(&users, &binding("RoleBinding", "r", "ClusterRole/r", READER))).is_empty());
+}
+
+#[test]
+fn sc_205_in_the_whole_cluster() {
+    let of = |verbs: &str, resources: &str| rule(resources, verbs, "").replace("\"\"", "rbac.authorization.k8s.io");
+    let groups = |names: &str, with: &str| {
+        let names = if names.is_empty() { String::new() } else { format!(", resourceNames: [{names}]") };
+        format!("{}, {with}", rule("groups", "impersonate", &names))
+    };
+    let (bob, any) = (rule("users", "impersonate", ", resourceNames: [bob]"), rule("pods", "get", ""));
+    let account = rule("serviceaccounts", "impersonate", ", resourceNames: [nobody]");
+    let (high, medium) = (Some(Severity::High), Some(Severity::Medium));
+    for (rules, expected) in [
+        (of("bind, create", "clusterroles, clusterrolebindings"), medium),
+        (of("bind, patch", "clusterroles, clusterrolebindings"), medium),
+        (of("bind, delete", "clusterroles, clusterrolebindings"), None),
+        (of("bind, create", "roles, clusterrolebindings"), None),
+        (of("create, patch", "clusterrolebindings"), None),
+        (of("escalate, update", "clusterroles"), medium),
+        (of("escalate, create", "clusterroles"), medium),
+        (of("escalate", "clusterroles"), None),
+        (of("create, update", "clusterroles"), None),
+        (groups("", &bob), high),
+        (groups("\"system:masters\"", &bob), high),
+        (groups("\"system:masters\"", &account), high),
+        (groups("admins", &bob), None),
+        (groups("", &any), None),
+        (bob.clone(), None),
+    ] {
+        let evaluation = with_binding(
+            &role("ClusterRole", "r", &rules),
+            &binding("ClusterRoleBinding", "r", "ClusterRole/r", READER),
+        );
+        let found = evaluation.findings.iter().find(|f| f.rule == "SC-205");
+        assert_eq!(found.map(|f| f.severity), expected, "{rules}");
+        assert!(found.is_none_or(|f| f.clients == ["a", "b"]), "{rules}");
+    }
+    // As an account of one namespace it may be in a group, as a user of none.
+    let group = role("ClusterRole", "g", &rule("groups", "impersonate", ""));
+    let whole = binding("ClusterRoleBinding", "g", "ClusterRole/g", READER);
+    let [a, b, c, d] = clients();
+    for (who, expected) in [(&account, 1), (&bob, 0)] {
+        let (who, bound) = (role("Role", "w", who), binding("RoleBinding", "w", "Role/w", READER));
+        assert_eq!(rbac(&scan(&[&a, &b, &c, &d, &group, &whole, &who, &bound])).len(), expected, "{who}");
+    }
 }
 
 #[test]
@@ -254,17 +514,64 @@ fn roles_that_kubernetes_brings_are_known() {
 }
 
 #[test]
+fn what_is_added_to_roles_that_kubernetes_brings() {
+    let piece = |label: &str| {
+        role("ClusterRole", "piece", &rule("secrets", "get", ""))
+            .replace("{name: piece", &format!("{{name: piece, labels: {{{label}}}"))
+    };
+    let to = |name: &str| piece(&format!("rbac.authorization.k8s.io/aggregate-to-{name}: \"true\""));
+    let has = |name: &str, more: &str| {
+        let bound = binding("RoleBinding", "r", &format!("ClusterRole/{name}"), READER);
+        rbac(&with_binding(more, &bound)).iter().any(|f| f.starts_with("SC-204"))
+    };
+    assert!(has("view", &to("view")));
+    let evaluation = with_binding(&to("view"), &binding("RoleBinding", "r", "ClusterRole/view", READER));
+    let said: Vec<String> =
+        only(&evaluation, "SC-204").evidence.iter().map(|e| format!("{} {}", e.object, e.path)).collect();
+    assert_eq!(
+        said,
+        ["ClusterRole/piece rules[0] (get): every Secret in namespace shop", "RoleBinding/shop/r subjects[0]"]
+    );
+    for near in [
+        to("edit"),
+        to("mine"),
+        piece("rbac.authorization.k8s.io/aggregate-to-view: \"false\""),
+        to("view").replace("ClusterRole", "Role").replace("{name: piece", "{namespace: shop, name: piece"),
+    ] {
+        assert!(!has("view", &near), "{near}");
+    }
+    assert!(!has("system:basic-user", &to("view")));
+    // One that was given counts as it is filled in.
+    assert!(!has("view", &format!("{}---\n{}", to("view"), role("ClusterRole", "view", &rule("pods", "get", "")))));
+    // What is added to `view` is added to `edit` and `admin`, too: here a right that they do not have by themselves.
+    let escalate = rule("roles", "escalate, update", "").replace("\"\"", "rbac.authorization.k8s.io");
+    let shown = |name: &str, label: &str| {
+        let piece = to(label).replace(&rule("secrets", "get", ""), &escalate);
+        let evaluation = with_binding(&piece, &binding("RoleBinding", "r", &format!("ClusterRole/{name}"), READER));
+        evaluation.findings.iter().flat_map(|f| &f.evidence).any(|e| e.object.name == "piece")
+    };
+    for (label, expected) in
+        [("view", [true, true, true]), ("edit", [false, true, true]), ("admin", [false, false, true])]
+    {
+        assert_eq!(["view", "edit", "admin"].map(|name| shown(name, label)), expected, "{label}");
+    }
+}
+
+#[test]
 fn the_controllers_of_kubernetes_are_left_out() {
     let read = role("ClusterRole", "system:controller:x", &rule("\"*\"", "\"*\"", ""));
-    let bind = |namespace: &str, labels: &str| {
+    let bind = |name: &str, role: &str, namespace: &str, labels: &str| {
         let subject = format!("{{kind: ServiceAccount, namespace: {namespace}, name: x}}");
-        let text = binding("ClusterRoleBinding", "x", "ClusterRole/system:controller:x", &subject);
+        let text = binding("ClusterRoleBinding", name, &format!("ClusterRole/{role}"), &subject);
         with_binding(&read, &text.replace("metadata: {", &format!("metadata: {{labels: {{{labels}}}, ")))
     };
-    let mark = "kubernetes.io/bootstrapping: rbac-defaults";
-    assert_eq!(rbac(&bind("kube-system", mark)).len(), 0);
-    assert_eq!(rbac(&bind("kube-system", "a: b")).len(), 2);
-    assert_eq!(rbac(&bind("ops", mark)).len(), 2, "a label that anybody can write is not enough");
+    let (name, mark) = ("system:controller:x", "kubernetes.io/bootstrapping: rbac-defaults");
+    assert_eq!(rbac(&bind(name, name, "kube-system", mark)).len(), 0);
+    assert_eq!(rbac(&bind(name, name, "kube-system", "a: b")).len(), 2);
+    // A label that anybody can write is not enough.
+    assert_eq!(rbac(&bind(name, name, "ops", mark)).len(), 2);
+    assert_eq!(rbac(&bind("mine", name, "kube-system", mark)).len(), 2);
+    assert_eq!(rbac(&bind(name, "cluster-admin", "kube-system", mark)).len(), 2);
 }
 
 #[test]
@@ -317,16 +624,19 @@ fn without_rbac_it_cannot_be_told() {
 
 #[test]
 fn each_client_has_to_accept_what_can_be_done_to_it() {
-    let accepts = |name: &str| {
-        let sharing = "sharing: {exceptions: [{rule: SC-205, with: [{kind: ServiceAccount, name: ops}], \
+    let accepts = |name: &str, rule: &str| {
+        let sharing = "sharing: {exceptions: [{rule: SC-000, with: [{kind: ServiceAccount, name: ops}], \
                        reason: deploys the whole shop until SEC-412, expiresAt: \"2027-01-01T00:00:00Z\"}]}";
+        let sharing = sharing.replace("SC-000", rule);
         identity(name, &format!("{sharing}, {}", owns(&format!("{name}-oidc"), "k", name)))
     };
     let [a, b, c, d] = clients();
-    let exec = role("Role", "r", &rule("pods/exec", "create", ""));
     let bound = binding("RoleBinding", "r", "Role/r", "{kind: ServiceAccount, name: ops}");
-    let is_open =
-        |a: &str, b: &str| open(&scan(&[a, b, &c, &d, &exec, &bound])).contains("SC-205 ServiceAccount/shop/ops");
-    assert!(is_open(&a, &b) && is_open(&accepts("a"), &b));
-    assert!(!is_open(&accepts("a"), &accepts("b")));
+    for (id, rights) in [("SC-204", rule("secrets", "get", "")), ("SC-205", rule("pods/exec", "create", ""))] {
+        let role = role("Role", "r", &rights);
+        let subject = format!("{id} ServiceAccount/shop/ops");
+        let is_open = |a: &str, b: &str| open(&scan(&[a, b, &c, &d, &role, &bound])).contains(&subject);
+        assert!(is_open(&a, &b) && is_open(&accepts("a", id), &b), "{id}");
+        assert!(!is_open(&accepts("a", id), &accepts("b", id)), "{id}");
+    }
 }

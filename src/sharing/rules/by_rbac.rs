@@ -1,20 +1,24 @@
 //! What RBAC lets a ServiceAccount do to clients: the part that SC-204 and SC-205 share.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
-use crate::sharing::declared::Identity;
+use crate::sharing::declared::{Credential, Identity};
 use crate::sharing::finding::{Evidence, Grade, Object, Severity};
 use crate::sharing::index::{Index, Workload};
 use crate::sharing::rbac::Subject;
-use crate::sharing::reach::{Granted, Reach, reach};
+use crate::sharing::reach::{GROUPS, Granted, OF_NAMESPACE, Reach, reach};
 use crate::sharing::role::Role;
 
 /// Roles and bindings that are shown at most.
 const SHOWN: usize = 10;
+
+/// The group to which the API server refuses nothing.
+const MASTERS: &str = "system:masters";
 
 /// What a right is good for.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +33,10 @@ pub(super) enum Hits {
     Accounts,
     /// The same, named as users are.
     Users,
-    /// The ServiceAccounts whose tokens authenticate a client.
-    Federated,
+    /// Whatever is in the cluster, by a right that counts in all of it only.
+    Cluster,
+    /// The same, by being in the group that may do everything.
+    Masters,
 }
 
 /// A right that matters.
@@ -47,22 +53,38 @@ pub(super) struct Power {
     pub with: Option<(&'static [&'static str], &'static str)>,
 }
 
+/// Clients, and how sure it is that somebody can be each.
+pub(super) type Can<'a> = BTreeMap<&'a ClientKey, Grade>;
+
 /// Somebody whom bindings name.
 pub(super) struct Holder<'a> {
-    pub object: Object,
+    object: Object,
     /// Clients whose own account it is.
     pub own: BTreeSet<ClientKey>,
-    pub platform: bool,
-    direct: Vec<Granted<'a>>,
-    groups: Vec<Granted<'a>>,
+    /// Clients that it can be without RBAC: its own, and those whose credentials its workloads receive. Of a group
+    /// those of each ServiceAccount in it.
+    pub hands: Vec<BTreeSet<ClientKey>>,
+    /// Only the identity provider runs as it.
+    pub issuer: bool,
+    /// What it can do, by its groups too.
+    pub can: Can<'a>,
+    /// That part of it which its groups alone cannot do, or not as surely: they have a finding of their own.
+    pub more: Can<'a>,
 }
 
-/// What somebody can do.
+/// What is worth saying of somebody.
+pub(super) struct Told {
+    /// Before what the rules about roles make of it.
+    pub severity: Severity,
+    /// The clients it concerns.
+    pub clients: BTreeSet<ClientKey>,
+}
+
+/// What everybody in a group has, by the wider groups too.
 #[derive(Default)]
-pub(super) struct Done<'a> {
-    pub clients: BTreeSet<&'a ClientKey>,
-    pub grade: Option<Grade>,
-    evidence: Vec<Evidence>,
+struct Level<'a> {
+    granted: Vec<Granted<'a>>,
+    can: Can<'a>,
 }
 
 /// What there is to reach in one namespace, by name.
@@ -74,14 +96,20 @@ struct Target<'a> {
     holders: Vec<(&'a str, &'a Workload)>,
 }
 
+impl<'a> Target<'a> {
+    fn all(&self) -> impl Iterator<Item = &'a ClientKey> {
+        self.secrets.iter().chain(&self.federated).flat_map(|(_, clients)| clients.iter())
+    }
+}
+
 /// The clients of each ServiceAccount, by namespace and name.
-pub(super) type Accounts = BTreeMap<(String, String), BTreeSet<ClientKey>>;
+type Accounts = BTreeMap<(String, String), BTreeSet<ClientKey>>;
 
 /// What there is to reach, so that a right in one namespace is compared with what is there and no more.
-pub(super) struct Targets<'a>(BTreeMap<&'a str, Target<'a>>);
+struct Targets<'a>(BTreeMap<&'a str, Target<'a>>);
 
 impl<'a> Targets<'a> {
-    pub fn new(index: &'a Index, accounts: &'a Accounts) -> Self {
+    fn new(index: &'a Index, accounts: &'a Accounts) -> Self {
         let mut all = BTreeMap::<&str, Target<'a>>::new();
         for (namespace, secret, _, clients) in index.bound() {
             all.entry(namespace).or_default().secrets.push((secret, clients));
@@ -107,82 +135,260 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// Everybody, as far as there is anything to reach.
-pub(super) fn holders<'a>(index: &'a Index, accounts: &'a Accounts) -> impl Iterator<Item = Holder<'a>> {
-    let some = index.has_credentials();
-    index.policy.subjects().filter(move |_| some).map(|subject| {
-        let direct = index.policy.granted(subject);
-        match subject {
-            Subject::Account(namespace, name) => {
-                let key = (namespace.clone(), name.clone());
-                Holder {
-                    object: Object::new("ServiceAccount", namespace, name),
-                    own: accounts.get(&key).cloned().unwrap_or_default(),
-                    platform: index.roles.has_account(Role::Platform, namespace, name),
-                    direct,
-                    groups: index.policy.of_groups(namespace),
-                }
-            }
-            Subject::Group(name) => Holder {
-                object: Object::new("Group", "", name),
-                own: BTreeSet::new(),
-                platform: false,
-                direct,
-                groups: Vec::new(),
-            },
-        }
-    })
+/// Who runs as what.
+struct People<'a> {
+    index: &'a Index,
+    accounts: &'a Accounts,
+    /// Workloads that are clients, by namespace and name of their account.
+    running: BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Workload>>>,
+    /// Accounts as which only the identity provider runs.
+    issuers: BTreeSet<(&'a str, &'a str)>,
 }
 
-impl<'a> Holder<'a> {
-    /// What these rights let it do. Nothing, if its groups alone can do as much: they have a finding of their own.
-    pub fn can(&self, targets: &Targets<'a>, powers: &[Power]) -> Done<'a> {
-        let all: Vec<Granted<'_>> = self.direct.iter().chain(&self.groups).copied().collect();
-        let mut done = Done::default();
-        for power in powers {
-            power.apply(targets, &all, &mut done);
+impl<'a> People<'a> {
+    fn new(index: &'a Index, accounts: &'a Accounts) -> Self {
+        let mut running = BTreeMap::<&str, BTreeMap<&str, Vec<&Workload>>>::new();
+        for workload in index.workloads().filter(|w| !(w.uses.is_empty() && w.exposures.is_empty())) {
+            let within = running.entry(&workload.object.namespace).or_default();
+            within.entry(&workload.service_account).or_default().push(workload);
         }
-        let mut of_groups = Done::default();
-        for power in powers.iter().filter(|_| !self.groups.is_empty()) {
-            power.apply(targets, &self.groups, &mut of_groups);
+        let account = |w: &'a Workload| (w.object.namespace.as_str(), w.service_account.as_str());
+        let mut issuers: BTreeSet<_> = index.workloads().filter(|w| index.is_issuer(w)).map(account).collect();
+        if !issuers.is_empty() {
+            for workload in index.workloads().filter(|w| !index.is_issuer(w)) {
+                issuers.remove(&account(workload));
+            }
         }
-        if done.clients == of_groups.clients { Done::default() } else { done }
+        Self { index, accounts, running, issuers }
     }
 
-    /// The finding.
-    pub fn found(&self, index: &Index, rule: &Rule, done: Done<'_>) -> Found {
-        let severity = if self.platform { Severity::Info } else { rule.severity };
-        let mut found = Found::new(rule.id, severity, done.grade.unwrap_or(Grade::Potential), self.object.clone());
-        if self.object.kind == "Group" {
+    fn own(&self, namespace: &str, name: &str) -> BTreeSet<ClientKey> {
+        self.accounts.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn running(&self, namespace: &str, name: &str) -> &[&'a Workload] {
+        self.running.get(namespace).and_then(|within| within.get(name)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn hand(&self, namespace: &str, name: &str) -> BTreeSet<ClientKey> {
+        let mut hand = self.own(namespace, name);
+        for workload in self.running(namespace, name).iter().filter(|w| !self.index.is_issuer(w)) {
+            hand.extend(workload.exposures.iter().map(|e| e.client.clone()));
+        }
+        hand
+    }
+
+    /// What is known of somebody beside RBAC.
+    fn holder(&self, subject: &Subject, can: Can<'a>, more: Can<'a>) -> Holder<'a> {
+        match subject {
+            Subject::Account(namespace, name) => {
+                let runs = self.issuers.contains(&(namespace.as_str(), name.as_str()));
+                Holder {
+                    object: Object::new("ServiceAccount", namespace, name),
+                    own: self.own(namespace, name),
+                    hands: vec![self.hand(namespace, name)],
+                    issuer: runs || self.index.roles.has_account(Role::Issuer, namespace, name),
+                    can,
+                    more,
+                }
+            }
+            Subject::Group(name) => {
+                let of = name.strip_prefix(OF_NAMESPACE);
+                let own = self.accounts.keys().map(|(namespace, name)| (namespace.as_str(), name.as_str()));
+                let running =
+                    self.running.iter().flat_map(|(namespace, of)| of.keys().map(move |name| (*namespace, *name)));
+                let all: BTreeSet<(&str, &str)> = own.chain(running).collect();
+                let within = all.into_iter().filter(|(namespace, _)| of.is_none_or(|of| of == *namespace));
+                Holder {
+                    object: Object::new("Group", "", name),
+                    own: BTreeSet::new(),
+                    hands: within.map(|(namespace, name)| self.hand(namespace, name)).collect(),
+                    issuer: false,
+                    can,
+                    more,
+                }
+            }
+        }
+    }
+
+    /// What shows that an account has these clients without RBAC.
+    fn shows(&self, account: &Object, clients: &BTreeSet<&ClientKey>) -> Vec<Evidence> {
+        let of =
+            |w: &&&Workload| w.uses.iter().chain(w.exposures.iter().map(|e| &e.client)).any(|c| clients.contains(c));
+        let workloads = self.running(&account.namespace, &account.name).iter().filter(of).take(SHOWN);
+        let subject = format!("system:serviceaccount:{}:{}", account.namespace, account.name);
+        let says = |identity: &Arc<Identity>| {
+            let named = identity.service_account.as_ref() == Some(&account.name);
+            let federated = identity.credentials.contains(&Credential::Federated(subject.clone()));
+            let path = if named { "spec.serviceAccountName" } else { "spec.credentials" };
+            (identity.object.namespace == account.namespace && (named || federated))
+                .then(|| Index::declaration(identity, path))
+        };
+        let identities =
+            clients.iter().flat_map(|client| self.index.identities_of(client)).filter_map(says).take(SHOWN);
+        workloads.map(|w| w.evidence("spec.serviceAccountName")).chain(identities).collect()
+    }
+}
+
+impl Holder<'_> {
+    pub fn is_group(&self) -> bool {
+        self.object.kind == "Group"
+    }
+
+    /// Whether it is a stranger to a client: none of its own, nor of the family of one.
+    pub fn is_foreign(&self, index: &Index, client: &ClientKey) -> bool {
+        let family = LazyCell::new(|| index.family(client));
+        !self.own.iter().any(|own| index.family(own) == *family)
+    }
+}
+
+/// One rule's look at everybody.
+struct Look<'a, T> {
+    people: People<'a>,
+    targets: Targets<'a>,
+    rule: &'a Rule,
+    powers: &'a [Power],
+    tell: T,
+    all: Vec<Found>,
+}
+
+/// Finds everybody of whom something is worth saying. What a group gives is said of the group: of an account, or of
+/// a narrower group, what it can do beyond that, be it by several bindings and groups together.
+pub(super) fn find(
+    index: &Index,
+    rule: &Rule,
+    powers: &[Power],
+    tell: impl Fn(&Holder<'_>) -> Option<Told>,
+) -> Vec<Found> {
+    // Putting together who has what is the larger part.
+    if !index.has_credentials() || index.policy.subjects().next().is_none() {
+        return Vec::new();
+    }
+    let accounts = index.accounts();
+    let (people, targets) = (People::new(index, &accounts), Targets::new(index, &accounts));
+    let mut look = Look { people, targets, rule, powers, tell, all: Vec::new() };
+    let mut level = Level::default();
+    for name in GROUPS {
+        level = look.at(&Subject::Group(name.to_owned()), &level);
+    }
+    let mut of_namespaces = BTreeMap::new();
+    for subject in index.policy.subjects() {
+        let Subject::Group(name) = subject else { continue };
+        let Some(namespace) = name.strip_prefix(OF_NAMESPACE) else { continue };
+        of_namespaces.insert(namespace, look.at(subject, &level));
+    }
+    for subject in index.policy.subjects() {
+        let Subject::Account(namespace, _) = subject else { continue };
+        let direct = index.policy.granted(subject);
+        look.judge(subject, of_namespaces.get(namespace.as_str()).unwrap_or(&level), &direct);
+    }
+    look.all
+}
+
+impl<'a> Level<'a> {
+    fn with(&self, more: &Can<'a>) -> Can<'a> {
+        let mut can = self.can.clone();
+        can.extend(more);
+        can
+    }
+}
+
+impl<'a, T: Fn(&Holder<'_>) -> Option<Told>> Look<'a, T> {
+    /// Judges a group, and puts what it gives on top of what the wider ones do.
+    fn at(&mut self, group: &Subject, wider: &Level<'a>) -> Level<'a> {
+        let direct = self.people.index.policy.granted(group);
+        let more = self.judge(group, wider, &direct);
+        Level { can: wider.with(&more), granted: wider.granted.iter().copied().chain(direct).collect() }
+    }
+
+    /// Says of somebody what is worth saying.
+    fn judge(&mut self, subject: &Subject, wider: &Level<'a>, direct: &[Granted<'_>]) -> Can<'a> {
+        let more = self.more(wider, direct);
+        if !more.is_empty() {
+            let holder = self.people.holder(subject, wider.with(&more), more.clone());
+            let found = (self.tell)(&holder).map(|told| self.found(wider, direct, &holder, told));
+            self.all.extend(found);
+        }
+        more
+    }
+
+    /// What somebody can do beyond what the groups give.
+    fn more(&self, wider: &Level<'a>, direct: &[Granted<'_>]) -> Can<'a> {
+        let mut more = Can::new();
+        for power in self.powers {
+            let granted = || direct.iter().chain(&wider.granted);
+            let needed = LazyCell::new(|| power.needed(granted()));
+            // What a group gives may be of use only with what somebody has beside it.
+            let completes = power.with.is_some() && power.needed(direct).is_some_and(|needed| !needed.is_empty());
+            for one in direct.iter().chain(completes.then_some(&wider.granted).into_iter().flatten()) {
+                let reach = one.reach(power.verbs, power.group, power.resource);
+                if reach.is_empty() {
+                    continue;
+                }
+                for client in power.clients(&self.targets, &reach, needed.as_ref()) {
+                    if wider.can.get(client).is_none_or(|already| *already < power.grade) {
+                        let grade = more.entry(client).or_insert(power.grade);
+                        *grade = power.grade.max(*grade);
+                    }
+                }
+            }
+        }
+        more
+    }
+
+    fn found(&self, wider: &Level<'a>, direct: &[Granted<'_>], holder: &Holder<'_>, told: Told) -> Found {
+        let index = self.people.index;
+        let Object { kind, namespace, name } = &holder.object;
+        let platform = kind == "ServiceAccount" && index.roles.has_account(Role::Platform, namespace, name);
+        let severity = if platform { Severity::Info } else { told.severity };
+        let grade = told.clients.iter().filter_map(|client| holder.can.get(client)).max().copied();
+        let mut found = Found::new(self.rule.id, severity, grade.unwrap_or(Grade::Potential), holder.object.clone());
+        if holder.is_group() {
             // An exception names it as if it were in its own namespace.
-            let namespaces = index.identities.iter().filter(|i| done.clients.contains(&i.client));
-            let named = |i: &Arc<Identity>| Object::new("Group", i.object.namespace.clone(), self.object.name.clone());
+            let namespaces = index.identities.iter().filter(|i| told.clients.contains(&i.client));
+            let named = |i: &Arc<Identity>| Object::new("Group", i.object.namespace.clone(), name.clone());
             found.counterparts = namespaces.map(named).collect();
         }
-        found.own = Some(self.own.clone());
-        found.evidence = done.evidence;
-        found.clients = done.clients.into_iter().cloned().collect();
+        let granted: Vec<Granted<'_>> = direct.iter().chain(&wider.granted).copied().collect();
+        found.evidence = self.evidence(&granted, &told.clients);
+        let beside = told.clients.iter().filter(|client| !holder.can.contains_key(client)).collect();
+        found.evidence.extend(self.people.shows(&holder.object, &beside));
+        found.own = Some(holder.own.clone());
+        found.clients = told.clients;
+        // Whoever can be one client is as bad for it whether it can be another or not.
+        found.alone = true;
         found
+    }
+
+    /// Who gives somebody these clients.
+    fn evidence(&self, granted: &[Granted<'_>], clients: &BTreeSet<ClientKey>) -> Vec<Evidence> {
+        let mut evidence = Vec::new();
+        for power in self.powers {
+            let needed = power.needed(granted);
+            let whole = reach(granted, power.verbs, power.group, power.resource);
+            for one in granted {
+                let reach = one.reach(power.verbs, power.group, power.resource);
+                // Who has all of them is not told about single ones.
+                let single = !one.rule.names.is_empty() && whole.has(&one.binding.object.namespace, "");
+                if reach.is_empty() || single || evidence.len() >= 2 * SHOWN {
+                    continue;
+                }
+                let reached = power.clients(&self.targets, &reach, needed.as_ref());
+                if reached.into_iter().any(|client| clients.contains(client)) {
+                    evidence.extend(power.evidence(one));
+                }
+            }
+        }
+        evidence
     }
 }
 
 impl Power {
-    fn apply<'a>(&self, targets: &Targets<'a>, granted: &[Granted<'_>], done: &mut Done<'a>) {
-        let needed = self.with.map(|(verbs, resource)| reach(granted, verbs, self.group, resource));
-        let whole = reach(granted, self.verbs, self.group, self.resource);
-        for one in granted {
-            let clients = self.clients(targets, &one.reach(self.verbs, self.group, self.resource), needed.as_ref());
-            if clients.is_empty() {
-                continue;
-            }
-            done.clients.extend(clients);
-            done.grade = done.grade.max(Some(self.grade));
-            // Who has all of them is not told about single ones.
-            let scope = one.binding.object.namespace.as_str();
-            if (one.rule.names.is_empty() || !whole.has(scope, "")) && done.evidence.len() < 2 * SHOWN {
-                done.evidence.extend(self.evidence(one));
-            }
-        }
+    /// What reaches the right that it is of no use without.
+    fn needed<'g>(&self, granted: impl IntoIterator<Item = &'g Granted<'g>>) -> Option<Reach> {
+        let (verbs, resource) = self.with?;
+        let counts = granted.into_iter().filter(|one| !one.verbs(verbs, self.group, resource).is_empty());
+        Some(reach(counts, verbs, self.group, resource))
     }
 
     /// Which clients somebody with this reach has.
@@ -196,14 +402,23 @@ impl Power {
             match self.hits {
                 Hits::Slots => clients.extend(named(&of.secrets)),
                 Hits::Accounts => clients.extend(named(&of.accounts)),
-                Hits::Federated => clients.extend(named(&of.federated)),
                 Hits::Namespaces => {
-                    // Making something names nothing yet.
-                    let here =
-                        if self.verbs == ["create"] { reach.has(namespace, "") } else { reach.touches(namespace) };
-                    if here && needed.is_none_or(|needed| needed.touches(namespace)) {
-                        let all = of.secrets.iter().chain(&of.federated);
-                        clients.extend(all.flat_map(|(_, clients)| clients.iter()));
+                    if reach.touches(namespace) && needed.is_none_or(|needed| needed.touches(namespace)) {
+                        clients.extend(of.all());
+                    }
+                }
+                Hits::Cluster => {
+                    if reach.touches("") && needed.is_none_or(|needed| needed.touches("")) {
+                        clients.extend(of.all());
+                    }
+                }
+                Hits::Masters => {
+                    // A group is named together with somebody: an account of any namespace will do, users have none.
+                    let accounts = self.with.is_some_and(|(_, of)| of == "serviceaccounts");
+                    let somebody =
+                        |needed: &Reach| needed.touches("") || (accounts && needed.namespaces().next().is_some());
+                    if reach.has("", MASTERS) && needed.is_none_or(somebody) {
+                        clients.extend(of.all());
                     }
                 }
                 Hits::Holders => {
@@ -227,8 +442,7 @@ impl Power {
 
     fn evidence(&self, one: &Granted<'_>) -> [Evidence; 2] {
         let Granted { rule, of, binding, subject } = one;
-        let verbs: Vec<&str> =
-            self.verbs.iter().copied().filter(|verb| rule.verbs.contains("*") || rule.verbs.contains(*verb)).collect();
+        let verbs = one.verbs(self.verbs, self.group, self.resource);
         let mut names: Vec<&str> = rule.names.iter().map(String::as_str).take(3).collect();
         if rule.names.len() > names.len() {
             names.push("…");

@@ -1,7 +1,10 @@
-//! SC-204: RBAC lets one ServiceAccount read the credentials of many clients.
+//! SC-204: RBAC lets one ServiceAccount read the credentials of many clients, or of one that is not its own.
+
+use std::cell::LazyCell;
 
 use super::Found;
-use super::by_rbac::{Hits, Power, Targets, holders};
+use super::by_rbac::{Hits, Power, Told, find};
+use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Grade, Severity};
 use crate::sharing::index::Index;
@@ -11,12 +14,15 @@ pub const RULE: Rule = Rule {
     id: "SC-204",
     name: "rbac-reads-many-clients",
     severity: Severity::High,
-    what: "RBAC lets one ServiceAccount, or a group of them, read Secrets with the credentials of two clients: get, list \
-           and watch each do, and without resourceNames all Secrets of the namespace are meant. Info for those \
-           with the role platform.",
+    what: "RBAC lets one ServiceAccount, or a group of them, read Secrets so that it has the credentials of two clients. Its \
+           own clients, and those whose credentials its workloads receive, count with those that it reads; of a group \
+           those of each ServiceAccount in it. Medium if it reads one client's and is none of that client's: that is \
+           said only where a ClientIdentity says whose the client is, and of no issuer. get, list, watch, patch, delete \
+           and deletecollection are each answered with the Secret, and without resourceNames all Secrets of the namespace \
+           are meant. Info for those with the role platform.",
     why: "Whoever breaks into a pod of that account has every one of these clients, whatever the pod itself mounts.",
-    remedy: "Allow get with resourceNames only, and drop list and watch. Controllers that read Secrets by their job are \
-             given the role platform.",
+    remedy: "Allow get with resourceNames of its own Secrets only, and drop list, watch, patch and delete. Controllers that \
+             read Secrets by their job are given the role platform.",
     references: &["OWASP NHI5:2025", "OWASP NHI9:2025", "ATT&CK T1552.007", "CIS 5.1.2", "CIS 5.1.3"],
     accepts: true,
     moves: true,
@@ -25,7 +31,9 @@ pub const RULE: Rule = Rule {
 };
 
 const READ: Power = Power {
-    verbs: &["get", "list", "watch"],
+    // A patch that changes nothing is answered with the whole Secret, and so is a deletion that waits for something,
+    // be it a dry run. An update is answered with what was sent.
+    verbs: &["get", "list", "watch", "patch", "delete", "deletecollection"],
     group: "",
     resource: "secrets",
     noun: "Secret",
@@ -35,18 +43,27 @@ const READ: Power = Power {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut all = Vec::new();
-    // Putting together who has what is the larger part.
-    if index.policy.subjects().next().is_none() {
-        return Vec::new();
-    }
-    let accounts = index.accounts();
-    let targets = Targets::new(index, &accounts);
-    for holder in holders(index, &accounts) {
-        let done = holder.can(&targets, &[READ]);
-        if index.shared(done.clients.iter().copied()) {
-            all.push(holder.found(index, &RULE, done));
+    let accounts = LazyCell::new(|| index.accounts());
+    // Whose the credential is has to be said, and somebody to be there whose it is.
+    let known = |client: &ClientKey| {
+        index.clients.get(client).is_some_and(|c| c.entitlement_known)
+            && accounts.values().any(|clients| clients.contains(client))
+    };
+    find(index, &RULE, &[READ], |holder| {
+        let several = index.shared(&holder.own);
+        // That a client's account reads its credential is no news, unless it is another client's account too.
+        if !holder.more.keys().any(|client| several || holder.is_foreign(index, client)) {
+            return None;
         }
-    }
-    all
+        let read = || holder.can.keys().copied();
+        let many = index.shared(read()) || holder.hands.iter().any(|hand| index.shared(read().chain(hand)));
+        let severity = match many {
+            true => Severity::High,
+            false if !holder.issuer && read().any(known) => Severity::Medium,
+            false => return None,
+        };
+        // Of a group only what it gives: who is in it has more, and each something else.
+        let hand = holder.hands.iter().filter(|_| !holder.is_group()).flatten();
+        Some(Told { severity, clients: read().chain(hand).cloned().collect() })
+    })
 }

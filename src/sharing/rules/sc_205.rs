@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::Found;
-use super::by_rbac::{Hits, Power, Targets, holders};
+use super::by_rbac::{Hits, Power, Told, find};
+use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::KINDS;
 use crate::sharing::finding::{Grade, Severity};
-use crate::sharing::index::{Family, Index};
+use crate::sharing::index::Index;
 use crate::sharing::rbac::GROUP;
 
 /// The rule.
@@ -15,9 +16,10 @@ pub const RULE: Rule = Rule {
     id: "SC-205",
     name: "rbac-mints-or-steers",
     severity: Severity::High,
-    what: "RBAC lets a ServiceAccount that is none of a client's mint the tokens that authenticate it, run commands in \
-           its pods, or act as its account. Medium if it may only change workloads or roles where the credential is. \
-           Info for those with the role platform.",
+    what: "RBAC lets a ServiceAccount that is none of a client's, or a group of them, make tokens of the client's account, \
+           run commands in its pods, or impersonate its account or the group system:masters. Medium if it may only make \
+           or change workloads or roles where the credential is, or bind roles there or in the whole cluster: bind with \
+           create, patch or update of bindings, escalate with the same of roles. Info for those with the role platform.",
     why: "Without reading any Secret it gets the credential, or a token that is as good.",
     remedy: "Take serviceaccounts/token, pods/exec, impersonate, bind, escalate and the right to make workloads there from \
              it. Deployers that have them by their job are given the role platform.",
@@ -32,28 +34,37 @@ const fn core(verbs: &'static [&'static str], resource: &'static str, noun: &'st
     Power { verbs, group: "", resource, noun, hits, grade: Grade::Reachable, with: None }
 }
 
-const DIRECT: [Power; 6] = [
-    core(&["create"], "serviceaccounts/token", "ServiceAccount token", Hits::Federated),
+const DIRECT: [Power; 8] = [
+    // Whoever trusts the cluster takes a token for the account itself, whatever audience it was asked for.
+    core(&["create"], "serviceaccounts/token", "ServiceAccount token", Hits::Accounts),
     // Either verb opens a connection, by the protocol that the caller speaks.
     core(&["create", "get"], "pods/exec", "Pod to run commands in", Hits::Holders),
     core(&["create", "get"], "pods/attach", "Pod to attach to", Hits::Holders),
     core(&["patch", "update"], "pods/ephemeralcontainers", "Pod to put a container into", Hits::Holders),
     core(&["impersonate"], "serviceaccounts", "ServiceAccount", Hits::Accounts),
     core(&["impersonate"], "users", "user", Hits::Users),
+    masters("users"),
+    masters("serviceaccounts"),
 ];
 
-const fn rbac(
-    verbs: &'static [&'static str],
-    resource: &'static str,
-    with: Option<(&'static [&'static str], &'static str)>,
-) -> Power {
-    Power { verbs, group: GROUP, resource, noun: "role", hits: Hits::Namespaces, grade: Grade::Potential, with }
+/// A group is impersonated together with somebody only.
+const fn masters(with: &'static str) -> Power {
+    let group = core(&["impersonate"], "groups", "group", Hits::Masters);
+    Power { with: Some((&["impersonate"], with)), ..group }
 }
 
-const ROLES: [Power; 3] = [
-    rbac(&["bind"], "roles", Some((&["create"], "rolebindings"))),
-    rbac(&["bind"], "clusterroles", Some((&["create"], "rolebindings"))),
-    rbac(&["escalate"], "roles", Some((&["create", "patch", "update"], "roles"))),
+const fn rbac(verbs: &'static [&'static str], resource: &'static str, hits: Hits, with: &'static str) -> Power {
+    // Somebody may be put into a binding that is there already, and a role that he has may get more.
+    let with = Some((["create", "patch", "update"].as_slice(), with));
+    Power { verbs, group: GROUP, resource, noun: "role", hits, grade: Grade::Potential, with }
+}
+
+const ROLES: [Power; 5] = [
+    rbac(&["bind"], "roles", Hits::Namespaces, "rolebindings"),
+    rbac(&["bind"], "clusterroles", Hits::Namespaces, "rolebindings"),
+    rbac(&["bind"], "clusterroles", Hits::Cluster, "clusterrolebindings"),
+    rbac(&["escalate"], "roles", Hits::Namespaces, "roles"),
+    rbac(&["escalate"], "clusterroles", Hits::Cluster, "clusterroles"),
 ];
 
 /// To make a workload, and to change one.
@@ -74,22 +85,9 @@ fn workloads() -> impl Iterator<Item = Power> {
 
 fn check(index: &Index) -> Vec<Found> {
     let powers: Vec<Power> = DIRECT.into_iter().chain(ROLES).chain(workloads()).collect();
-    let mut all = Vec::new();
-    // Putting together who has what is the larger part.
-    if index.policy.subjects().next().is_none() {
-        return Vec::new();
-    }
-    let accounts = index.accounts();
-    let targets = Targets::new(index, &accounts);
-    for holder in holders(index, &accounts) {
-        let mut done = holder.can(&targets, &powers);
-        let own: BTreeSet<Family<'_>> = holder.own.iter().map(|client| index.family(client)).collect();
-        done.clients.retain(|client| !own.contains(&index.family(client)));
-        if !done.clients.is_empty() {
-            let mut found = holder.found(index, &RULE, done);
-            found.alone = true;
-            all.push(found);
-        }
-    }
-    all
+    find(index, &RULE, &powers, |holder| {
+        let foreign = holder.more.keys().filter(|client| holder.is_foreign(index, client));
+        let clients: BTreeSet<ClientKey> = foreign.map(|client| (*client).clone()).collect();
+        (!clients.is_empty()).then_some(Told { severity: RULE.severity, clients })
+    })
 }
