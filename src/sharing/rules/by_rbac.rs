@@ -218,7 +218,7 @@ impl<'a> People<'a> {
         let workloads = self.running(&account.namespace, &account.name).iter().filter(of).take(SHOWN);
         let subject = format!("system:serviceaccount:{}:{}", account.namespace, account.name);
         let says = |identity: &Arc<Identity>| {
-            let named = identity.service_account.as_ref() == Some(&account.name);
+            let named = identity.service_account.as_deref() == Some(account.name.as_str());
             let federated = identity.credentials.contains(&Credential::Federated(subject.clone()));
             let path = if named { "spec.serviceAccountName" } else { "spec.credentials" };
             (identity.object.namespace == account.namespace && (named || federated))
