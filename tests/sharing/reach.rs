@@ -151,10 +151,10 @@ fn sc_204_a_stranger_that_reads_one() {
 fn jobs_and_the_one_client_that_is_read() {
     let runs = |name: &str| deployment(name, "serviceAccountName: reader").replace("namespace: shop", "namespace: ops");
     let (dex, other) = (runs("dex"), runs("other"));
-    let with = |names: &str, job: &str, running: &[&str]| -> Option<Severity> {
+    let whose = |who: &str, names: &str, job: &str, running: &[&str]| -> Option<Severity> {
         let [a, b, c, d] = clients();
         let read = role("Role", "r", &rule("secrets", "get", &format!(", resourceNames: [{names}]")));
-        let bound = binding("RoleBinding", "r", "Role/r", READER);
+        let bound = binding("RoleBinding", "r", "Role/r", who);
         let mut reader = Reader::default();
         let all = [&[&*a, &b, &c, &d, &read, &bound], running].concat().join("---\n");
         reader.add("all.yaml", all.as_bytes());
@@ -162,6 +162,7 @@ fn jobs_and_the_one_client_that_is_read() {
         input.roles = [job.parse::<Appointed>().unwrap()].into_iter().collect();
         severity_204(&evaluate(input, now()))
     };
+    let with = |names: &str, job: &str, running: &[&str]| whose(READER, names, job, running);
     for no in ["broker=ops/reader", "verifier=ops/reader", "issuer=ops/else"] {
         assert_eq!(with("a-oidc", no, &[&dex]), Some(Severity::Medium), "{no}");
     }
@@ -171,6 +172,11 @@ fn jobs_and_the_one_client_that_is_read() {
     assert_eq!(with("a-oidc, b-oidc", "issuer=ops/reader", &[&dex]), Some(Severity::High));
     assert_eq!(with("a-oidc", "platform=ops/reader", &[&dex]), Some(Severity::Info));
     assert_eq!(with("a-oidc, b-oidc", "platform=ops/reader", &[&dex]), Some(Severity::Info));
+    // What an issuer's workload receives it has as the other end.
+    let holder = deployment("idp", &format!("serviceAccountName: idp, {}", holds("a-oidc", "k")));
+    let who = "{kind: ServiceAccount, name: idp}";
+    assert_eq!(whose(who, "b-oidc", "issuer=shop/Deployment/idp", &[&holder]), None);
+    assert_eq!(whose(who, "b-oidc", "broker=shop/Deployment/idp", &[&holder]), Some(Severity::High));
 }
 
 #[test]
@@ -345,6 +351,8 @@ fn what_is_surer_than_what_the_group_can_is_said_of_the_account() {
     let together = scan(&[&a, &b, &c, &d, &bind, &give, &binds, &gives]);
     assert_eq!(rbac(&together), ["SC-205 ServiceAccount/ops/reader"]);
     assert!(rbac(&scan(&[&a, &b, &c, &d, &bind, &give, &binds])).is_empty());
+    let binds = binding("RoleBinding", "bind", "Role/bind", &group_of("authenticated"));
+    assert_eq!(rbac(&scan(&[&a, &b, &c, &d, &bind, &give, &binds, &gives])), ["SC-205 ServiceAccount/ops/reader"]);
 }
 
 #[test]
