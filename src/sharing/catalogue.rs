@@ -226,7 +226,8 @@ it could not run, or something could not be read (`--ignore-unread` lets that pa
 **RBAC.** Roles and bindings among the files, or of the cluster, say who reads the Secrets of clients without mounting
 them (SC-204, SC-205). What a group gives is said of the group, and what several give together of the narrowest; of an
 account is said what it can do beyond its groups. What may be done without credentials (`system:unauthenticated`) everybody
-may do. Rights are followed one step: who can become somebody else that reads is not told. Aggregated roles count as filled
+may do. That a stranger reads one client's is said where a ClientIdentity says whose that client is, and of no issuer. Rights are
+followed one step: who can become somebody else that reads is not told. Aggregated roles count as filled
 in; `view`, `edit`, `admin` and `cluster-admin` are known, and where they are not given, given roles that are labelled to be
 added to them count. What Kubernetes gives its own controllers in `kube-system` (its label, and names that begin with
 `system:`) is left out. A binding to a role that was not given is SC-901.

@@ -55,11 +55,11 @@ fn check(index: &Index) -> Vec<Found> {
             }
             // As bad as the worst, when what is only potential was taken off.
             let counts = severity.moved(-i32::from(*grade == Grade::Potential));
-            worst = worst.max(Some((counts, severity, *grade)));
+            worst = worst.max(Some((counts, *grade, severity)));
             found.clients.extend(clients);
             found.evidence.push(workload.evidence(path));
         }
-        if let Some((_, severity, grade)) = worst {
+        if let Some((_, grade, severity)) = worst {
             (found.severity, found.grade) = (severity, grade);
             found.own = Some(found.clients.clone());
             // Each literal is its client's own matter.
