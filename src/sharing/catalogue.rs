@@ -224,13 +224,13 @@ it could not run, or something could not be read (`--ignore-unread` lets that pa
 **Rules that have to be asked for.** SC-206 and SC-403 are true of most clusters: they look only with `--also SC-206`.
 
 **RBAC.** Roles and bindings among the files, or of the cluster, say who reads the Secrets of clients without mounting
-them (SC-204, SC-205). What a group gives is said of the group, and what several give together of the narrowest; of an
-account is said what it can do beyond its groups. What may be done without credentials (`system:unauthenticated`) everybody
-may do. That a stranger reads one client's is said where a ClientIdentity says whose that client is, and of no issuer. Rights are
-followed one step: who can become somebody else that reads is not told. Aggregated roles count as filled
-in; `view`, `edit`, `admin` and `cluster-admin` are known, and where they are not given, given roles that are labelled to be
-added to them count. What Kubernetes gives its own controllers in `kube-system` (its label, and names that begin with
-`system:`) is left out. A binding to a role that was not given is SC-901.
+them (SC-204, SC-205). Of whoever reads those of one client only, it is said where a ClientIdentity says whose the client is
+and such an account is there, and of no issuer. What a group gives is said of the group, and what several give together of
+the narrowest; of an account what it can do beyond its groups. What may be done without credentials
+(`system:unauthenticated`) everybody may do. Rights are followed one step: who can become somebody else that reads is not
+told. Aggregated roles count as filled in; `view`, `edit`, `admin` and `cluster-admin` are known, and where they are not
+given, given roles that are labelled to be added to them count. What Kubernetes gives its own controllers in `kube-system`
+(its label, and names that begin with `system:`) is left out. A binding to a role that was not given is SC-901.
 
 **ConfigMaps** among the files say which ids and credentials of clients workloads receive from them as literals: by the name
 of a key, of the variable that it becomes, or of a line (`name: value`, `name=value`) of a file of up to 64 KiB (SC-401). Those

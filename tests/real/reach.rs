@@ -279,7 +279,7 @@ async fn each_way_is_one_on_a_real_server() {
          apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: x, namespace: red}}\n---\n\
          apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: own, namespace: red}}\n---\n\
          apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: there, namespace: red}}\n\
-         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: admin}}\nsubjects: []\n"
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}\nsubjects: []\n"
     );
     plane.apply_yaml(&all).await.unwrap();
     let config = plane.kubeconfig_for_service_account("red", "x").await.unwrap();
@@ -336,7 +336,7 @@ async fn each_way_is_one_on_a_real_server() {
     let bob = json!({"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"], "resourceNames": ["bob"]});
     let to_all =
         object("ClusterRoleBinding", "mine", json!({"roleRef": role_of("cluster-admin"), "subjects": subjects}));
-    let to_one = object("RoleBinding", "there", json!({"roleRef": role_of("admin"), "subjects": subjects}));
+    let to_one = object("RoleBinding", "there", json!({"roleRef": role_of("cluster-admin"), "subjects": subjects}));
     let wider = object("ClusterRole", "way", json!({"rules": [right(&["get"], &["secrets"])]}));
     let ask = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["any"]}})
         .to_string();

@@ -283,6 +283,7 @@ fn a_kind_that_is_not_read_is_not_clean() {
         of("example.com/v1", "Thing", "template: {spec: {secretName: s}}"),
         of("example.com/v1", "Thing", "template: s"),
         format!("{holder}---\n{replication}"),
+        format!("{holder}---\n{}", replication.replace("{kind: Dep", "{apiVersion: apps.openshift.io/v1, kind: Dep")),
     ] {
         assert_eq!(said(&client(), &[&near, &other]), Vec::<String>::new(), "{near}");
     }

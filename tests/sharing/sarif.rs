@@ -94,6 +94,10 @@ fn what_stands_in_no_file_has_a_place() {
     let text = [identity("a", &owns("s", "k", "w")), deployment("thief", &holds("s", "k"))].join("---\n");
     let of_file = |name: &str| places(&scan_files(&[(name, &text)]), name);
     let at = |name: &str| ((name.to_owned(), 1), (name.to_owned(), 1));
+    // A finding may have nothing to show but its subject.
+    let mut bare = scan_files(&[("a.yaml", &text)]);
+    bare.findings.iter_mut().for_each(|finding| finding.evidence.clear());
+    assert_eq!(places(&bare, "a.yaml"), at("a.yaml"));
     // What whole rules cannot tell is shown where reading began.
     assert_eq!(of_file("a.yaml").1, at("a.yaml").1);
     assert_eq!(of_file("-").1, at("stdin").1);

@@ -14,10 +14,10 @@ pub const RULE: Rule = Rule {
     id: "SC-204",
     name: "rbac-reads-many-clients",
     severity: Severity::High,
-    what: "RBAC lets a ServiceAccount, or a group, read Secrets so that with its own clients, and with what \
-           its workloads receive, it has the credentials of two. get, list, watch, patch, delete and deletecollection \
-           are answered with the Secret; without resourceNames all of the namespace are meant. Medium if a stranger \
-           reads one client's. Info with the role platform.",
+    what: "RBAC lets one ServiceAccount, or a group of them, read Secrets so that it has the credentials of two clients, its \
+           own and those that its workloads receive included. Medium if it reads those of one client that is not its own. \
+           get, list, watch, patch, delete and deletecollection each show a Secret; without resourceNames all of the \
+           namespace are meant. Info for those with the role platform.",
     why: "Whoever breaks into a pod of that account has every one of these clients, whatever the pod itself mounts.",
     remedy: "Allow get with resourceNames of its own Secrets only, and drop list, watch, patch and delete. Controllers that \
              read Secrets by their job are given the role platform.",

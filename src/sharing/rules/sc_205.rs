@@ -16,10 +16,10 @@ pub const RULE: Rule = Rule {
     id: "SC-205",
     name: "rbac-mints-or-steers",
     severity: Severity::High,
-    what: "RBAC lets a ServiceAccount that is none of a client's, or a group, make tokens of the client's account, run \
-           commands in its pods, or impersonate its account or the group system:masters. Medium if it may only make or \
-           change workloads or roles where the credential is, or bind or escalate roles there or in the whole cluster. \
-           Info with the role platform.",
+    what: "RBAC lets a ServiceAccount that is none of a client's make tokens of the client's account, run commands in its \
+           pods, or impersonate its account or system:masters. Medium if it may only change workloads where the credential \
+           is, or give itself roles: bind or escalate, with the right to create, patch or update bindings or roles. Info \
+           for those with the role platform.",
     why: "Without reading any Secret it gets the credential, or a token that is as good.",
     remedy: "Take serviceaccounts/token, pods/exec, impersonate, bind, escalate and the right to make workloads there from \
              it. Deployers that have them by their job are given the role platform.",
