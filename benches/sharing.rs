@@ -122,7 +122,7 @@ fn grant(n: usize) -> (ClientKey, Arc<Grant>) {
         held: true,
         gave: true,
         told: true,
-        subject: Subject::User(format!("user-{}", n % 3_000)),
+        subject: Subject::User(format!("user-{}", n % 3_001)),
         terms: Ok(terms),
         carried: Carried { consent_since: None, revocation: None },
         observed_generation: Some(1),

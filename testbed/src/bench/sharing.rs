@@ -156,7 +156,8 @@ async fn populate(bed: &Bed) -> Result<()> {
     stream::iter(clients).buffer_unordered(8).try_collect::<()>().await?;
     let grants = (0..GRANTS).map(|n| {
         let of = n % CLIENTS;
-        let subject = json!({"kind": "User", "id": format!("user-{}", n % 3_000)});
+        // Of one client no two grants are for one user.
+        let subject = json!({"kind": "User", "id": format!("user-{}", n % 3_001)});
         let spec = json!({"clientID": format!("client-{of}"), "subject": subject, "basis": "AdminConsent"});
         async move { bed.grant(&namespace(of), &format!("grant-{n}"), spec).await.map(drop) }
     });
