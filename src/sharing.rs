@@ -14,6 +14,7 @@
 //! What no `ClientIdentity` touches produces nothing, so that ordinary clusters stay quiet.
 
 pub mod catalogue;
+pub mod client;
 pub mod configmap;
 pub mod declared;
 pub mod evaluate;
@@ -40,6 +41,7 @@ pub mod sarif;
 pub mod suggest;
 pub mod told;
 pub mod unchanged;
+pub mod workload;
 
 pub use evaluate::{Input, evaluate};
 pub use finding::{Evaluation, Evidence, Finding, Grade, Object, Severity, State};

@@ -10,8 +10,8 @@ use smol_str::SmolStr;
 
 use super::facts::{Edge, Keys, Literal, Meaning, namespace};
 use super::finding::Grade;
-use super::index::Workload;
 use super::pod::{is_filled, meaning};
+use super::workload::Workload;
 
 /// The resource, as people write it.
 pub const RESOURCE: &str = "configmaps";

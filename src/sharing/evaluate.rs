@@ -6,12 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 
 use super::catalogue::{self, Rule};
+use super::client::Client;
 use super::configmap::ConfigMaps;
 use super::declared::{Credential, Grant, Identity};
 use super::exceptions;
 use super::facts::Facts;
 use super::finding::{self, BlastRadius, Evaluation, Finding, Grade, Severity, State, Summary};
-use super::index::{Client, Index, Unread};
+use super::index::{Index, Unread};
 use super::rbac::Rbac;
 use super::registration::Registration;
 use super::role::Roles;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::facts::{Facts, Owner, Template};
 use super::finding::{Object, Place};
-use super::index::Workload;
+use super::workload::Workload;
 
 /// A chain of owners has three links (Pod, Job, `CronJob`, or a custom resource above it).
 const LINKS: usize = 3;

@@ -9,76 +9,19 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use smol_str::SmolStr;
 
-use super::configmap::{ConfigMaps, Reference};
+use super::client::Client;
+use super::configmap::ConfigMaps;
 use super::declared::{Credential, Grant, Identity};
 use super::evaluate::Input;
-use super::facts::{Edge, Elsewhere, Keys, Kind, Literal, Template, Token, group_in, qualified};
-use super::finding::{Evidence, Grade, Object, Place};
+use super::facts::{Edge, Keys, group_in, qualified};
+use super::finding::{Evidence, Grade, Place};
 use super::fold::fold;
 use super::rbac::Rbac;
 use super::reach::Policy;
 use super::registration::Registration;
 use super::role::{Role, Roles};
-use crate::grant::{ClientKey, Subject};
-
-/// A workload can act as a client.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Exposure {
-    /// The client.
-    pub client: ClientKey,
-    /// How sure.
-    pub grade: Grade,
-    /// The container that has it; `None`: all of them.
-    pub container: Option<SmolStr>,
-    /// The Secret and the client's key in it; `None` where the identity is the credential.
-    pub slot: Option<(SmolStr, SmolStr)>,
-    /// The container receives every key of the Secret.
-    pub whole: bool,
-    /// It is a variable.
-    pub variable: bool,
-    /// The field, of the template.
-    pub path: SmolStr,
-}
-
-/// One workload with what it can act as.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Workload {
-    /// What a person wrote.
-    pub object: Arc<Object>,
-    /// Where it was read first.
-    pub place: Place,
-    /// As which ServiceAccount its pods run; empty: it has none.
-    pub service_account: SmolStr,
-    /// What its pods are like, sorted: more than one during a rollout, or where something was injected.
-    pub templates: Vec<Arc<Template>>,
-    /// Whether its pods get a token of their ServiceAccount for the API server.
-    pub automounts: bool,
-    /// What it can act as: sorted, and each once.
-    pub exposures: Vec<Exposure>,
-    /// Literals that its containers receive from ConfigMaps.
-    pub received: BTreeSet<Literal>,
-    /// Clients whose `ClientIdentity` names it, or its ServiceAccount.
-    pub entitled: Arc<BTreeSet<ClientKey>>,
-    /// Its clients: those it is entitled to, and those it can act as and of which nobody says whose they are.
-    pub uses: Arc<BTreeSet<ClientKey>>,
-}
-
-/// What is known of one client.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Client {
-    /// What speaks about it, sorted by object.
-    pub identities: Vec<Arc<Identity>>,
-    /// Some `ClientIdentity` says which workloads or which ServiceAccount it is for.
-    pub entitlement_known: bool,
-    /// Its grants, sorted by object.
-    pub grants: Vec<Arc<Grant>>,
-    /// How many of them are active.
-    pub active: usize,
-    /// The subjects of active ones: how many grants each has.
-    pub subjects: BTreeMap<Subject, usize>,
-    /// The scopes of active ones: how many grants each has.
-    pub scopes: BTreeMap<String, usize>,
-}
+use super::workload::{Exposure, Workload};
+use crate::grant::ClientKey;
 
 /// What one namespace declares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -536,160 +479,5 @@ impl Declared {
         let made_for = workload.templates.iter().filter_map(|t| t.made_for.as_ref());
         let names = made_for.map(|(kind, name)| (kind, name)).chain([(&of.kind, &of.name)]);
         names.filter_map(|(kind, name)| self.workloads.get(name)?.get(kind))
-    }
-}
-
-impl Client {
-    /// Takes in a grant that it does not have.
-    pub(super) fn add(&mut self, grant: Arc<Grant>) {
-        if grant.active {
-            self.active += 1;
-            if grant.subject != Subject::Own {
-                *self.subjects.entry(grant.subject.clone()).or_default() += 1;
-            }
-            for scope in &grant.scopes {
-                *self.scopes.entry(scope.clone()).or_default() += 1;
-            }
-        }
-        let at = self.grants.partition_point(|other| *other < grant);
-        self.grants.insert(at, grant);
-    }
-
-    /// Gives up a grant that it has.
-    pub(super) fn remove(&mut self, grant: &Arc<Grant>) {
-        let Ok(at) = self.grants.binary_search(grant) else { return };
-        self.grants.remove(at);
-        if grant.active {
-            self.active -= 1;
-            count_down(&mut self.subjects, &grant.subject);
-            grant.scopes.iter().for_each(|scope| count_down(&mut self.scopes, scope));
-        }
-    }
-
-    /// Its active grants.
-    pub(super) fn active_objects(&self) -> impl Iterator<Item = &Object> {
-        self.grants.iter().filter(|grant| grant.active).map(|grant| &grant.object)
-    }
-
-    /// Whether nothing speaks about it, and it has nothing.
-    pub(super) fn is_unknown(&self) -> bool {
-        self.identities.is_empty() && self.grants.is_empty()
-    }
-}
-
-/// One less; what none is left of goes.
-fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
-    }
-}
-
-impl Workload {
-    /// What its first template says, joined with nothing yet.
-    pub(super) fn new(object: Arc<Object>, place: Place, template: Arc<Template>) -> Self {
-        let service_account = template.service_account.clone();
-        Self {
-            object,
-            place,
-            service_account,
-            templates: vec![template],
-            automounts: false,
-            exposures: Vec::new(),
-            received: BTreeSet::new(),
-            entitled: Arc::default(),
-            uses: Arc::default(),
-        }
-    }
-
-    /// The object, as findings name it.
-    #[must_use]
-    pub fn name(&self) -> Object {
-        (*self.object).clone()
-    }
-
-    /// As which ServiceAccount its pods run. `None`: it has no pods, and names Secrets for others to read.
-    #[must_use]
-    pub fn account(&self) -> Option<&str> {
-        Some(self.service_account.as_str()).filter(|account| !account.is_empty())
-    }
-
-    /// Evidence that stands in its template.
-    #[must_use]
-    pub fn evidence(&self, field: &str) -> Evidence {
-        let path = self.path(field);
-        Evidence { path, place: self.place.clone(), object: self.name() }
-    }
-
-    /// A field of its template, as a field of the object; of a kind that is not known, as one of its pods.
-    #[must_use]
-    pub fn path(&self, field: &str) -> String {
-        Kind::named(&self.object.kind).map_or_else(|| field.to_owned(), |kind| kind.path(field))
-    }
-
-    /// What its containers receive.
-    pub fn edges(&self) -> impl Iterator<Item = &Edge> {
-        self.templates.iter().flat_map(|t| &t.edges)
-    }
-
-    /// Keys of Secrets of other namespaces that it names.
-    pub fn elsewhere(&self) -> impl Iterator<Item = &Elsewhere> {
-        self.templates.iter().flat_map(|t| &t.elsewhere)
-    }
-
-    /// Tokens in volumes.
-    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
-        self.templates.iter().flat_map(|t| &t.tokens)
-    }
-
-    /// Literals that matter.
-    pub fn literals(&self) -> BTreeSet<&Literal> {
-        self.templates.iter().flat_map(|t| &t.literals).chain(&self.received).collect()
-    }
-
-    /// What its containers receive of ConfigMaps.
-    pub fn references(&self) -> impl Iterator<Item = &Reference> {
-        self.templates.iter().flat_map(|t| &t.configmaps)
-    }
-
-    /// Deliveries whose content no manifest says: the field of the object, and what it is.
-    #[must_use]
-    pub fn opaque(&self) -> BTreeSet<(String, String)> {
-        let said = self.templates.iter().flat_map(|t| &t.opaque);
-        let said = said.map(|(field, what)| (self.path(field), what.clone()));
-        let borrowed = self.templates.iter().filter_map(|t| t.borrows.as_ref());
-        let borrowed = borrowed.map(|(kind, name)| ("spec.workloadRef".to_owned(), format!("{kind}/{name}")));
-        let elsewhere = self
-            .elsewhere()
-            .map(|of| (of.path.clone(), format!("Secret/{}/{}, of another namespace", of.namespace, of.secret)));
-        said.chain(borrowed).chain(elsewhere).collect()
-    }
-
-    /// The application that its labels name; what is closest to the top of the list of those that may counts.
-    #[must_use]
-    pub fn app(&self) -> Option<&str> {
-        self.templates.iter().filter_map(|t| t.app.as_ref()).min().map(|(_, app)| app.as_str())
-    }
-
-    /// Which of these clients are its own. `None`: entitled to several, it stands for each of them alike.
-    #[must_use]
-    pub fn own(&self, index: &Index, clients: &BTreeSet<ClientKey>) -> Option<BTreeSet<ClientKey>> {
-        let own: BTreeSet<ClientKey> = self.entitled.intersection(clients).cloned().collect();
-        (!index.shared(&own)).then_some(own)
-    }
-
-    /// The strongest grade of what exposes these clients.
-    #[must_use]
-    pub fn grade(&self, clients: &BTreeSet<ClientKey>) -> Grade {
-        let of_these = self.exposures.iter().filter(|e| clients.contains(&e.client));
-        // Each of them has to be exposed: the weakest of the strongest counts.
-        let mut best = BTreeMap::<&ClientKey, Grade>::new();
-        for exposure in of_these {
-            let grade = best.entry(&exposure.client).or_insert(exposure.grade);
-            *grade = exposure.grade.max(*grade);
-        }
-        best.into_values().min().unwrap_or(Grade::Declared)
     }
 }

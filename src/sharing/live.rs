@@ -17,8 +17,9 @@ use super::evaluate::Input;
 use super::facts::{Facts, Owner, Template};
 use super::finding::{Object, Place};
 use super::fold::{assemble, target, top};
-use super::index::{Index, Workload, service_account, sorted};
+use super::index::{Index, service_account, sorted};
 use super::registration::Registration;
+use super::workload::Workload;
 use crate::grant::ClientKey;
 
 /// The place of an object among all.
@@ -427,7 +428,7 @@ impl Live {
             self.index.clients.entry(new.client.clone()).or_default().add(new.clone());
         }
         for client in &clients {
-            if self.index.clients.get(*client).is_some_and(super::index::Client::is_unknown) {
+            if self.index.clients.get(*client).is_some_and(super::client::Client::is_unknown) {
                 self.index.clients.remove(*client);
             }
         }

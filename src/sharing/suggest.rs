@@ -11,9 +11,10 @@ use k8s_openapi::jiff::Timestamp;
 use super::declared::Identity;
 use super::evaluate::Input;
 use super::facts::{Edge, Keys, Kind, Meaning};
-use super::index::{Index, Workload, service_account};
+use super::index::{Index, service_account};
 use super::output::visible;
 use super::pod::is_credential_name;
+use super::workload::Workload;
 use crate::api::{GROUP, VERSION};
 use crate::grant::ClientKey;
 

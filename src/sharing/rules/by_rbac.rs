@@ -9,10 +9,11 @@ use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::{Credential, Identity};
 use crate::sharing::finding::{Evidence, Grade, Object, Severity};
-use crate::sharing::index::{Index, Workload};
+use crate::sharing::index::Index;
 use crate::sharing::rbac::Subject;
 use crate::sharing::reach::{GROUPS, Granted, OF_NAMESPACE, Reach, reach};
 use crate::sharing::role::Role;
+use crate::sharing::workload::Workload;
 
 /// Roles and bindings that are shown at most.
 const SHOWN: usize = 10;

@@ -7,7 +7,8 @@ use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::Identity;
 use crate::sharing::finding::{Grade, Object, Severity};
-use crate::sharing::index::{Index, Workload};
+use crate::sharing::index::Index;
+use crate::sharing::workload::Workload;
 
 /// The rule.
 pub const RULE: Rule = Rule {

@@ -6,7 +6,8 @@ use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Grade, Severity};
-use crate::sharing::index::{Exposure, Index};
+use crate::sharing::index::Index;
+use crate::sharing::workload::Exposure;
 
 /// The rule.
 pub const RULE: Rule = Rule {

@@ -6,8 +6,9 @@ use super::Found;
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::Severity;
-use crate::sharing::index::{Index, Workload};
+use crate::sharing::index::Index;
 use crate::sharing::role::Role;
+use crate::sharing::workload::Workload;
 
 /// The rule.
 pub const RULE: Rule = Rule {

@@ -7,8 +7,9 @@ use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::{Edge, Keys};
 use crate::sharing::finding::{Evidence, Grade, Object, Place, Severity};
-use crate::sharing::index::{Family, Index, Workload};
+use crate::sharing::index::{Family, Index};
 use crate::sharing::pod::is_credential_name;
+use crate::sharing::workload::Workload;
 
 /// The rule.
 pub const RULE: Rule = Rule {
