@@ -251,7 +251,7 @@ pub struct Facts {
 pub struct Template {
     /// Of all the rest. It stands first, so that two are told apart, and ordered, without a look at it.
     pub(super) digest: u64,
-    /// As which ServiceAccount its pods run; empty: it has none.
+    /// As which ServiceAccount its pods run; empty: it has no pods, or borrows their template.
     pub service_account: SmolStr,
     /// The application that its labels name, behind the place of the label in the list of those that may.
     pub app: Option<(usize, SmolStr)>,
@@ -320,6 +320,8 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
                 let target = &object["spec"]["workloadRef"];
                 let name = target["name"].as_str().unwrap_or_default();
                 of.borrows = Some((referred(target), name.into()));
+                // As whom its pods run, the lender says.
+                of.service_account = SmolStr::default();
             }
             pod::read(&template["spec"], client_ids, &mut of);
             pod::annotations(&template["metadata"]["annotations"], &mut of);

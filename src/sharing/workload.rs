@@ -76,7 +76,7 @@ impl Workload {
         (*self.object).clone()
     }
 
-    /// As which ServiceAccount its pods run. `None`: it has no pods, and names Secrets for others to read.
+    /// As which ServiceAccount its pods run. `None`: it has none, or borrows their template from what is not there.
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         Some(self.service_account.as_str()).filter(|account| !account.is_empty())

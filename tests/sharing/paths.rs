@@ -370,6 +370,8 @@ fn a_rollout_borrows_the_template_of_a_deployment() {
         rollout["spec"]["template"] = empty;
         let without = super::support::scan(&[&client, &rollout.to_string()]);
         assert!(found(&without).contains(&"SC-901 Rollout/shop/r".to_owned()), "{:?}", found(&without));
+        // As whom it runs is not known: it is not `default`.
+        assert!(!found(&without).contains(&"SC-203 Rollout/shop/r".to_owned()), "{:?}", found(&without));
     }
     let mut own = rollout;
     own["spec"]["template"] = json!({"spec": {"containers": []}});
