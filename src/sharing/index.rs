@@ -87,6 +87,12 @@ pub fn service_account(subject: &str) -> Option<(&str, &str)> {
     subject.strip_prefix("system:serviceaccount:")?.split_once(':')
 }
 
+/// The federated subject, and the user, that a ServiceAccount is.
+#[must_use]
+pub fn subject(namespace: &str, name: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{name}")
+}
+
 impl Default for Index {
     fn default() -> Self {
         Self {

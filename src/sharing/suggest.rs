@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::declared::Identity;
 use super::evaluate::Input;
 use super::facts::{Edge, Keys, Kind, Meaning};
-use super::index::{Index, service_account};
+use super::index::{Index, service_account, subject};
 use super::output::visible;
 use super::pod::is_credential_name;
 use super::workload::Workload;
@@ -143,7 +143,7 @@ impl Proposal {
             self.credential(edge, &workload.path(&edge.path));
         }
         for token in workload.tokens().filter(|t| !t.audience.is_empty()) {
-            let subject = format!("system:serviceaccount:{}:{}", object.namespace, workload.service_account);
+            let subject = subject(&object.namespace, &workload.service_account);
             let line = format!("federated: {{subject: {}}}", quoted(&subject));
             self.credentials
                 .entry(line)

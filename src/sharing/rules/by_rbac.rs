@@ -9,7 +9,7 @@ use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::{Credential, Identity};
 use crate::sharing::finding::{Evidence, Grade, Object, Severity};
-use crate::sharing::index::Index;
+use crate::sharing::index::{Index, subject};
 use crate::sharing::rbac::Subject;
 use crate::sharing::reach::{GROUPS, Granted, OF_NAMESPACE, Reach, reach};
 use crate::sharing::role::Role;
@@ -137,7 +137,7 @@ impl<'a> Targets<'a> {
 }
 
 /// Who runs as what.
-struct People<'a> {
+pub(super) struct People<'a> {
     index: &'a Index,
     accounts: &'a Accounts,
     /// Workloads that are clients, by namespace and name of their account.
@@ -179,6 +179,12 @@ impl<'a> People<'a> {
         hand
     }
 
+    /// Whether it is said whose a client is, and such an account is there.
+    pub fn knows(&self, client: &ClientKey) -> bool {
+        self.index.clients.get(client).is_some_and(|c| c.entitlement_known)
+            && self.accounts.values().any(|clients| clients.contains(client))
+    }
+
     /// What is known of somebody beside RBAC.
     fn holder(&self, subject: &Subject, can: Can<'a>, more: Can<'a>) -> Holder<'a> {
         match subject {
@@ -217,7 +223,7 @@ impl<'a> People<'a> {
         let of =
             |w: &&&Workload| w.uses.iter().chain(w.exposures.iter().map(|e| &e.client)).any(|c| clients.contains(c));
         let workloads = self.running(&account.namespace, &account.name).iter().filter(of).take(SHOWN);
-        let subject = format!("system:serviceaccount:{}:{}", account.namespace, account.name);
+        let subject = subject(&account.namespace, &account.name);
         let says = |identity: &Arc<Identity>| {
             let named = identity.service_account.as_deref() == Some(account.name.as_str());
             let federated = identity.credentials.contains(&Credential::Federated(subject.clone()));
@@ -259,7 +265,7 @@ pub(super) fn find(
     index: &Index,
     rule: &Rule,
     powers: &[Power],
-    tell: impl Fn(&Holder<'_>) -> Option<Told>,
+    tell: impl Fn(&People<'_>, &Holder<'_>) -> Option<Told>,
 ) -> Vec<Found> {
     // Putting together who has what is the larger part.
     if !index.has_credentials() || index.policy.subjects().next().is_none() {
@@ -294,7 +300,7 @@ impl<'a> Level<'a> {
     }
 }
 
-impl<'a, T: Fn(&Holder<'_>) -> Option<Told>> Look<'a, T> {
+impl<'a, T: Fn(&People<'_>, &Holder<'_>) -> Option<Told>> Look<'a, T> {
     /// Judges a group, and puts what it gives on top of what the wider ones do.
     fn at(&mut self, group: &Subject, wider: &Level<'a>) -> Level<'a> {
         let direct = self.people.index.policy.granted(group);
@@ -307,7 +313,7 @@ impl<'a, T: Fn(&Holder<'_>) -> Option<Told>> Look<'a, T> {
         let more = self.more(wider, direct);
         if !more.is_empty() {
             let holder = self.people.holder(subject, wider.with(&more), more.clone());
-            let found = (self.tell)(&holder).map(|told| self.found(wider, direct, &holder, told));
+            let found = (self.tell)(&self.people, &holder).map(|told| self.found(wider, direct, &holder, told));
             self.all.extend(found);
         }
         more
@@ -317,8 +323,7 @@ impl<'a, T: Fn(&Holder<'_>) -> Option<Told>> Look<'a, T> {
     fn more(&self, wider: &Level<'a>, direct: &[Granted<'_>]) -> Can<'a> {
         let mut more = Can::new();
         for power in self.powers {
-            let granted = || direct.iter().chain(&wider.granted);
-            let needed = LazyCell::new(|| power.needed(granted()));
+            let needed = LazyCell::new(|| power.needed(direct.iter().chain(&wider.granted)));
             // What a group gives may be of use only with what somebody has beside it.
             let completes = power.with.is_some() && power.needed(direct).is_some_and(|needed| !needed.is_empty());
             for one in direct.iter().chain(completes.then_some(&wider.granted).into_iter().flatten()) {
@@ -431,7 +436,7 @@ impl Power {
                 }
                 Hits::Users => {
                     for (name, of_account) in &of.accounts {
-                        if reach.has("", &format!("system:serviceaccount:{namespace}:{name}")) {
+                        if reach.has("", &subject(namespace, name)) {
                             clients.extend(of_account.iter());
                         }
                     }

@@ -1,6 +1,6 @@
 //! SC-202: one ServiceAccount, many clients.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::Found;
 use crate::grant::ClientKey;
@@ -36,18 +36,16 @@ struct Account<'a> {
 
 fn check(index: &Index) -> Vec<Found> {
     // Mostly there is one client, of which nothing more has to be known.
-    let (mut first, mut several) = (HashMap::new(), HashSet::new());
+    let (mut first, mut accounts) = (HashMap::new(), HashMap::<_, Account<'_>>::new());
     for (account, client) in index.account_clients() {
-        if *first.entry(account).or_insert(client) != client {
-            several.insert(account);
+        let known = *first.entry(account).or_insert(client);
+        if known != client {
+            accounts.entry(account).or_default().clients.extend([known, client]);
         }
     }
-    let mut accounts: HashMap<_, Account<'_>> =
-        several.into_iter().map(|account| (account, Account::default())).collect();
     for workload in index.workloads().filter(|w| !w.uses.is_empty()) {
         let Some(name) = workload.account() else { continue };
         let Some(account) = accounts.get_mut(&(workload.object.namespace.as_str(), name)) else { continue };
-        account.clients.extend(index.clients_of(workload));
         account.workloads.push(workload);
         account.token |= workload.automounts || workload.tokens().next().is_some();
     }
@@ -55,13 +53,12 @@ fn check(index: &Index) -> Vec<Found> {
         let Some(name) = &identity.service_account else { continue };
         let key = (identity.object.namespace.as_str(), name.as_str());
         let Some(account) = accounts.get_mut(&key) else { continue };
-        account.clients.insert(&identity.client);
         account.identities.push(identity);
     }
-    for (namespace, name, clients) in index.federated() {
-        let Some(account) = accounts.get_mut(&(namespace, name)) else { continue };
-        account.clients.extend(clients);
-        account.token = true;
+    for (namespace, name, _) in index.federated() {
+        if let Some(account) = accounts.get_mut(&(namespace, name)) {
+            account.token = true;
+        }
     }
     let shared = accounts.into_iter().filter(|(_, account)| index.shared(account.clients.iter().copied()));
     shared

@@ -1,10 +1,7 @@
 //! SC-204: RBAC lets one ServiceAccount read the credentials of many clients, or of one that is not its own.
 
-use std::cell::LazyCell;
-
 use super::Found;
 use super::by_rbac::{Hits, Power, Told, find};
-use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Grade, Severity};
 use crate::sharing::index::Index;
@@ -41,13 +38,7 @@ const READ: Power = Power {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let accounts = LazyCell::new(|| index.accounts());
-    // Whose the credential is has to be said, and somebody to be there whose it is.
-    let known = |client: &ClientKey| {
-        index.clients.get(client).is_some_and(|c| c.entitlement_known)
-            && accounts.values().any(|clients| clients.contains(client))
-    };
-    find(index, &RULE, &[READ], |holder| {
+    find(index, &RULE, &[READ], |people, holder| {
         let several = index.shared(&holder.own);
         // That a client's account reads its credential is no news, unless it is another client's account too.
         if !holder.more.keys().any(|client| several || holder.is_foreign(index, client)) {
@@ -57,7 +48,7 @@ fn check(index: &Index) -> Vec<Found> {
         let many = index.shared(read()) || holder.hands.iter().any(|hand| index.shared(read().chain(hand)));
         let severity = match many {
             true => Severity::High,
-            false if !holder.issuer && read().any(known) => Severity::Medium,
+            false if !holder.issuer && read().any(|client| people.knows(client)) => Severity::Medium,
             false => return None,
         };
         // Of a group only what it gives: who is in it has more, and each something else.

@@ -85,7 +85,7 @@ fn workloads() -> impl Iterator<Item = Power> {
 
 fn check(index: &Index) -> Vec<Found> {
     let powers: Vec<Power> = DIRECT.into_iter().chain(ROLES).chain(workloads()).collect();
-    find(index, &RULE, &powers, |holder| {
+    find(index, &RULE, &powers, |_, holder| {
         let foreign = holder.more.keys().filter(|client| holder.is_foreign(index, client));
         let clients: BTreeSet<ClientKey> = foreign.map(|client| (*client).clone()).collect();
         (!clients.is_empty()).then_some(Told { severity: RULE.severity, clients })
