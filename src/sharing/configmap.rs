@@ -5,16 +5,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kube::core::ApiResource;
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use super::facts::{Edge, Keys, Literal, Meaning, namespace};
+use super::facts::{self, Edge, Keys, Literal, Meaning, namespace};
 use super::finding::Grade;
 use super::pod::{is_filled, meaning};
 use super::workload::Workload;
 
 /// The resource, as people write it.
 pub const RESOURCE: &str = "configmaps";
+
+/// How the API server is asked for them.
+#[must_use]
+pub fn resource() -> ApiResource {
+    facts::resource("", "v1", "ConfigMap", RESOURCE)
+}
+
 /// ConfigMaps in one answer: each may have 1 MiB.
 pub const PAGE: u32 = 20;
 /// The largest value that is looked at.
@@ -198,6 +206,6 @@ impl ConfigMaps {
 }
 
 /// The names of ConfigMaps that workloads refer to.
-pub(super) fn names(workloads: &[Workload]) -> BTreeSet<&str> {
-    workloads.iter().flat_map(Workload::references).map(|reference| reference.configmap.as_str()).collect()
+pub(super) fn names(workloads: &[Workload]) -> BTreeSet<&SmolStr> {
+    workloads.iter().flat_map(Workload::references).map(|reference| &reference.configmap).collect()
 }

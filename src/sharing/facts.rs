@@ -331,13 +331,8 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
             reference::read(object, fields, namespace(meta), client_ids, &mut of);
         }
     }
-    // Most have few: a sorted list is a tenth of a set's size.
-    of.edges.sort();
-    of.edges.dedup();
-    of.edges.shrink_to_fit();
-    of.configmaps.sort();
-    of.configmaps.dedup();
-    of.configmaps.shrink_to_fit();
+    each_once(&mut of.edges);
+    each_once(&mut of.configmaps);
     // What a person can name has a name that stays; of the others there are many, and each is another one.
     let stays = matches!(kind.kind, "CronJob" | "DaemonSet" | "Deployment" | "Rollout" | "StatefulSet");
     let (owner, made_for) = match owner {
@@ -351,6 +346,13 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
         owner,
         template: Arc::new(of.digested()),
     })
+}
+
+/// Sorts, and keeps each once. Most have few: a sorted list is a tenth of a set's size.
+fn each_once<T: Ord>(list: &mut Vec<T>) {
+    list.sort();
+    list.dedup();
+    list.shrink_to_fit();
 }
 
 /// The kind that a reference names; one that says no group is taken at its word.

@@ -6,6 +6,7 @@
 //! same facts.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -71,22 +72,25 @@ struct Touched {
 }
 
 /// By namespace and name, what refers to something.
-type Referring = HashMap<(String, String), BTreeSet<Id>>;
+type Referring = HashMap<(SmolStr, SmolStr), BTreeSet<Id>>;
 
-/// Notes to which ConfigMaps workloads refer that referred to others before.
-fn refer(referring: &mut Referring, top: Id, namespace: &str, old: &[Workload], new: &[Workload]) {
-    let (old, new) = (configmap::names(old), configmap::names(new));
-    for name in old.difference(&new) {
-        let key = (namespace.to_owned(), (*name).to_owned());
-        if let Some(tops) = referring.get_mut(&key) {
-            tops.remove(&top);
-            if tops.is_empty() {
-                referring.remove(&key);
-            }
+/// Takes a member out of a set; a set of nothing goes.
+fn drop_from<K: Hash + Eq>(sets: &mut HashMap<K, BTreeSet<Id>>, key: &K, member: Id) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(&member);
+        if set.is_empty() {
+            sets.remove(key);
         }
     }
+}
+
+/// Notes to which ConfigMaps workloads refer that referred to others before.
+fn refer(referring: &mut Referring, top: Id, namespace: &SmolStr, old: &[Workload], new: &[Workload]) {
+    let (old, new) = (configmap::names(old), configmap::names(new));
+    let key = |name: &&SmolStr| (namespace.clone(), (*name).clone());
+    old.difference(&new).for_each(|name| drop_from(referring, &key(name), top));
     for name in new.difference(&old) {
-        referring.entry((namespace.to_owned(), (*name).to_owned())).or_default().insert(top);
+        referring.entry(key(name)).or_default().insert(top);
     }
 }
 
@@ -95,8 +99,6 @@ fn refer(referring: &mut Referring, top: Id, namespace: &str, old: &[Workload], 
 pub struct Live {
     nodes: Slab<Node>,
     ids: HashMap<Arc<Object>, Id>,
-    /// How many objects were told of.
-    told: usize,
     /// What a person wrote, by namespace.
     namespaces: HashMap<SmolStr, BTreeSet<Id>>,
     /// By namespace and name, what a ServiceAccount says about its token.
@@ -121,7 +123,7 @@ impl Live {
     /// How many objects it is made of.
     #[must_use]
     pub fn objects(&self) -> usize {
-        self.told
+        self.nodes.iter().filter(|(_, node)| node.told.is_some()).count()
             + self.accounts.values().map(HashMap::len).sum::<usize>()
             + self.index.identities.len()
             + self.index.grants().count()
@@ -167,7 +169,6 @@ impl Live {
         let old_owner = old.and_then(|old| old.owner);
         let id = known.unwrap_or_else(|| self.id(object));
         let old = self.nodes.get_mut(id).and_then(|node| node.told.take());
-        self.told -= usize::from(old.is_some());
         let mut touched = Touched::default();
         let owner = match &facts {
             _ if owner_stays => old_owner,
@@ -185,7 +186,6 @@ impl Live {
         if let Some(Facts { template, .. }) = facts {
             let told = Told { owner, counts: Counts { top: id, template } };
             self.enter(id, told, &mut touched);
-            self.told += 1;
         }
         if let Some(old) = old {
             self.leave(&old.counts, &mut touched);
@@ -241,13 +241,8 @@ impl Live {
         touched.dirty.push(*top);
         touched.idle.push(*top);
         let namespace = &node.object.namespace;
-        if node.templates.is_empty()
-            && let Some(tops) = self.namespaces.get_mut(namespace)
-        {
-            tops.remove(top);
-            if tops.is_empty() {
-                self.namespaces.remove(namespace);
-            }
+        if node.templates.is_empty() {
+            drop_from(&mut self.namespaces, namespace, *top);
         }
         let lends = |lender: &Owner| node.templates.iter().any(|(t, _)| t.borrows.as_ref() == Some(lender));
         if let Some(lender) = template.borrows.as_ref().filter(|lender| !lends(lender))
@@ -319,12 +314,9 @@ impl Live {
 
     fn join_all(&mut self, namespace: &str, concerns: impl Fn(&[Workload]) -> bool) {
         for top in self.namespaces.get(namespace).cloned().unwrap_or_default() {
-            let Some(node) = self.nodes.get(top) else { continue };
-            let mut workloads = self.index.take(top);
-            if concerns(&workloads) {
-                self.join(&node.object, &mut workloads);
+            if self.index.workloads.get(top).is_some_and(|workloads| concerns(workloads)) {
+                self.join_anew(top);
             }
-            self.index.put(top, workloads);
         }
     }
 
@@ -349,7 +341,7 @@ impl Live {
         if !self.index.configmaps.set(namespace, name, says) {
             return false;
         }
-        let tops = self.referring.get(&(namespace.to_owned(), name.to_owned())).cloned().unwrap_or_default();
+        let tops = self.referring.get(&(namespace.into(), name.into())).cloned().unwrap_or_default();
         tops.iter().for_each(|top| self.join_anew(*top));
         !tops.is_empty()
     }

@@ -53,6 +53,13 @@ struct Held {
     path: String,
 }
 
+impl Held {
+    /// What of it there is without a narrower mount.
+    fn keys(&self) -> Keys {
+        self.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.as_str().into()))
+    }
+}
+
 pub(super) fn entries(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -107,8 +114,7 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
         }
     }
     for held in volumes.iter().filter(|(name, _)| !mounted.contains(*name)).flat_map(|(_, held)| held) {
-        let keys = held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.as_str().into()));
-        receive(held.origin, edge(held, keys, Grade::Potential, None), facts);
+        receive(held.origin, edge(held, held.keys(), Grade::Potential, None), facts);
     }
 }
 
@@ -136,20 +142,19 @@ fn edge(held: &Held, keys: Keys, grade: Grade, container: Option<&str>) -> Edge 
 
 /// What of a volume's key a mount lets through.
 fn through(mount: &Value, held: &Held) -> Option<Keys> {
-    let all = || Some(held.item.as_ref().map_or(Keys::All, |(key, _)| Keys::One(key.as_str().into())));
     // An expression is expanded in the pod: it may be anything.
     if text(mount, "subPathExpr").is_some() {
-        return all();
+        return Some(held.keys());
     }
-    let Some(sub) = text(mount, "subPath").map(behind).filter(|s| !s.is_empty()) else { return all() };
+    let Some(sub) = text(mount, "subPath").map(behind).filter(|s| !s.is_empty()) else { return Some(held.keys()) };
     match &held.item {
         // Without items the file of a key is named like the key, which has no slash.
         None if sub.contains('/') => None,
         None => Some(Keys::One(sub.into())),
-        Some((key, file)) => {
+        Some((_, file)) => {
             let file = clean(file);
             let inside = file == sub || file.strip_prefix(&sub).is_some_and(|rest| rest.starts_with('/'));
-            inside.then(|| Keys::One(key.as_str().into()))
+            inside.then(|| held.keys())
         }
     }
 }

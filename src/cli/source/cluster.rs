@@ -67,7 +67,7 @@ fn resources(configmaps: bool) -> Vec<ApiResource> {
     all.push(resource("", "v1", "ServiceAccount", "serviceaccounts"));
     all.extend(rbac::KINDS.iter().map(|(kind, plural)| resource(rbac::GROUP, "v1", kind, plural)));
     all.extend(KINDS.iter().map(Kind::resource));
-    all.extend(configmaps.then(|| resource("", "v1", "ConfigMap", configmap::RESOURCE)));
+    all.extend(configmaps.then(configmap::resource));
     all
 }
 

@@ -131,8 +131,7 @@ pub(super) fn start(context: &Arc<Context>) {
     let workload = |of: &Kind| (of.resource(), if of.group.contains('.') { What::Optional } else { What::Workload });
     let rbac = rbac::KINDS.iter().filter(|_| context.config.sharing_rbac);
     let rbac = rbac.map(|(kind, plural)| (facts::resource(rbac::GROUP, "v1", kind, plural), What::Rbac));
-    let configmaps = facts::resource("", "v1", "ConfigMap", configmap::RESOURCE);
-    let configmaps = context.config.sharing_configmaps.then_some((configmaps, What::ConfigMap));
+    let configmaps = context.config.sharing_configmaps.then(|| (configmap::resource(), What::ConfigMap));
     let all =
         std::iter::once((accounts, What::Account)).chain(KINDS.iter().map(workload)).chain(rbac).chain(configmaps);
     for (resource, what) in all {
