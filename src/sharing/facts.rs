@@ -425,6 +425,14 @@ pub fn namespace(meta: &Value) -> &str {
     meta["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or("default")
 }
 
+impl Facts {
+    /// What made it, whether it counts as that or as itself.
+    #[must_use]
+    pub fn made_by(&self) -> Option<&Owner> {
+        self.owner.as_ref().or(self.template.made_for.as_ref())
+    }
+}
+
 impl Template {
     /// The same, once nothing is changed in it any more.
     #[must_use]

@@ -340,7 +340,7 @@ fn unknown(object: &Value, identities: &[Arc<Identity>], facts: &[Facts]) -> Opt
     }
     // A reference that says no group is taken at its word.
     let owns = |(of, by): &Owner| *by == name && (*of == qualified || *of == kind);
-    let made = facts.iter().any(|one| one.object.namespace == namespace && one.owner.as_ref().is_some_and(owns));
+    let made = facts.iter().any(|one| one.object.namespace == namespace && one.made_by().is_some_and(owns));
     (!made).then(|| format!("{why}: give what it makes as well (kubectl get pods,replicationcontrollers,jobs -o yaml)"))
 }
 

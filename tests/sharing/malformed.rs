@@ -277,13 +277,17 @@ fn a_kind_that_is_not_read_is_not_clean() {
          DeploymentConfig, name: x, controller: true}}]}}\nspec: {{template: {{spec: {{{}}}}}}}\n",
         holds("s", "k")
     );
+    let grouped = replication.replace("{kind: Dep", "{apiVersion: apps.openshift.io/v1, kind: Dep");
+    // A workload that keeps its own name, too.
+    let named = grouped.replace("apiVersion: v1\nkind: ReplicationController", "apiVersion: apps/v1\nkind: Deployment");
     for near in [
         config(&holds("s", "public")),
         holder.replace("namespace: shop", "namespace: till"),
         of("example.com/v1", "Thing", "template: {spec: {secretName: s}}"),
         of("example.com/v1", "Thing", "template: s"),
         format!("{holder}---\n{replication}"),
-        format!("{holder}---\n{}", replication.replace("{kind: Dep", "{apiVersion: apps.openshift.io/v1, kind: Dep")),
+        format!("{holder}---\n{grouped}"),
+        format!("{holder}---\n{named}"),
     ] {
         assert_eq!(said(&client(), &[&near, &other]), Vec::<String>::new(), "{near}");
     }
