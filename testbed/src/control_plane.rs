@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use reqwest::Method;
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use crate::certs::{Authority, Pair, signing_key};
@@ -18,6 +19,8 @@ use crate::proxy::Tls;
 use crate::{Process, RunDir, Tools};
 
 const START: Duration = Duration::from_secs(90);
+/// For this long it is asked again where it asks for that.
+const BUSY: Duration = Duration::from_secs(30);
 
 /// What a control plane has beyond the usual.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +45,26 @@ impl Caller {
         if let Some((body, kind)) = body {
             request = request.header("content-type", kind).body(body.to_string());
         }
-        let answer = request.send().await.context("the API server is silent")?;
+        let answer = self.send(request.build().context("not a request")?).await?;
         let status = answer.status().as_u16();
         let text = answer.text().await?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// Sends a request, and again for as long as the API server asks for that: it does while it makes the storage
+    /// of a kind anew whose definition has changed (429, "storage is (re)initializing", with `Retry-After`).
+    async fn send(&self, request: reqwest::Request) -> Result<reqwest::Response> {
+        let end = Instant::now() + BUSY;
+        loop {
+            let copy = request.try_clone().context("a request can be sent once only")?;
+            let answer = self.client.execute(copy).await.context("the API server is silent")?;
+            let again = answer.status() == StatusCode::TOO_MANY_REQUESTS && answer.headers().contains_key(RETRY_AFTER);
+            if !again || Instant::now() >= end {
+                return Ok(answer);
+            }
+            // It asks for whole seconds, and is done in a part of one.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 
@@ -339,8 +358,8 @@ impl ControlPlane {
             // The server ends a watch after some minutes, or where nobody reads fast enough.
             loop {
                 let url = format!("{}/{path}?watch=true&resourceVersion={version}", self.url());
-                let answer =
-                    self.caller.client.get(url).timeout(timeout).send().await.context("the API server is silent")?;
+                let request = self.caller.client.get(url).timeout(timeout).build().context("not a request")?;
+                let answer = self.caller.send(request).await?;
                 let mut answer = answer.error_for_status().context("the API server refuses a watch")?;
                 let mut read = Vec::new();
                 while let Ok(Some(part)) = answer.chunk().await {
@@ -405,4 +424,45 @@ fn client(authority: &Authority, admin: &Pair) -> Result<reqwest::Client> {
     let ca = reqwest::Certificate::from_pem(authority.pem().as_bytes())
         .context("the authority's certificate is not usable")?;
     http().tls_certs_only([ca]).identity(identity).build().context("cannot build an HTTP client")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What a server is called that gives these answers one after the other, and how many it gave.
+    async fn server(answers: &'static [&'static str]) -> (Caller, Arc<AtomicU32>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let given = Arc::new(AtomicU32::new(0));
+        let count = given.clone();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let read = stream.read(&mut [0; 4096]).await.unwrap();
+                assert!(read > 0);
+                count.fetch_add(1, Ordering::Relaxed);
+                let text = format!("HTTP/1.1 {answer}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}");
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        });
+        (Caller { client: http().build().unwrap(), url }, given)
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_again_where_it_asks_for_that() {
+        const BUSY: &str = "429 Too Many Requests\r\nretry-after: 1";
+        let (caller, given) = server(&[BUSY, BUSY, "200 OK"]).await;
+        let body = || Some((Value::Null, "application/json"));
+        assert_eq!(caller.call(Method::POST, "x", body()).await.unwrap().0, 200);
+        assert_eq!(given.load(Ordering::Relaxed), 3);
+        // An eviction that may not be, says so without asking for anything.
+        let (caller, given) = server(&["429 Too Many Requests", "200 OK"]).await;
+        assert_eq!(caller.call(Method::POST, "x", body()).await.unwrap().0, 429);
+        assert_eq!(given.load(Ordering::Relaxed), 1);
+    }
 }
