@@ -33,7 +33,7 @@ fn namespace(n: usize) -> String {
 }
 
 fn client(n: usize) -> ClientKey {
-    let provider = ProviderKey { namespace: String::new(), name: "corp".into() };
+    let provider = ProviderKey::cluster("corp");
     ClientKey { provider, client: format!("client-{n}").into() }
 }
 

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 pub use crate::api::{Adoption, Basis, GrantType, Mode, RevocationCause, UnmanagedClients};
 pub use k8s_openapi::jiff::Timestamp;
+use smol_str::SmolStr;
 
 /// The revocation's second pass comes this long after the first: when every answer that a decision
 /// point had already given has run out (an answer takes at most 2 s).
@@ -177,9 +178,21 @@ impl fmt::Display for Subject {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProviderKey {
     /// Empty for a ClusterIdentityProvider.
-    pub namespace: String,
+    pub namespace: SmolStr,
     /// The object's name.
-    pub name: String,
+    pub name: SmolStr,
+}
+
+impl ProviderKey {
+    /// An IdentityProvider; without a namespace a ClusterIdentityProvider.
+    pub fn new(namespace: impl Into<SmolStr>, name: impl Into<SmolStr>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// A ClusterIdentityProvider.
+    pub fn cluster(name: impl Into<SmolStr>) -> Self {
+        Self::new("", name)
+    }
 }
 
 impl fmt::Display for ProviderKey {

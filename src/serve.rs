@@ -130,10 +130,6 @@ fn observing(context: &Context, provider: &ProviderKey) -> bool {
     context.world.provider(provider).is_some_and(|(view, _)| view.mode == Mode::Observe)
 }
 
-fn cluster_key(name: String) -> ProviderKey {
-    ProviderKey { namespace: String::new(), name }
-}
-
 /// The Hydra behind a path, if it is in use.
 fn hydra(idp: Option<&Arc<Idp>>) -> Option<&Hydra> {
     match idp.map(|i| &**i) {

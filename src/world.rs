@@ -1117,7 +1117,7 @@ impl Inner {
         let provider = self.providers.values().find(|p| pending::may_be_done_by(object, &p.view));
         let provider = provider.map(|p| p.view.key.clone());
         // No object has this name.
-        let nobody = || ProviderKey { namespace: String::new(), name: format!("({})", object.spec.issuer) };
+        let nobody = || ProviderKey::cluster(format!("({})", object.spec.issuer));
         ClientKey { provider: provider.unwrap_or_else(nobody), client: Arc::from(object.spec.client_id.as_str()) }
     }
 

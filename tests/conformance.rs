@@ -33,7 +33,7 @@ struct Subject {
 impl Subject {
     fn new(idp: Idp, real: Option<(clientgrant_testbed::Hydra, Iproxy)>) -> Self {
         let idp = Arc::new(idp);
-        let key = ProviderKey { namespace: String::new(), name: "corp".into() };
+        let key = ProviderKey::cluster("corp");
         let view = ProviderView {
             key: key.clone(),
             issuer: "https://issuer.example.com/".into(),

@@ -48,12 +48,12 @@ async fn release(args: &Args) -> Result<(), String> {
         None => {
             let api: Api<ClusterIdentityProvider> = Api::all(kube.clone());
             let object = api.get(&args.provider).await.map_err(|e| asked("the ClusterIdentityProvider", e))?;
-            (object.spec().issuer.clone(), ProviderKey { namespace: String::new(), name: args.provider.clone() })
+            (object.spec().issuer.clone(), ProviderKey::cluster(&args.provider))
         }
         Some(namespace) => {
             let api: Api<IdentityProvider> = Api::namespaced(kube.clone(), namespace);
             let object = api.get(&args.provider).await.map_err(|e| asked("the IdentityProvider", e))?;
-            (object.spec().issuer.clone(), ProviderKey { namespace: namespace.clone(), name: args.provider.clone() })
+            (object.spec().issuer.clone(), ProviderKey::new(namespace, &args.provider))
         }
     };
     let grants: Api<ClientGrant> = Api::all(kube.clone());

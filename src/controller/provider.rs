@@ -269,7 +269,7 @@ fn object_of<K: Resource>(object: &K, spec: &IdentityProviderSpec, status: Optio
     let meta = object.meta();
     let name = parse::name(meta);
     Object {
-        key: ProviderKey { namespace: name.namespace, name: name.name },
+        key: ProviderKey::new(name.namespace, name.name),
         spec: spec.clone(),
         generation: meta.generation.unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),

@@ -163,7 +163,7 @@ fn provider_change<K>(seen: Seen<K>, source: Source, is: fn(Box<K>) -> ProviderC
 }
 
 fn provider_key(name: GrantName) -> ProviderKey {
-    ProviderKey { namespace: name.namespace, name: name.name }
+    ProviderKey::new(name.namespace, name.name)
 }
 
 async fn run<K, F>(

@@ -34,11 +34,10 @@ pub fn client_key(grant: &ClientGrant) -> ClientKey {
 /// Which provider object a reference in this namespace names.
 #[must_use]
 pub fn provider_key(reference: &ProviderRef, namespace: &str) -> ProviderKey {
-    let namespace = match reference.kind {
-        ProviderKind::ClusterIdentityProvider => String::new(),
-        ProviderKind::IdentityProvider => namespace.to_owned(),
-    };
-    ProviderKey { namespace, name: reference.name.clone() }
+    match reference.kind {
+        ProviderKind::ClusterIdentityProvider => ProviderKey::cluster(&reference.name),
+        ProviderKind::IdentityProvider => ProviderKey::new(namespace, &reference.name),
+    }
 }
 
 /// Reads one grant. `None` only if the object has no UID, which the API server never sends.

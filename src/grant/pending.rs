@@ -58,7 +58,7 @@ pub fn of(view: &ClientView, grant: &Grant, now: Timestamp) -> Option<PendingRev
                     true => ProviderKind::ClusterIdentityProvider,
                     false => ProviderKind::IdentityProvider,
                 },
-                name: view.key.provider.name.clone(),
+                name: view.key.provider.name.to_string(),
             },
         },
     };

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{LOOKUP, authenticated, cluster_key, hint, hydra, observing, unprepared};
+use super::{LOOKUP, authenticated, hint, hydra, observing, unprepared};
 use crate::clock;
 use crate::controller::Context;
 use crate::grant::decide::{self, ConsentAsked, ConsentDecision, Deny};
@@ -29,7 +29,7 @@ pub async fn cluster(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    timed(&context, cluster_key(name), &headers, &body).await
+    timed(&context, ProviderKey::cluster(name), &headers, &body).await
 }
 
 /// `POST /hydra/consent/{namespace}/{name}`, for an IdentityProvider.
@@ -39,7 +39,7 @@ pub async fn namespaced(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    timed(&context, ProviderKey { namespace, name }, &headers, &body).await
+    timed(&context, ProviderKey::new(namespace, name), &headers, &body).await
 }
 
 async fn timed(context: &Context, provider: ProviderKey, headers: &HeaderMap, body: &[u8]) -> Response {

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 
-use super::{LOOKUP, authenticated, cluster_key, hint, hydra, observing, said_active, unprepared};
+use super::{LOOKUP, authenticated, hint, hydra, observing, said_active, unprepared};
 use crate::clock;
 use crate::controller::Context;
 use crate::grant::decide::{self, Asked, Decision, Deny, Lookup};
@@ -30,7 +30,7 @@ pub async fn cluster(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    answer(&context, cluster_key(name), &headers, &body).await
+    answer(&context, ProviderKey::cluster(name), &headers, &body).await
 }
 
 /// `POST /hydra/token-hook/{namespace}/{name}`, for an IdentityProvider.
@@ -40,7 +40,7 @@ pub async fn namespaced(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    answer(&context, ProviderKey { namespace, name }, &headers, &body).await
+    answer(&context, ProviderKey::new(namespace, name), &headers, &body).await
 }
 
 async fn answer(context: &Context, provider: ProviderKey, headers: &HeaderMap, body: &[u8]) -> StatusCode {

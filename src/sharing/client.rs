@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::declared::{Grant, Identity};
-use super::finding::Object;
 use crate::grant::Subject;
 
 /// What is known of one client.
@@ -49,11 +48,6 @@ impl Client {
             count_down(&mut self.subjects, &grant.subject);
             grant.scopes.iter().for_each(|scope| count_down(&mut self.scopes, scope));
         }
-    }
-
-    /// Its active grants.
-    pub(super) fn active_objects(&self) -> impl Iterator<Item = &Object> {
-        self.grants.iter().filter(|grant| grant.active).map(|grant| &grant.object)
     }
 
     /// Whether nothing speaks about it, and it has nothing.

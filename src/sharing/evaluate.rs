@@ -86,14 +86,20 @@ fn judge(index: &Index, rule: &Rule, found: Found) -> Finding {
         _ => State::Open,
     };
     let clients: Vec<&Client> = found.clients.iter().filter_map(|c| index.clients.get(c)).collect();
+    let scopes: BTreeSet<&str> = clients.iter().flat_map(|c| c.scopes.keys()).map(String::as_str).collect();
     let blast_radius = BlastRadius {
-        grants: clients.iter().flat_map(|c| c.active_objects()).collect::<BTreeSet<_>>().len(),
-        subjects: clients.iter().flat_map(|c| c.subjects.keys()).collect::<BTreeSet<_>>().len(),
-        scopes: clients.iter().flat_map(|c| c.scopes.keys()).collect::<BTreeSet<_>>().len(),
+        // A grant is of one client.
+        grants: clients.iter().map(|c| c.active).sum(),
+        subjects: match clients.as_slice() {
+            [client] => client.subjects.len(),
+            several => several.iter().flat_map(|c| c.subjects.keys()).collect::<BTreeSet<_>>().len(),
+        },
+        scopes: scopes.len(),
     };
     let moves = rule.moves && found.severity > Severity::Info;
     let severity = if moves { severity(index, &found, &clients, blast_radius) } else { found.severity };
-    let mut evidence = found.evidence.clone();
+    let gain = gain(index, &found, &scopes);
+    let mut evidence = found.evidence;
     evidence.sort();
     evidence.dedup();
     Finding {
@@ -101,7 +107,7 @@ fn judge(index: &Index, rule: &Rule, found: Found) -> Finding {
         severity,
         state,
         grade: found.grade,
-        gain: gain(index, &found),
+        gain,
         subject: found.subject,
         clients: names(&found.clients),
         keys: found.clients,
@@ -123,23 +129,16 @@ fn severity(index: &Index, found: &Found, clients: &[&Client], radius: BlastRadi
     found.severity.moved(steps)
 }
 
-/// What somebody in the subject has on top of its own: of the other clients if it has some of its own, else for
-/// each client what the rest has beyond it.
-fn gain(index: &Index, found: &Found) -> Vec<String> {
-    let scopes = |clients: &BTreeSet<ClientKey>| -> BTreeSet<&String> {
-        clients.iter().filter_map(|c| index.clients.get(c)).flat_map(|c| c.scopes.keys()).collect()
+/// What somebody in the subject has on top of its own, of all these scopes: of the other clients if it has some of
+/// its own, else for each client what the rest has beyond it.
+fn gain(index: &Index, found: &Found, all: &BTreeSet<&str>) -> Vec<String> {
+    let scopes = |client: &ClientKey| index.clients.get(client).map(|c| &c.scopes);
+    let gained = |scope: &&&str| match &found.own {
+        Some(own) => !own.iter().filter_map(scopes).any(|has| has.contains_key(**scope)),
+        // One that each of them has is no gain for any.
+        None => !found.clients.iter().all(|client| scopes(client).is_some_and(|has| has.contains_key(**scope))),
     };
-    let all = scopes(&found.clients);
-    let beyond = |own: &BTreeSet<ClientKey>| -> BTreeSet<String> {
-        let own = scopes(own);
-        all.iter().filter(|s| !own.contains(**s)).map(|s| (**s).clone()).collect()
-    };
-    match &found.own {
-        Some(own) => beyond(own),
-        None => found.clients.iter().flat_map(|c| beyond(&BTreeSet::from([c.clone()]))).collect::<BTreeSet<_>>(),
-    }
-    .into_iter()
-    .collect()
+    all.iter().filter(gained).map(|scope| (*scope).to_owned()).collect()
 }
 
 /// The clients' ids; where one id is at two providers, with the provider.

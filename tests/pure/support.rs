@@ -130,7 +130,7 @@ pub fn capabilities() -> Capabilities {
 }
 
 pub fn provider_key() -> ProviderKey {
-    ProviderKey { namespace: String::new(), name: "corp".into() }
+    ProviderKey::cluster("corp")
 }
 
 pub fn client_key() -> ClientKey {

@@ -486,7 +486,7 @@ fn a_confirmation_counts_as_the_answer_to_our_own_write_only() {
 #[test]
 fn a_duty_finds_whoever_speaks_for_its_issuer() {
     let world = World::default();
-    let named = |name: &str| ProviderKey { namespace: String::new(), name: name.into() };
+    let named = |name: &str| ProviderKey::cluster(name);
     let tell = |name: &str, created: i64| {
         let view = with(provider(), |p| p.key = named(name));
         world.set_provider(view, None, at(created), name.into());
@@ -527,7 +527,7 @@ fn a_duty_finds_whoever_speaks_for_its_issuer() {
 /// tenant's own provider gave is ended at the cluster's only where its rules let the tenant speak.
 #[test]
 fn a_duty_is_done_by_whoever_may() {
-    let own = |namespace: &str| ProviderKey { namespace: namespace.into(), name: "mine".into() };
+    let own = |namespace: &str| ProviderKey::new(namespace, "mine");
     let duty = |of: ProviderKey| {
         let gone = with(view([grant("g", user("ann"))]), |v| v.key.provider = of);
         let mut duty = pending::of(&gone, gone.grant("g").unwrap(), at(0)).unwrap();

@@ -137,10 +137,7 @@ fn namespace(n: u8) -> String {
 }
 
 fn client(n: u8) -> ClientKey {
-    ClientKey {
-        provider: ProviderKey { namespace: String::new(), name: "corp".into() },
-        client: format!("c{n}").into(),
-    }
+    ClientKey { provider: ProviderKey::cluster("corp"), client: format!("c{n}").into() }
 }
 
 fn client_ids() -> BTreeSet<String> {

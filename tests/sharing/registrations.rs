@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::support::{deployment, found, grant, identity, now, only, scan};
 
 fn provider(name: &str) -> ProviderKey {
-    ProviderKey { namespace: String::new(), name: name.to_owned() }
+    ProviderKey::cluster(name)
 }
 
 /// A client at `corp`, as Hydra lists it.

@@ -9,7 +9,7 @@ use clientgrant::sharing::finding::{BlastRadius, Evidence, Finding, Grade, Objec
 use clientgrant::sharing::report::{Report, Reports, View, reports};
 
 fn key(client: &str) -> ClientKey {
-    ClientKey { provider: ProviderKey { namespace: String::new(), name: "corp".into() }, client: Arc::from(client) }
+    ClientKey { provider: ProviderKey::cluster("corp"), client: Arc::from(client) }
 }
 
 fn finding(rule: &'static str, subject: &Object, clients: &[&str]) -> Finding {

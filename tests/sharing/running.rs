@@ -19,7 +19,7 @@ fn now() -> Timestamp {
 }
 
 fn key(client: &str) -> ClientKey {
-    ClientKey { provider: ProviderKey { namespace: String::new(), name: "corp".into() }, client: Arc::from(client) }
+    ClientKey { provider: ProviderKey::cluster("corp"), client: Arc::from(client) }
 }
 
 fn finding(rule: &'static str, state: State, subject: Object, clients: &[&str]) -> Finding {

@@ -21,7 +21,7 @@ fn now() -> Timestamp {
 }
 
 fn usual() -> Registration {
-    let provider = ProviderKey { namespace: String::new(), name: "corp".into() };
+    let provider = ProviderKey::cluster("corp");
     let mut of = Registration::new(ClientKey { provider, client: Arc::from("a") });
     of.display_name = Some("A".into());
     of.keys = BTreeSet::from(["k1".to_owned()]);
