@@ -191,7 +191,14 @@ impl Leadership {
     /// Whether this replica leads now, and may write everything.
     #[must_use]
     pub fn leads(&self) -> bool {
-        matches!(self.leave(), Some((Leave::Everything, _)))
+        self.term().is_some()
+    }
+
+    /// The number of the term in which this replica leads; `None`: it does not. The same number means that nobody
+    /// else led in between.
+    #[must_use]
+    pub fn term(&self) -> Option<u64> {
+        self.leave().and_then(|(leave, term)| (leave == Leave::Everything).then(|| *term.0))
     }
 
     /// Whether that leave still holds.

@@ -24,7 +24,7 @@ use crate::grant::{
 };
 use crate::idp::{Idp, Permit};
 use crate::lease::Leadership;
-use crate::sharing::judge::{Shared, Verdict};
+use crate::sharing::judge::Shared;
 use crate::sharing::told::Admission;
 use crate::telemetry::Tally;
 
@@ -236,9 +236,9 @@ struct Inner {
     /// The history of the cluster went back while this process lived.
     rewound: bool,
     synced: BTreeSet<Source>,
-    /// Whether something else can act as a client, of those that a ClientIdentity speaks about. `None`: not
-    /// everything was read yet.
-    shared: Option<BTreeMap<ClientKey, Arc<Verdict>>>,
+    /// Whether something else can act as a client, of those that a ClientIdentity speaks about, as it was found
+    /// in a term. `None`: not everything was read yet.
+    shared: Option<(u64, BTreeMap<ClientKey, Shared>)>,
 }
 
 /// The picture.
@@ -849,24 +849,32 @@ impl World {
     #[must_use]
     pub fn shared(&self, key: &ClientKey) -> Shared {
         match &self.read().shared {
-            None => Shared::NotYet,
-            Some(all) => all.get(key).map_or(Shared::Nothing, |verdict| Shared::Is(verdict.clone())),
+            // Whoever led since may have found something else.
+            Some((term, all)) if self.leadership.term() == Some(*term) => {
+                all.get(key).cloned().unwrap_or(Shared::Nothing)
+            }
+            _ => Shared::NotYet,
         }
     }
 
-    /// Everything was looked at. Returns the grants whose status says something else.
-    pub fn set_shared(&self, all: BTreeMap<ClientKey, Verdict>, now: Timestamp) -> Vec<Due> {
+    /// What was found in this term; of clients of which nothing is known yet, what was found before in the same
+    /// term stays. Returns the grants whose status says something else.
+    pub fn set_shared(&self, term: u64, mut all: BTreeMap<ClientKey, Shared>, now: Timestamp) -> Vec<Due> {
         let mut inner = self.write();
-        inner.shared = Some(all.into_iter().map(|(key, verdict)| (key, Arc::new(verdict))).collect());
-        let Some(all) = &inner.shared else { return Vec::new() };
+        if let Some((_, old)) = inner.shared.take().filter(|(of, _)| *of == term) {
+            let waiting = all.iter_mut().filter(|(_, shared)| **shared == Shared::NotYet);
+            waiting.for_each(|(key, shared)| *shared = old.get(key).cloned().unwrap_or(Shared::NotYet));
+        }
         let dues = inner.clients.iter().map(|(key, client)| {
-            let shared = all.get(key).map_or(Shared::Nothing, |verdict| Shared::Is(verdict.clone()));
+            let shared = all.get(key).cloned().unwrap_or(Shared::Nothing);
             let entries = client.names().filter_map(|name| inner.grants.get(name)).filter(|e| e.pending.is_none());
             let news = |e: &&Entry| e.status.as_ref().is_some_and(|s| verdict::sharing_is_news(s, &shared, now));
             let none = Due::look(key.clone(), BTreeSet::new(), Lane::Drift);
             entries.filter(news).fold(none, |due, entry| due.with(&entry.grant))
         });
-        dues.filter(|due| !due.grants.is_empty()).collect()
+        let dues = dues.filter(|due| !due.grants.is_empty()).collect();
+        inner.shared = Some((term, all));
+        dues
     }
 
     /// A ClientQuarantine; `None`: it is gone.

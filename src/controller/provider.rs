@@ -212,8 +212,12 @@ pub async fn run(context: Arc<Context>, mut changes: mpsc::UnboundedReceiver<Pro
         let mut kept = None;
         if let Some(task) = old {
             ended(task.handle).await;
+            let same = same_connection(&task.object.spec, &object.spec);
+            if task.object.uid != object.uid || !same {
+                context.sharing.no_provider(&object.key);
+            }
             if task.object.uid == object.uid {
-                if same_connection(&task.object.spec, &object.spec) {
+                if same {
                     proved = context.world.provider(&object.key).and_then(|(_, idp)| idp);
                 } else {
                     task.kept.keep(None);
@@ -316,6 +320,7 @@ async fn supervise(
 ) {
     let mut attempted = Some(attempted);
     let mut news = context.world.leadership().news();
+    let mut lacking = context.sharing.lacking();
     let mut failures = 0;
     let mut current = kept.current();
     let mut usable = context.world.provider(&object.key).is_some_and(|(_, idp)| idp.is_some());
@@ -404,15 +409,17 @@ async fn supervise(
         // A replica that comes to lead looks at once.
         let mut turned = false;
         while !turned && until.saturating_duration_since(tokio::time::Instant::now()) > nap {
-            turned = tokio::time::timeout(nap, news.changed()).await.is_ok();
+            tokio::select! {
+                _ = news.changed() => turned = true,
+                _ = lacking.changed() => {}
+                () = tokio::time::sleep(nap) => {}
+            }
             if object.deleted.is_some() && context.world.complete() && release(&context, &object).await {
                 return;
             }
             publish_status(&context, &object, &kept, told, Some(idp.capabilities())).await;
             // A client that a ClientIdentity speaks about since.
-            turned |= told.is_ok()
-                && context.world.leadership().leads()
-                && context.sharing.lacks_registrations(&context.world, &object.key);
+            turned |= told.is_ok() && context.sharing.lacks_registrations(&context.world, &object.key);
         }
         if !turned {
             _ = tokio::time::timeout_at(until, news.changed()).await;

@@ -1,8 +1,8 @@
 //! Shared credentials: what the streams and our own kinds told is evaluated a second after it changed, and said
 //! on ClientIdentities here and, through the [`World`], on grants.
 //!
-//! Without a ClientIdentity nothing is watched, so that an ordinary cluster pays nothing. Every replica
-//! evaluates, one writes.
+//! Without a ClientIdentity nothing is watched, so that an ordinary cluster pays nothing. Every replica watches, so
+//! that the next one to lead knows the cluster already; the one that leads evaluates.
 
 mod registered;
 mod reports;
@@ -26,19 +26,24 @@ use crate::sharing::declared::{self, Identity};
 use crate::sharing::evaluate::client_ids;
 use crate::sharing::finding::{Evaluation, Finding, Place};
 use crate::sharing::grace::Grace;
-use crate::sharing::judge::{self, Verdict};
+use crate::sharing::judge::{self, Exclusive, Shared};
 use crate::sharing::picture::Picture;
 use crate::sharing::registration::Registration;
-use crate::sharing::told::Admission;
+use crate::sharing::told::{Admission, Looked};
+use crate::sharing::unchanged;
 use crate::world::World;
-use registered::Registered;
+use registered::{Registered, Registrations};
 
 /// What comes within this time is evaluated together.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 /// After what failed it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The resource of ClientIdentities.
+const IDENTITIES: &str = "clientidentities.clientgrant.dev";
 /// Lists for new client ids are this far apart.
 const LISTS: Duration = Duration::from_secs(10);
+/// How a client is registered is waited for this long, before it is said that it is not known.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// What is kept is compared with what it is made of this often.
 const CHECKS: Duration = Duration::from_secs(600);
 
@@ -59,6 +64,8 @@ pub struct Detector {
     /// these. So a new id wants new lists, which is rare, and no form of a literal's value is in memory.
     ids: Mutex<Arc<BTreeSet<String>>>,
     anew: watch_channel::Sender<()>,
+    /// Some provider was not asked about a client yet.
+    lacking: watch_channel::Sender<()>,
     woken: Notify,
     begun: AtomicBool,
     reports: reports::Desk,
@@ -72,6 +79,7 @@ impl Default for Detector {
             registered: Registered::default(),
             ids: Mutex::default(),
             anew: watch_channel::Sender::new(()),
+            lacking: watch_channel::Sender::new(()),
             woken: Notify::new(),
             begun: AtomicBool::new(false),
             reports: reports::Desk::default(),
@@ -100,9 +108,17 @@ impl Detector {
         self.woken.notify_one();
     }
 
+    /// Tells when some provider was not asked about a client yet.
+    pub fn lacking(&self) -> watch_channel::Receiver<()> {
+        self.lacking.subscribe()
+    }
+
     /// A ClientIdentity is this.
     pub fn identity(&self, object: &ClientIdentity) {
         let (name, object) = (parse::name(&object.metadata), Arc::new(object.clone()));
+        if self.picture().readable(IDENTITIES, &name.namespace, &name.name) {
+            self.wake();
+        }
         let mut all = locked(&self.identities);
         let old = all.get(&name);
         if old.is_some_and(|old| old.object == object) {
@@ -116,9 +132,17 @@ impl Detector {
         self.wake();
     }
 
-    /// A ClientIdentity is gone, or cannot be read.
+    /// A ClientIdentity is gone.
     pub fn no_identity(&self, name: &GrantName) {
-        if locked(&self.identities).remove(name).is_some() {
+        let healed = self.picture().readable(IDENTITIES, &name.namespace, &name.name);
+        if locked(&self.identities).remove(name).is_some() || healed {
+            self.wake();
+        }
+    }
+
+    /// A ClientIdentity cannot be read: what was known of it stays.
+    pub fn odd_identity(&self, name: &GrantName) {
+        if self.picture().unreadable(IDENTITIES, &name.namespace, &name.name) {
             self.wake();
         }
     }
@@ -134,17 +158,18 @@ impl Detector {
 
     /// Whether such a client is registered in a way that nobody has looked at yet.
     pub fn lacks_registrations(&self, world: &World, provider: &ProviderKey) -> bool {
-        self.registered.lacks(provider, &self.spoken(world, provider))
+        let term = world.leadership().term();
+        term.is_some_and(|term| self.registered.lacks(term, provider, &self.spoken(world, provider)))
     }
 
-    /// A complete list: how these clients are registered.
-    pub fn registrations(&self, provider: &ProviderKey, asked: BTreeSet<Arc<str>>, all: Vec<Registration>) {
-        if self.registered.set(provider, asked, all) {
+    /// A complete list, begun in a term: how these clients are registered.
+    pub fn registrations(&self, term: u64, provider: &ProviderKey, asked: BTreeSet<Arc<str>>, all: Vec<Registration>) {
+        if self.registered.set(term, provider, asked, all) {
             self.wake();
         }
     }
 
-    /// A provider object is gone.
+    /// A provider object is gone, or connects elsewhere.
     pub fn no_provider(&self, provider: &ProviderKey) {
         self.registered.forget(provider);
     }
@@ -176,12 +201,15 @@ impl Known {
         self.admission == Admission::Admitted
     }
 
-    /// Whether its status has this finding already.
+    /// Whether its status has a finding of its client already.
     fn has_told(&self, finding: &Finding) -> bool {
+        let subject = &finding.subject;
+        let names = |told: &str| {
+            let name = told.strip_prefix(subject.kind.as_str()).and_then(|rest| rest.strip_prefix('/'));
+            name == Some(subject.name.as_str())
+        };
         let told = self.object.status.iter().flat_map(|status| &status.findings);
-        let subject = format!("{}/{}", finding.subject.kind, finding.subject.name);
-        finding.keys.contains(&self.declared.client)
-            && told.filter(|t| t.rule == finding.rule).any(|t| t.subject.as_ref().is_none_or(|s| *s == subject))
+        told.filter(|t| t.rule == finding.rule).any(|t| t.subject.as_deref().is_none_or(names))
     }
 }
 
@@ -190,7 +218,7 @@ pub async fn run(context: Arc<Context>) {
     context.all_read().await;
     tokio::spawn(reports::run(context.clone()));
     let mut news = context.world.leadership().news();
-    let (mut next, mut listed, mut grace) = (None, None, Grace::default());
+    let (mut next, mut listed, mut leading) = (None, None, None);
     let mut checked = Instant::now();
     loop {
         let clock = next.map_or(CHECKS, clock::until).min(CHECKS);
@@ -205,7 +233,52 @@ pub async fn run(context: Arc<Context>) {
             check(&context);
             checked = Instant::now();
         }
-        next = turn(&context, &mut listed, &mut grace).await;
+        let term = context.world.leadership().term();
+        if leading.as_ref().map(|leading: &Leading| leading.term) != term {
+            leading = term.map(Leading::new);
+        }
+        next = turn(&context, &mut listed, leading.as_mut()).await;
+    }
+}
+
+/// What one term remembers.
+struct Leading {
+    term: u64,
+    since: Instant,
+    /// Something was evaluated.
+    evaluated: bool,
+    grace: Grace,
+    /// Since when a provider is waited for.
+    waiting: BTreeMap<ProviderKey, Instant>,
+}
+
+impl Leading {
+    fn new(term: u64) -> Self {
+        Self { term, since: Instant::now(), evaluated: false, grace: Grace::default(), waiting: BTreeMap::new() }
+    }
+
+    /// The clients whose registration may come yet. One of a provider that does not answer is not waited for, and
+    /// of one that answers and never comes to the end of its list, not for ever.
+    fn wait(
+        &mut self,
+        context: &Context,
+        clients: &BTreeSet<ClientKey>,
+        registrations: &Registrations,
+    ) -> BTreeSet<ClientKey> {
+        let unread = |client: &&ClientKey| {
+            let answers = context.world.found(&client.provider).is_none_or(|found| found == Reason::Connected);
+            answers && registrations.known(client) == unchanged::Known::NotRead
+        };
+        let mut unread: BTreeSet<ClientKey> = clients.iter().filter(unread).cloned().collect();
+        self.waiting.retain(|provider, _| unread.iter().any(|client| client.provider == *provider));
+        for client in &unread {
+            if !self.waiting.contains_key(&client.provider) {
+                self.waiting.insert(client.provider.clone(), Instant::now());
+                context.sharing.lacking.send_replace(());
+            }
+        }
+        unread.retain(|client| self.waiting.get(&client.provider).is_some_and(|since| since.elapsed() < PATIENCE));
+        unread
     }
 }
 
@@ -219,69 +292,74 @@ fn check(context: &Context) {
     }
 }
 
-/// One evaluation. Returns when the clock alone asks for the next.
-async fn turn(context: &Arc<Context>, listed: &mut Option<Instant>, grace: &mut Grace) -> Option<Timestamp> {
+/// One evaluation, where this replica leads. Returns when the clock alone asks for the next.
+async fn turn(
+    context: &Arc<Context>,
+    listed: &mut Option<Instant>,
+    leading: Option<&mut Leading>,
+) -> Option<Timestamp> {
     let (now, begin) = (clock::now(), Instant::now());
     let known: Vec<Known> = context.sharing.identities().into_iter().map(|of| know(context, of)).collect();
     // One that only adopts says nothing that could be compared, and asks for nothing to be looked at.
     let says = |k: &&Known| k.counts() && !k.declared.is_blank();
     let counted: Vec<Arc<Identity>> = known.iter().filter(says).map(|k| k.declared.clone()).collect();
     let clients: BTreeSet<ClientKey> = counted.iter().map(|identity| identity.client.clone()).collect();
-    let admitted = known.iter().filter(|k| k.counts()).map(|k| &k.declared.client);
-    let registrations = context.sharing.registered.of(admitted);
     let detect = context.config.detect_sharing;
     let mut next = if detect { watch(context, &counted, listed, now) } else { None };
+    let Some(leading) = leading else {
+        reports::want(context, &known, None, false);
+        context.metrics.shared(None, None);
+        return next;
+    };
+    let admitted = known.iter().filter(|k| k.counts()).map(|k| &k.declared.client);
+    let registrations = context.sharing.registered.of(leading.term, admitted);
     let mut soonest = |at: Option<Timestamp>| next = next.into_iter().chain(at.filter(|at| *at > now)).min();
 
-    let (verdicts, evaluation) = if clients.is_empty() {
-        (Some(BTreeMap::new()), Evaluation::default())
+    // `None`: not everything was read yet, and what was said stays.
+    let mut looked = Looked::Nothing;
+    let found: Option<(BTreeMap<ClientKey, Shared>, Evaluation)> = if clients.is_empty() {
+        Some(Default::default())
     } else if !detect {
-        (Some(clients.iter().map(|client| (client.clone(), judge::off())).collect()), Evaluation::default())
+        let off = Shared::Is(Arc::new(judge::off()));
+        Some((clients.iter().map(|client| (client.clone(), off.clone())).collect(), Evaluation::default()))
     } else {
+        let waiting = leading.wait(context, &clients, &registrations);
+        soonest((!waiting.is_empty()).then(|| now + AGAIN));
+        // At the beginning of a term all is waited for, so that nothing is said that the one before knew better.
+        let holds = !leading.evaluated && !waiting.is_empty() && leading.since.elapsed() < PATIENCE;
         let grants = context.world.grants_of(&clients);
         changes(&counted, &grants).for_each(|at| soonest(Some(at)));
         let mut picture = context.sharing.picture();
         picture.declared(counted, grants, now);
         picture.registrations(registrations.registered());
-        let waits = clients.iter().any(|client| waits(context, &client.provider));
-        soonest(waits.then(|| now + AGAIN));
-        // Before everything was read once, what was said stays.
-        let found = (picture.settled() && !waits).then(|| (picture.evaluate(now), picture.gaps()));
+        let evaluated = (picture.settled() && !holds).then(|| (picture.evaluate(now), picture.gaps()));
         drop(picture);
-        match found {
-            None => (None, Evaluation::default()),
-            Some((mut evaluation, gaps)) => {
-                let told = |finding: &Finding| known.iter().any(|k| k.has_told(finding));
-                soonest(grace.hold_back(&mut evaluation.findings, told, context.config.sharing_grace, now));
-                (Some(judge::all(&evaluation, &clients, &gaps)), evaluation)
-            }
-        }
+        evaluated.map(|(mut evaluation, gaps)| {
+            leading.evaluated = true;
+            looked = if gaps.is_empty() { Looked::Everything } else { Looked::Part };
+            let told = |finding: &Finding| {
+                let of = |k: &&Known| finding.keys.contains(&k.declared.client);
+                known.iter().filter(of).any(|k| k.has_told(finding))
+            };
+            soonest(leading.grace.hold_back(&mut evaluation.findings, told, context.config.sharing_grace, now));
+            let registered = |client: &ClientKey| matches!(registrations.known(client), unchanged::Known::Is(_));
+            let verdicts = judge::all(&evaluation, &clients, &gaps, registered);
+            let shared = verdicts.into_iter().map(|(client, verdict)| {
+                // What was found is so, whatever comes yet; that there is nothing is not known before.
+                let known = verdict.exclusive == Exclusive::No || !waiting.contains(&client);
+                (client, if known { Shared::Is(Arc::new(verdict)) } else { Shared::NotYet })
+            });
+            (shared.collect(), evaluation)
+        })
     };
-    let leads = context.world.leadership().leads();
-    let told = verdicts.is_some();
-    if let Some(verdicts) = verdicts {
-        say(context, verdicts, leads, now);
-        let took = detect.then(|| begin.elapsed());
-        context.metrics.shared(leads.then_some(&evaluation.findings), took);
+    if let Some((shared, evaluation)) = &found {
+        context.queue.push_all(context.world.set_shared(leading.term, shared.clone(), now));
+        context.metrics.shared(Some(&evaluation.findings), detect.then(|| begin.elapsed()));
     }
-    if leads {
-        soonest(tell::identities(context, &known, &evaluation, &registrations, now).await);
-    }
-    reports::want(context, &known, told.then_some(&evaluation), leads);
+    let say = tell::Say { known: &known, found: found.as_ref(), looked, registrations: &registrations };
+    soonest(tell::identities(context, say, now).await);
+    reports::want(context, &known, found.as_ref().map(|(_, evaluation)| evaluation), true);
     next
-}
-
-/// Whether a provider that answers was not listed since this replica leads. One that does not is not waited for.
-fn waits(context: &Context, provider: &ProviderKey) -> bool {
-    let found = context.world.found(provider).is_none_or(|found| found == Reason::Connected);
-    found && !context.sharing.registered.is_read(provider)
-}
-
-fn say(context: &Context, verdicts: BTreeMap<ClientKey, Verdict>, leads: bool, now: Timestamp) {
-    let dues = context.world.set_shared(verdicts, now);
-    if leads {
-        context.queue.push_all(dues);
-    }
 }
 
 fn know(context: &Context, Stored { object, declared }: Stored) -> Known {

@@ -374,7 +374,7 @@ fn identities(context: &Arc<Context>, seen: Seen<ClientIdentity>) {
         }
         Seen::Unreadable { meta, .. } => {
             let name = parse::name(&meta);
-            context.sharing.no_identity(&name);
+            context.sharing.odd_identity(&name);
             context.world.unreadable_identity(name)
         }
         Seen::Gone { name, .. } => {

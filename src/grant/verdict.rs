@@ -715,14 +715,19 @@ fn note_sharing(status: &mut ClientGrantStatus, shared: &Shared, generation: Opt
 /// Whether a status does not say what is known now about a shared credential.
 #[must_use]
 pub fn sharing_is_news(status: &ClientGrantStatus, shared: &Shared, now: Timestamp) -> bool {
-    // Of most clients nobody speaks: their grants are asked after every evaluation.
-    if *shared == Shared::Nothing {
-        let said = find_condition(&status.conditions, ConditionType::CredentialExclusive);
-        return said.is_some() || status.sharing.is_some();
+    match shared {
+        Shared::NotYet => false,
+        // Of most clients nobody speaks: their grants are asked after every evaluation.
+        Shared::Nothing => {
+            let said = find_condition(&status.conditions, ConditionType::CredentialExclusive);
+            said.is_some() || status.sharing.is_some()
+        }
+        Shared::Is(_) => {
+            let mut new = status.clone();
+            note_sharing(&mut new, shared, status.observed_generation, now);
+            new != *status
+        }
     }
-    let mut new = status.clone();
-    note_sharing(&mut new, shared, status.observed_generation, now);
-    new != *status
 }
 
 /// How often a grant has been looked at while it waited for its subject, by how long its status says that

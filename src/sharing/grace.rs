@@ -1,16 +1,18 @@
 //! What is absent may only be late: such a finding counts when it has been there for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::finding::{Finding, Object};
+use super::finding::{Evidence, Finding, Object};
+use crate::grant::ClientKey;
 
 /// Rules that conclude from what is not there.
-const RULES: [&str; 3] = ["SC-302", "SC-303", "SC-304"];
+pub(super) const RULES: [&str; 3] = ["SC-302", "SC-303", "SC-304"];
 
-type Key = (&'static str, Object, Vec<String>);
+/// The evidence tells two findings of one subject apart.
+type Key = (&'static str, Object, BTreeSet<ClientKey>, Vec<Evidence>);
 
 /// When what is found now counts.
 #[derive(Debug, Default)]
@@ -32,8 +34,8 @@ impl Grace {
             if !RULES.contains(&finding.rule) {
                 return true;
             }
-            let key = (finding.rule, finding.subject.clone(), finding.clients.clone());
-            let due = old.remove(&key).unwrap_or(if told(finding) { now } else { now + grace });
+            let key = (finding.rule, finding.subject.clone(), finding.keys.clone(), finding.evidence.clone());
+            let due = old.remove(&key).unwrap_or_else(|| if told(finding) { now } else { now + grace });
             self.0.insert(key, due);
             if due > now {
                 next = next.into_iter().chain([due]).min();

@@ -55,9 +55,15 @@ pub fn shows_sharing(rule: &str) -> bool {
     rule.starts_with("SC-1") || rule.starts_with("SC-2") || rule == "SC-301"
 }
 
-/// One verdict for each of these clients.
+/// One verdict for each of these clients. Of some it is not known how they are `registered`, so that one with
+/// the same key would not be found.
 #[must_use]
-pub fn all(evaluation: &Evaluation, clients: &BTreeSet<ClientKey>, gaps: &[Unread]) -> BTreeMap<ClientKey, Verdict> {
+pub fn all(
+    evaluation: &Evaluation,
+    clients: &BTreeSet<ClientKey>,
+    gaps: &[Unread],
+    registered: impl Fn(&ClientKey) -> bool,
+) -> BTreeMap<ClientKey, Verdict> {
     let mut of = BTreeMap::<&ClientKey, Vec<&Finding>>::new();
     for finding in &evaluation.findings {
         for client in &finding.keys {
@@ -65,7 +71,8 @@ pub fn all(evaluation: &Evaluation, clients: &BTreeSet<ClientKey>, gaps: &[Unrea
         }
     }
     let none = Vec::new();
-    clients.iter().map(|client| (client.clone(), one(of.get(client).unwrap_or(&none), gaps))).collect()
+    let verdict = |client| one(of.get(client).unwrap_or(&none), gaps, registered(client));
+    clients.iter().map(|client| (client.clone(), verdict(client))).collect()
 }
 
 /// The verdict where nothing is looked at.
@@ -75,7 +82,7 @@ pub fn off() -> Verdict {
     Verdict { exclusive: Exclusive::NotEvaluated(why), open: 0, suppressed: 0, worst: None, rules: BTreeSet::new() }
 }
 
-fn one(findings: &[&Finding], gaps: &[Unread]) -> Verdict {
+fn one(findings: &[&Finding], gaps: &[Unread], registered: bool) -> Verdict {
     let of = |state| findings.iter().filter(move |f| f.state == state);
     let found = || of(State::Open).chain(of(State::Suppressed));
     // What is found of those whose job it is says no more than that.
@@ -84,6 +91,9 @@ fn one(findings: &[&Finding], gaps: &[Unread]) -> Verdict {
     } else if !gaps.is_empty() {
         let what: BTreeSet<&str> = gaps.iter().map(|gap| gap.place.file.as_str()).collect();
         Exclusive::NotEvaluated(format!("Not read: {}. Give the operator the right to list it.", cut(what)))
+    } else if !registered {
+        let why = "The identity provider does not say how the client is registered. See RegistrationUnchanged.";
+        Exclusive::NotEvaluated(why.to_owned())
     } else if of(State::NotEvaluable).next().is_some() {
         let why = "What it authenticates with, or what its workloads receive, is not said in the cluster (SC-901).";
         Exclusive::NotEvaluated(why.to_owned())

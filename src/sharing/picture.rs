@@ -94,19 +94,19 @@ impl Picture {
 
     /// A workload is this; `None`: it is gone, or says nothing. True if that is news.
     pub fn workload(&mut self, resource: &str, object: &Object, facts: Option<Facts>) -> bool {
-        let healed = self.is_readable(resource, &object.namespace, &object.name);
+        let healed = self.readable(resource, &object.namespace, &object.name);
         self.live.workload(object, facts) || healed
     }
 
     /// A ServiceAccount says this about its token; `None`: it is gone. True if that is news.
     pub fn account(&mut self, namespace: &str, object: &str, says: Option<Option<bool>>) -> bool {
-        let healed = self.is_readable(ACCOUNTS, namespace, object);
+        let healed = self.readable(ACCOUNTS, namespace, object);
         self.live.account(namespace, object, says) || healed
     }
 
     /// A ConfigMap says this; `None`: it is gone. True if that is news.
     pub fn configmap(&mut self, namespace: &str, object: &str, says: Option<ConfigMap>) -> bool {
-        let healed = self.is_readable(configmap::RESOURCE, namespace, object);
+        let healed = self.readable(configmap::RESOURCE, namespace, object);
         self.live.configmap(namespace, object, says) || healed
     }
 
@@ -131,13 +131,14 @@ impl Picture {
         self.uids.get(object).map(|uid| &**uid)
     }
 
-    fn is_readable(&mut self, resource: &str, namespace: &str, object: &str) -> bool {
+    /// An object can be read, or is gone. True if that is news.
+    pub fn readable(&mut self, resource: &str, namespace: &str, object: &str) -> bool {
         !self.odd.is_empty() && self.odd.remove(&(resource.to_owned(), name(namespace, object)))
     }
 
     /// A role or a binding is this; `None`: it is gone. True if that is news.
     pub fn rbac(&mut self, resource: &str, object: &Object, says: Option<Piece>) -> bool {
-        let healed = self.is_readable(resource, &object.namespace, &object.name);
+        let healed = self.readable(resource, &object.namespace, &object.name);
         let news = match says {
             Some(says) => self.rbac.insert(object.clone(), says.clone()) != Some(says),
             None => self.rbac.remove(object).is_some(),

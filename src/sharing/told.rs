@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::finding::{Finding, State};
+use super::grace;
 use super::judge::{Exclusive, Shared, Verdict};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, find_condition, remove_condition, set_condition};
 use crate::api::{BlastRadius, ClientIdentityStatus, SharedFinding, bounds};
@@ -35,6 +36,17 @@ pub enum Admission {
     ProviderMissing,
 }
 
+/// How much was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// Nothing, as where nobody asks for it.
+    Nothing,
+    /// Not everything could be read: what is concluded from what is absent is not known.
+    Part,
+    /// Everything.
+    Everything,
+}
+
 /// Everything that a status is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {
@@ -50,6 +62,8 @@ pub struct Told<'a> {
     pub admission: Admission,
     /// What was found of the client.
     pub shared: &'a Shared,
+    /// How much was looked at for that.
+    pub looked: Looked,
     /// Findings that concern it, the worst first.
     pub findings: &'a [&'a Finding],
     /// Clients that some `ClientIdentity` of the same namespace speaks about.
@@ -69,10 +83,22 @@ pub fn status(told: &Told<'_>, now: Timestamp) -> (ClientIdentityStatus, Option<
             (status.findings, status.blast_radius) = (Vec::new(), None);
         }
         Shared::NotYet => {}
-        Shared::Nothing => remove_condition(list, ConditionType::CredentialExclusive),
+        Shared::Nothing => {
+            remove_condition(list, ConditionType::CredentialExclusive);
+            (status.findings, status.blast_radius) = (Vec::new(), None);
+        }
         Shared::Is(verdict) => {
             say(list, verdict, told.generation, now);
-            status.findings = told.findings.iter().take(bounds::FINDINGS).map(|finding| entry(finding, told)).collect();
+            let mut findings: Vec<SharedFinding> = told.findings.iter().map(|finding| entry(finding, told)).collect();
+            if told.looked == Looked::Part {
+                // What a gap hides is not gone.
+                let absent = status.findings.iter().filter(|old| grace::RULES.contains(&old.rule.as_str()));
+                let hidden = absent.filter(|old| findings.iter().all(|new| words(new) != words(old)));
+                let hidden: Vec<SharedFinding> = hidden.cloned().collect();
+                findings.extend(hidden);
+            }
+            findings.truncate(bounds::FINDINGS);
+            status.findings = findings;
             status.blast_radius = radius(told.findings);
         }
     }
@@ -187,21 +213,25 @@ fn words(finding: &SharedFinding) -> String {
 }
 
 impl Told<'_> {
-    /// Everything that was found, in a few words each; a status shows the worst.
+    /// Everything that was found, in a few words each: what a status said before and is not among them is gone.
+    /// `None`: nobody looked, and nothing can be said to be gone.
     #[must_use]
-    pub fn found(&self) -> BTreeSet<String> {
-        let found = self.findings.iter().filter(|f| f.state != State::NotEvaluable);
-        found.map(|finding| words(&entry(finding, self))).collect()
+    pub fn left(&self) -> Option<BTreeSet<String>> {
+        let looked = self.looked != Looked::Nothing && self.admission == Admission::Admitted;
+        (looked && matches!(self.shared, Shared::Is(_))).then(|| {
+            let found = self.findings.iter().filter(|f| f.state != State::NotEvaluable);
+            found.map(|finding| words(&entry(finding, self))).collect()
+        })
     }
 }
 
-/// What is new, with the findings in a few words each. What is still found is not gone, although others that are
-/// worse have taken its place in the status.
+/// What is new, with the findings in a few words each. What is `left` is not gone, although others that are worse
+/// have taken its place in the status.
 #[must_use]
 pub fn turns(
     old: Option<&ClientIdentityStatus>,
     new: &ClientIdentityStatus,
-    found: &BTreeSet<String>,
+    left: Option<&BTreeSet<String>>,
 ) -> BTreeMap<Turn, BTreeSet<String>> {
     let states = |status: &ClientIdentityStatus| -> BTreeMap<String, bool> {
         let told = status.findings.iter().filter(|f| f.state != State::NotEvaluable.name());
@@ -216,8 +246,8 @@ pub fn turns(
             (true, Some(true)) | (false, Some(false)) => continue,
         };
     }
-    let gone = old.into_keys().filter(|words| !new.contains_key(words) && !found.contains(words));
-    for words in gone {
+    let gone = |words: &String| !new.contains_key(words) && left.is_some_and(|left| !left.contains(words));
+    for words in old.into_keys().filter(gone) {
         turns.entry(Turn::Resolved).or_default().insert(words);
     }
     turns

@@ -14,6 +14,7 @@ use clientgrant::grant::{
 use clientgrant::idp::Idp;
 use clientgrant::idp::memory::Memory;
 use clientgrant::lease::{Leadership, Timing};
+use clientgrant::sharing::judge::{self, Exclusive, Shared, Verdict};
 use clientgrant::world::{Due, Identity, Lane, Quarantine, Source, World};
 
 use crate::support::*;
@@ -616,4 +617,31 @@ fn providers_are_told_by_what_a_look_found_and_the_rest_by_who_writes() {
         let tally = world.tally(at(0));
         assert!(tally.providers.is_empty() && tally.hooks.is_empty() && tally.undeclared.is_empty());
     }
+}
+
+#[test]
+fn what_is_shared_is_known_in_its_term_and_waits_for_what_is_not() {
+    let shared = |open: usize| {
+        let exclusive = if open == 0 { Exclusive::Yes } else { Exclusive::No };
+        Shared::Is(Arc::new(Verdict { exclusive, open, ..judge::off() }))
+    };
+    let key = |client: &str| ClientKey { provider: ProviderKey::cluster("corp"), client: client.into() };
+    let world = World::default();
+    let set = |term, all: &[(&str, Shared)]| {
+        world.set_shared(term, all.iter().map(|(client, shared)| (key(client), shared.clone())).collect(), at(0))
+    };
+    let known = |client| world.shared(&key(client));
+    assert_eq!(known("a"), Shared::NotYet, "nothing was evaluated");
+    set(0, &[("a", shared(1)), ("b", Shared::NotYet)]);
+    assert_eq!((known("a"), known("b"), known("c")), (shared(1), Shared::NotYet, Shared::Nothing));
+    // How it is registered has to be read anew: what was said stays.
+    set(0, &[("a", Shared::NotYet), ("b", shared(0))]);
+    assert_eq!((known("a"), known("b")), (shared(1), shared(0)));
+    set(0, &[("b", Shared::NotYet)]);
+    assert_eq!((known("a"), known("b")), (Shared::Nothing, shared(0)));
+    // What another term knew says nothing in this one.
+    set(7, &[("a", shared(0))]);
+    assert_eq!((known("a"), known("c")), (Shared::NotYet, Shared::NotYet));
+    set(0, &[("a", Shared::NotYet)]);
+    assert_eq!(known("a"), Shared::NotYet);
 }

@@ -189,3 +189,78 @@ async fn a_changed_registration_suspends_until_it_is_accepted() {
     let client = admin.get_client("finance-reporting").await.unwrap();
     assert!(!client["scope"].as_str().unwrap().contains("admin"), "{client:#}");
 }
+
+/// Status of the condition, and whether the shared key is among the findings.
+fn told(object: &Value) -> (String, bool) {
+    let exclusive = condition(object, "CredentialExclusive")["status"].as_str().unwrap_or("-").to_owned();
+    (exclusive, has_104(object))
+}
+
+/// Whether somebody was told that a shared credential is gone.
+async fn resolved(bed: &Real) -> bool {
+    let (_, list) = bed.raw(Method::GET, "apis/events.k8s.io/v1/namespaces/it/events", None).await.unwrap();
+    list["items"].as_array().unwrap().iter().any(|e| e["reason"] == "SharedCredentialResolved")
+}
+
+/// What the identity provider does not say is no proof of anything, and takes nothing back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_read_is_not_called_exclusive_and_closes_nothing() {
+    let mut bed = quick().await;
+    let pair = ["helpdesk", "workflow"];
+    let shared = |modulus: &str| json!({"scope": "openid", "token_endpoint_auth_method": "private_key_jwt", "jwks": key(modulus)});
+    for client in pair {
+        bed.client(client, shared(MODULUS)).await.unwrap();
+        speak(&bed, "it", client, json!({})).await;
+    }
+    bed.client("third", shared(&MODULUS.replacen('0', "1", 1))).await.unwrap();
+    let found = ("False".to_owned(), true);
+    for client in pair {
+        bed.wait(&path("it", client), "found", LONG, |o| told(o) == found).await.unwrap();
+    }
+
+    // One more speaks, and the list that has it takes long: nothing is said of it before, and the others stay.
+    bed.proxy.set_rule(|r| match r.path().ends_with("/clients") {
+        true => Action::Delay(Duration::from_secs(4)),
+        false => Action::Forward,
+    });
+    pause(1_500).await;
+    speak(&bed, "it", "third", json!({})).await;
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        for client in pair {
+            assert_eq!(told(&bed.get(&path("it", client)).await.unwrap().unwrap()), found);
+        }
+        let third = bed.get(&path("it", "third")).await.unwrap().unwrap();
+        assert_eq!(told(&third).0, "-", "{:#}", third["status"]);
+        pause(200).await;
+    }
+    bed.wait(&path("it", "third"), "exclusive", LONG, |o| told(o) == ("True".to_owned(), false)).await.unwrap();
+    assert!(!resolved(&bed).await);
+
+    // The next process never hears of the identity provider.
+    bed.proxy.set_rule(|_| Action::Answer(503, "{}".into()));
+    bed.operator.restart().unwrap();
+    for client in pair {
+        let unknown = ("Unknown".to_owned(), true);
+        bed.wait(&path("it", client), "unknown", LONG, |o| told(o) == unknown).await.unwrap();
+    }
+    bed.wait(&path("it", "third"), "unknown", LONG, |o| told(o).0 == "Unknown").await.unwrap();
+    bed.proxy.clear_rule();
+    for client in pair {
+        bed.wait(&path("it", client), "found again", LONG, |o| told(o) == found).await.unwrap();
+    }
+    bed.wait(&path("it", "third"), "exclusive", LONG, |o| told(o) == ("True".to_owned(), false)).await.unwrap();
+    assert!(!resolved(&bed).await, "nobody mended anything");
+    for client in pair {
+        replace(&bed, client, "jwks", key(&MODULUS.replacen('0', if client == "helpdesk" { "2" } else { "3" }, 1)))
+            .await;
+    }
+    for client in pair {
+        bed.wait(&path("it", client), "mended", LONG, |o| told(o) == ("True".to_owned(), false)).await.unwrap();
+    }
+    let begun = std::time::Instant::now();
+    while !resolved(&bed).await {
+        assert!(begun.elapsed() < LONG, "it was mended, and nobody was told");
+        pause(100).await;
+    }
+}

@@ -7,11 +7,11 @@ use std::time::Duration;
 use clientgrant::api::condition::{ConditionType, find_condition};
 use clientgrant::api::{ClientIdentityStatus, SharedFinding};
 use clientgrant::grant::{ClientKey, ProviderKey};
-use clientgrant::sharing::finding::{BlastRadius, Evaluation, Finding, Grade, Object, Severity, State};
+use clientgrant::sharing::finding::{BlastRadius, Evaluation, Evidence, Finding, Grade, Object, Severity, State};
 use clientgrant::sharing::grace::Grace;
 use clientgrant::sharing::judge::{self, Exclusive, Shared};
 use clientgrant::sharing::picture::{Part, Picture, Read};
-use clientgrant::sharing::told::{self, Admission, Told, Turn};
+use clientgrant::sharing::told::{self, Admission, Looked, Told, Turn};
 use k8s_openapi::jiff::Timestamp;
 
 fn now() -> Timestamp {
@@ -74,8 +74,19 @@ fn what_is_said_of_a_client() {
     let gap = || vec![clientgrant::sharing::index::Unread { place: place("jobs.batch"), why: "no".into() }];
     let verdict = |findings: Vec<Finding>, gaps: Vec<_>| {
         let evaluation = Evaluation { findings, ..Evaluation::default() };
-        judge::all(&evaluation, &clients, &gaps).remove(&key("a")).unwrap()
+        judge::all(&evaluation, &clients, &gaps, |_| true).remove(&key("a")).unwrap()
     };
+    // Whose registration is not known may have the key of another one.
+    let unregistered = |findings: Vec<Finding>| {
+        let evaluation = Evaluation { findings, ..Evaluation::default() };
+        judge::all(&evaluation, &clients, &[], |of| *of != key("a"))
+    };
+    let all = unregistered(vec![]);
+    assert!(
+        matches!(all[&key("a")].exclusive, Exclusive::NotEvaluated(_)) && all[&key("b")].exclusive == Exclusive::Yes
+    );
+    let found = unregistered(vec![finding("SC-201", State::Open, here("x"), &["a", "b"])]);
+    assert_eq!(found[&key("a")].exclusive, Exclusive::No, "what is found is so");
     let of = |rule, state, clients: &[&str]| finding(rule, state, here("x"), clients);
     assert_eq!(verdict(vec![], vec![]).exclusive, Exclusive::Yes);
     assert_eq!(verdict(vec![], vec![]).counts(), None);
@@ -109,7 +120,7 @@ fn nothing_of_another_namespace_is_named() {
     ];
     let (client, shared) = (key("a"), Shared::NotYet);
     let evaluation = Evaluation { findings: all.to_vec(), ..Evaluation::default() };
-    let verdict = judge::all(&evaluation, &BTreeSet::from([key("a")]), &[]).remove(&client).unwrap();
+    let verdict = judge::all(&evaluation, &BTreeSet::from([key("a")]), &[], |_| true).remove(&client).unwrap();
     let is = Shared::Is(Arc::new(verdict));
     let findings: Vec<&Finding> = all.iter().collect();
     let neighbours = BTreeSet::from([key("a"), key("b")]);
@@ -120,6 +131,7 @@ fn nothing_of_another_namespace_is_named() {
         client: &client,
         admission: Admission::Admitted,
         shared: &is,
+        looked: Looked::Everything,
         findings: &findings,
         neighbours: &neighbours,
     };
@@ -172,7 +184,7 @@ fn what_is_new_is_told_once() {
         ..ClientIdentityStatus::default()
     };
     let turns = |old: &[(&str, &str)], new: &[(&str, &str)]| -> Vec<(Turn, String)> {
-        let all = told::turns(Some(&status(old)), &status(new), &BTreeSet::new());
+        let all = told::turns(Some(&status(old)), &status(new), Some(&BTreeSet::new()));
         all.into_iter().map(|(turn, what)| (turn, what.into_iter().collect::<Vec<_>>().join(", "))).collect()
     };
     let one = |turn, rule: &str| vec![(turn, format!("{rule} on Deployment/x"))];
@@ -184,8 +196,11 @@ fn what_is_new_is_told_once() {
     assert_eq!(turns(&[], &[("SC-901", "notEvaluable")]), []);
     // A status shows the worst: what others have taken the place of is not gone.
     let found = BTreeSet::from(["SC-304 on Deployment/x".to_owned()]);
-    let pushed = told::turns(Some(&status(&[("SC-304", "open")])), &status(&[]), &found);
+    let pushed = told::turns(Some(&status(&[("SC-304", "open")])), &status(&[]), Some(&found));
     assert!(pushed.is_empty(), "{pushed:?}");
+    // Where nobody looked nothing is gone.
+    let unseen = told::turns(Some(&status(&[("SC-304", "open")])), &status(&[]), None);
+    assert!(unseen.is_empty(), "{unseen:?}");
 }
 
 #[test]
@@ -200,12 +215,76 @@ fn a_status_shows_the_worst_and_knows_the_rest() {
         client: &client,
         admission: Admission::Admitted,
         shared: &Shared::Is(Arc::new(judge::off())),
+        looked: Looked::Everything,
         findings: &findings,
         neighbours: &BTreeSet::new(),
     };
     let (status, _) = told::status(&told, now());
-    assert_eq!((status.findings.len(), told.found().len()), (20, 30));
-    assert!(told.found().contains("SC-304 on Deployment/w29"));
+    assert_eq!((status.findings.len(), told.left().unwrap().len()), (20, 30));
+    assert!(told.left().unwrap().contains("SC-304 on Deployment/w29"));
+}
+
+#[test]
+fn what_was_said_goes_when_nothing_speaks_any_more_and_stays_behind_a_gap() {
+    let (client, nobody) = (key("a"), BTreeSet::new());
+    let all = [
+        finding("SC-302", State::Open, here("late"), &["a"]),
+        finding("SC-201", State::Open, here("shared"), &["a", "b"]),
+    ];
+    let findings: Vec<&Finding> = all.iter().collect();
+    let evaluation = Evaluation { findings: all.to_vec(), ..Evaluation::default() };
+    let verdict = judge::all(&evaluation, &BTreeSet::from([key("a")]), &[], |_| true).remove(&client).unwrap();
+    let is = Shared::Is(Arc::new(verdict));
+    let told = Told {
+        old: None,
+        generation: Some(1),
+        namespace: "it",
+        client: &client,
+        admission: Admission::Admitted,
+        shared: &is,
+        looked: Looked::Everything,
+        findings: &findings,
+        neighbours: &nobody,
+    };
+    let rules = |status: &ClientIdentityStatus| status.findings.iter().map(|f| f.rule.clone()).collect::<Vec<_>>();
+    let turns = |old: &ClientIdentityStatus, told: &Told<'_>| {
+        let new = told::status(told, now()).0;
+        (rules(&new), told::turns(Some(old), &new, told.left().as_ref()).into_keys().collect::<Vec<_>>())
+    };
+    let (status, _) = told::status(&told, now());
+    assert_eq!(rules(&status), ["SC-302", "SC-201"]);
+    let then = Told { old: Some(&status), ..told };
+    // A kind cannot be listed: what is concluded from what is absent was not looked at, the rest was.
+    let gap = Told { looked: Looked::Part, findings: &[], ..then };
+    assert_eq!(turns(&status, &gap), (vec!["SC-302".to_owned()], vec![Turn::Resolved]));
+    let gone = Told { findings: &[], ..then };
+    assert_eq!(turns(&status, &gone), (vec![], vec![Turn::Resolved]));
+    // Nobody looked, or nothing is declared any more: nothing is there, and nothing was mended.
+    let off = Shared::Is(Arc::new(judge::off()));
+    assert_eq!(turns(&status, &Told { shared: &off, looked: Looked::Nothing, ..gone }), (vec![], vec![]));
+    let refused = Told { admission: Admission::NotAllowed, ..gone };
+    assert_eq!(turns(&status, &refused), (vec![], vec![]));
+    let blank = Told { shared: &Shared::Nothing, ..gone };
+    assert_eq!(turns(&status, &blank), (vec![], vec![]));
+    assert_eq!(told::status(&blank, now()).0.blast_radius, None);
+    // Before everything was read what was said stays.
+    let waits = Told { shared: &Shared::NotYet, ..gone };
+    assert_eq!(turns(&status, &waits), (vec!["SC-302".to_owned(), "SC-201".to_owned()], vec![]));
+}
+
+#[test]
+fn two_findings_of_one_subject_come_due_each() {
+    let two = || {
+        let path = |path: &str| Evidence { path: path.into(), place: place(""), object: here("w") };
+        let of = |at: &str| Finding { evidence: vec![path(at)], ..finding("SC-304", State::Open, here("w"), &["a"]) };
+        vec![of("spec.credentials[0].secret"), of("spec.credentials[1].secret")]
+    };
+    let (mut grace, minute) = (Grace::default(), Duration::from_secs(60));
+    for (seconds, told) in [(0, 0), (30, 0), (59, 0), (60, 2), (61, 2)] {
+        let mut findings = two();
+        grace.hold_back(&mut findings, |_| false, minute, now() + Duration::from_secs(seconds));
+        assert_eq!(findings.len(), told, "after {seconds} s");
+    }
 }
 
 #[test]

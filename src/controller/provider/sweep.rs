@@ -62,9 +62,11 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
     let named: HashSet<&str> = known.iter().map(|key| &*key.client).collect();
     let cluster = &context.cluster;
     let wanted = |id: &str, client: &ObservedClient| named.contains(id) || client.mark.as_deref() == Some(cluster);
-    let asked = context.sharing.spoken(&context.world, provider);
+    let (asked, term) = (context.sharing.spoken(&context.world, provider), context.world.leadership().term());
     let listed = idp.list_clients(&wanted, Some(Spoken { provider, clients: &asked })).await?;
-    context.sharing.registrations(provider, asked, listed.registrations);
+    if let Some(term) = term {
+        context.sharing.registrations(term, provider, asked, listed.registrations);
+    }
     let found = listed.clients;
     let rewound = context.world.rewound() || kept.rewound.load(Ordering::Relaxed);
     let mut picture = Picture { total: known.len(), rewound, ..Picture::default() };

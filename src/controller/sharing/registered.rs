@@ -1,5 +1,6 @@
 //! How clients are registered, as the provider tasks read it: complete lists, of clients that ClientIdentities
-//! speak about.
+//! speak about, in the term in which this replica leads. Of an earlier term nothing is kept: whoever led since may
+//! have found something else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,50 +17,67 @@ struct Read {
     registrations: BTreeMap<Arc<str>, Registration>,
 }
 
+/// What was read in one term.
+#[derive(Debug, Default)]
+struct Lists {
+    term: u64,
+    of: BTreeMap<ProviderKey, Read>,
+}
+
 /// Everything that is known.
 #[derive(Debug, Default)]
-pub struct Registered(Mutex<BTreeMap<ProviderKey, Read>>);
+pub struct Registered(Mutex<Lists>);
 
 impl Registered {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<ProviderKey, Read>> {
+    fn lists(&self) -> MutexGuard<'_, Lists> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A complete list. True if it says something else than the one before.
-    pub fn set(&self, provider: &ProviderKey, asked: BTreeSet<Arc<str>>, registrations: Vec<Registration>) -> bool {
+    /// The lists of a term.
+    fn of_term(&self, term: u64) -> MutexGuard<'_, Lists> {
+        let mut lists = self.lists();
+        if lists.term != term {
+            *lists = Lists { term, ..Lists::default() };
+        }
+        lists
+    }
+
+    /// A complete list that was begun in a term. True if it says something else than the one before.
+    pub fn set(
+        &self,
+        term: u64,
+        provider: &ProviderKey,
+        asked: BTreeSet<Arc<str>>,
+        registrations: Vec<Registration>,
+    ) -> bool {
         let registrations = registrations.into_iter().map(|of| (of.client.client.clone(), of)).collect();
         let new = Read { asked, registrations };
-        let mut all = self.all();
-        let old = all.get(provider);
+        let mut lists = self.of_term(term);
+        let old = lists.of.get(provider);
         let news = old.is_none_or(|old| old.asked != new.asked || old.registrations != new.registrations);
-        all.insert(provider.clone(), new);
+        lists.of.insert(provider.clone(), new);
         news
     }
 
     /// Whether one of these was not asked about yet.
-    pub fn lacks(&self, provider: &ProviderKey, clients: &BTreeSet<Arc<str>>) -> bool {
-        let all = self.all();
-        !clients.is_empty() && all.get(provider).is_none_or(|read| !clients.is_subset(&read.asked))
-    }
-
-    /// Whether a list of this provider was ever read.
-    pub fn is_read(&self, provider: &ProviderKey) -> bool {
-        self.all().contains_key(provider)
+    pub fn lacks(&self, term: u64, provider: &ProviderKey, clients: &BTreeSet<Arc<str>>) -> bool {
+        let lists = self.of_term(term);
+        !clients.is_empty() && lists.of.get(provider).is_none_or(|read| !clients.is_subset(&read.asked))
     }
 
     /// What is known of these clients.
-    pub fn of<'a>(&self, clients: impl Iterator<Item = &'a ClientKey>) -> Registrations {
-        let all = self.all();
+    pub fn of<'a>(&self, term: u64, clients: impl Iterator<Item = &'a ClientKey>) -> Registrations {
+        let lists = self.of_term(term);
         let known = clients.filter_map(|key| {
-            let read = all.get(&key.provider).filter(|read| read.asked.contains(&key.client))?;
+            let read = lists.of.get(&key.provider).filter(|read| read.asked.contains(&key.client))?;
             Some((key.clone(), read.registrations.get(&key.client).cloned()))
         });
         Registrations(known.collect())
     }
 
-    /// A provider object is gone: another one of its name may connect elsewhere.
+    /// A provider object is gone or connects elsewhere: what was read is of another one.
     pub fn forget(&self, provider: &ProviderKey) {
-        self.all().remove(provider);
+        self.lists().of.remove(provider);
     }
 }
 
@@ -80,5 +98,27 @@ impl Registrations {
             Some(None) => Known::Absent,
             Some(Some(registration)) => Known::Is(registration),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_term_begins_with_nothing() {
+        let (all, corp) = (Registered::default(), ProviderKey::cluster("corp"));
+        let client = ClientKey { provider: corp.clone(), client: "a".into() };
+        let asked = BTreeSet::from([client.client.clone()]);
+        assert!(all.lacks(1, &corp, &asked));
+        assert!(all.set(1, &corp, asked.clone(), Vec::new()) && !all.set(1, &corp, asked.clone(), Vec::new()));
+        assert!(!all.lacks(1, &corp, &asked) && !all.lacks(1, &corp, &BTreeSet::new()));
+        assert_eq!(all.of(1, [&client].into_iter()).known(&client), Known::Absent);
+        // Somebody else led in between.
+        assert_eq!(all.of(3, [&client].into_iter()).known(&client), Known::NotRead);
+        assert!(all.lacks(3, &corp, &asked));
+        all.set(3, &corp, asked.clone(), Vec::new());
+        all.forget(&corp);
+        assert!(all.lacks(3, &corp, &asked), "it connects elsewhere");
     }
 }

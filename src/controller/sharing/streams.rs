@@ -34,8 +34,11 @@ const PAGE: u32 = 100;
 const SERVED_AGAIN: Duration = Duration::from_secs(300);
 /// The same where the API server did not say.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-/// A list that does not come for this long counts as one that cannot be read.
+/// A kind that fails for this long counts as one that cannot be read.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Failures of one row are not farther apart than this: than the longest wait between two tries and an answer that
+/// does not come.
+const ROW: Duration = Duration::from_secs(90);
 
 /// Of an object what facts are made of; the rest is not decoded. Loose, so that no odd workload is unreadable.
 #[derive(Clone, Debug, Deserialize)]
@@ -108,6 +111,23 @@ struct Stream {
     what: What,
 }
 
+/// Failures in a row. What comes back without anything to tell is not noticed, so one long after the other begins
+/// a new row.
+#[derive(Debug, Default)]
+struct Failing(Option<(Instant, Instant)>);
+
+impl Failing {
+    /// Another one. Returns for how long there have been failures alone.
+    fn again(&mut self, now: Instant) -> Duration {
+        let first = match self.0 {
+            Some((first, last)) if now.saturating_duration_since(last) < ROW => first,
+            _ => now,
+        };
+        self.0 = Some((first, now));
+        now.saturating_duration_since(first)
+    }
+}
+
 /// What objects of a kind tell.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
@@ -158,14 +178,18 @@ impl Stream {
         loop {
             if self.what == What::Optional {
                 // Whoever may not list a kind is refused also where the cluster does not have it.
-                match self.context.kube.list_api_group_resources(&self.resource.api_version).await {
-                    Ok(all) if all.resources.iter().any(|r| r.name == self.resource.plural) => {}
-                    Ok(_) => {
-                        self.is(Read::NotServed);
-                        tokio::time::sleep(SERVED_AGAIN).await;
-                        continue;
-                    }
-                    Err(kube::Error::Api(status)) if status.code == 404 => {
+                let served = match self.context.kube.list_api_group_resources(&self.resource.api_version).await {
+                    Ok(all) => Ok(all.resources.iter().any(|r| r.name == self.resource.plural)),
+                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+                    Err(error) => Err(error),
+                };
+                match served {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        // The kind is gone, and its objects with it.
+                        for name in std::mem::take(&mut known) {
+                            self.gone(&name);
+                        }
                         self.is(Read::NotServed);
                         tokio::time::sleep(SERVED_AGAIN).await;
                         continue;
@@ -180,10 +204,6 @@ impl Stream {
                 }
             }
             self.follow(&mut known).await;
-            // The kind is gone, and its objects with it.
-            for name in std::mem::take(&mut known) {
-                self.gone(&name);
-            }
         }
     }
 
@@ -198,7 +218,7 @@ impl Stream {
         let mut anew = self.context.sharing.anew();
         let mut rewound = self.context.anew.subscribe();
         let watched = || watcher(api.clone(), config.clone()).default_backoff().boxed();
-        let (mut stream, mut listed, begun) = (watched(), BTreeSet::new(), Instant::now());
+        let (mut stream, mut listed, mut failing) = (watched(), BTreeSet::new(), Failing::default());
         loop {
             let event = tokio::select! {
                 biased;
@@ -206,6 +226,9 @@ impl Stream {
                 Ok(()) = rewound.changed() => { stream = watched(); continue }
                 event = stream.next() => event,
             };
+            if matches!(event, Some(Ok(_))) {
+                failing = Failing::default();
+            }
             match event {
                 None => return,
                 Some(Ok(Event::Init)) => listed.clear(),
@@ -230,10 +253,19 @@ impl Stream {
                         stream = watched();
                     }
                     Some(404) if self.what == What::Optional => return,
-                    _ if self.waits() && begun.elapsed() > PATIENCE => {
-                        self.is(Read::Refused("the API server does not give it"));
+                    _ => {
+                        tracing::debug!(resource = self.part.resource, %error, "a watch failed and is tried again");
+                        // Where the API server does not answer at all, nothing is said meanwhile, and nobody leads.
+                        let counts = self.waits() || self.context.world.leadership().leads();
+                        if !counts {
+                            failing = Failing::default();
+                        } else if failing.again(Instant::now()) > PATIENCE {
+                            self.is(Read::Refused("the API server does not give it"));
+                            failing = Failing::default();
+                            // What is known may be old: only a list tells that it is not.
+                            stream = watched();
+                        }
                     }
-                    _ => tracing::debug!(resource = self.part.resource, %error, "a watch failed and is tried again"),
                 },
             }
         }
@@ -372,5 +404,18 @@ fn code(error: &watcher::Error) -> Option<u16> {
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => Some(status.code),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_one_row_add_up() {
+        let (mut failing, begun) = (Failing::default(), Instant::now());
+        for (at, row) in [(0, 0), (20, 20), (100, 100), (189, 189), (280, 0), (300, 20)] {
+            assert_eq!(failing.again(begun + Duration::from_secs(at)), Duration::from_secs(row), "at {at} s");
+        }
     }
 }

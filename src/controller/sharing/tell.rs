@@ -18,28 +18,38 @@ use crate::controller::Context;
 use crate::controller::publish::{self, MANAGER, Written};
 use crate::grant::{ClientKey, parse};
 use crate::sharing::finding::{Evaluation, Finding};
-use crate::sharing::told::{self, Told, Turn};
+use crate::sharing::judge::Shared;
+use crate::sharing::told::{self, Looked, Told, Turn};
 use crate::sharing::unchanged::{self, About};
 
 /// Statuses that are written at once.
 const AT_ONCE: usize = 16;
 
+/// What there is to say.
+#[derive(Clone, Copy)]
+pub(super) struct Say<'a> {
+    pub(super) known: &'a [Known],
+    /// What was found; `None`: not everything was read, and what was said stays.
+    pub(super) found: Option<&'a (BTreeMap<ClientKey, Shared>, Evaluation)>,
+    pub(super) looked: Looked,
+    pub(super) registrations: &'a Registrations,
+}
+
 /// Says what is known of each. Returns when to look again by the clock alone.
-pub(super) async fn identities(
-    context: &Context,
-    known: &[Known],
-    evaluation: &Evaluation,
-    registrations: &Registrations,
-    now: Timestamp,
-) -> Option<Timestamp> {
+pub(super) async fn identities(context: &Context, say: Say<'_>, now: Timestamp) -> Option<Timestamp> {
+    let Say { known, found, looked, registrations } = say;
     let mut findings = BTreeMap::<&ClientKey, Vec<&Finding>>::new();
-    for finding in &evaluation.findings {
+    for finding in found.iter().flat_map(|(_, evaluation)| &evaluation.findings) {
         for key in &finding.keys {
             findings.entry(key).or_default().push(finding);
         }
     }
     let neighbours = super::neighbours(known);
     let (none, nobody, mut next) = (Vec::new(), BTreeSet::new(), None::<Timestamp>);
+    let of = |client: &ClientKey| match found {
+        None => Shared::NotYet,
+        Some((shared, _)) => shared.get(client).cloned().unwrap_or(Shared::Nothing),
+    };
     let mut writes = Vec::new();
     for one in known {
         let (client, namespace) = (&one.declared.client, one.declared.object.namespace.as_str());
@@ -49,7 +59,8 @@ pub(super) async fn identities(
             namespace,
             client,
             admission: one.admission,
-            shared: &context.world.shared(client),
+            shared: &of(client),
+            looked,
             findings: findings.get(client).unwrap_or(&none),
             neighbours: neighbours.get(namespace).unwrap_or(&nobody),
         };
@@ -67,7 +78,7 @@ pub(super) async fn identities(
         if one.object.status.as_ref() == Some(&status) {
             next = next.into_iter().chain(look).min();
         } else {
-            writes.push(write(context, &one.object, status, told.found(), look, now));
+            writes.push(write(context, &one.object, status, told.left(), look, now));
         }
     }
     let looks: Vec<Option<Timestamp>> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
@@ -79,13 +90,13 @@ async fn write(
     context: &Context,
     object: &Arc<ClientIdentity>,
     status: ClientIdentityStatus,
-    found: BTreeSet<String>,
+    left: Option<BTreeSet<String>>,
     look: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Timestamp> {
     match put(context, object, &status).await {
         Written::Stored => {
-            tell(context, object, &status, &found);
+            tell(context, object, &status, left.as_ref());
             look
         }
         Written::Gone => look,
@@ -108,7 +119,7 @@ async fn put(context: &Context, object: &Arc<ClientIdentity>, status: &ClientIde
 }
 
 /// One line and one Event for what became of findings.
-fn tell(context: &Context, object: &ClientIdentity, status: &ClientIdentityStatus, found: &BTreeSet<String>) {
+fn tell(context: &Context, object: &ClientIdentity, status: &ClientIdentityStatus, left: Option<&BTreeSet<String>>) {
     let name = parse::name(&object.metadata);
     if let Some((reason, note)) = unchanged::news(object.status.as_ref(), status) {
         let type_ = if reason == Reason::Unchanged { EventType::Normal } else { EventType::Warning };
@@ -116,7 +127,7 @@ fn tell(context: &Context, object: &ClientIdentity, status: &ClientIdentityStatu
         tracing::info!(identity = %name, client = object.spec.client_id, reason = word, "{note}");
         context.events.say(type_, word, note, about(object));
     }
-    for (turn, what) in told::turns(object.status.as_ref(), status, found) {
+    for (turn, what) in told::turns(object.status.as_ref(), status, left) {
         let what = what.into_iter().collect::<Vec<_>>().join(", ");
         let note = bounds::fit(&format!("{}: {what}.", turn.says()), bounds::MESSAGE);
         tracing::info!(identity = %name, client = object.spec.client_id, reason = turn.word(), "{note}");
