@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use clientgrant_testbed::Action;
 use clientgrant_testbed::bed::condition;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -353,6 +354,30 @@ async fn what_cannot_be_listed_is_not_called_clean() {
     let off = bed_off(bed).await;
     let object = exclusive(&off, HELPDESK, "NotEvaluated").await;
     assert!(condition(&object, "CredentialExclusive")["message"].as_str().unwrap().contains("--detect-sharing=false"));
+}
+
+/// A kind of which nothing comes any more, although the API server answers otherwise, may have changed since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_only_fails_is_not_called_clean() {
+    let bed = bed_with(|options| options.kproxy = true).await;
+    two_clients(&bed).await;
+    apply(&bed, &identity("it", "helpdesk", "helpdesk", "helpdesk-oidc")).await;
+    exclusive(&bed, HELPDESK, "Exclusive").await;
+    let proxy = bed.kproxy.as_ref().unwrap();
+    proxy.set_rule(|r| match r.path() == "/apis/batch/v1/jobs" {
+        true => Action::Answer(500, "{}".into()),
+        false => Action::Forward,
+    });
+    proxy.close_watches();
+    let begun = Instant::now();
+    let unknown = |o: &Value| condition(o, "CredentialExclusive")["reason"] == "NotEvaluated";
+    let object = bed.wait(HELPDESK, "unknown", Duration::from_secs(90), unknown).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(30), "it may be a moment: {:?}", begun.elapsed());
+    let said = condition(&object, "CredentialExclusive")["message"].as_str().unwrap();
+    assert!(said.contains("jobs.batch") && !said.contains(','), "{said}");
+    proxy.clear_rule();
+    let healed = |o: &Value| condition(o, "CredentialExclusive")["reason"] == "Exclusive";
+    bed.wait(HELPDESK, "exclusive", Duration::from_secs(60), healed).await.unwrap();
 }
 
 /// The same bed with an operator that looks for nothing.
