@@ -205,7 +205,9 @@ ClientIdentity is SC-901, unless what it makes is among the files.
 
 **In the operator.** From the first `ClientIdentity` on that its provider's rules admit, the operator watches ServiceAccounts
 and workloads, and says `CredentialExclusive` on it and on the client's grants: `True/Exclusive`, `False/SharedCredential` or
-`Unknown/NotEvaluated`, with what was found and what hangs on it in its status. What is absent counts after `--sharing-grace`
+`Unknown/NotEvaluated`, with what was found and what hangs on it in its status. Before the identity provider has told how
+the client is registered nothing is called exclusive; where it does not, that is `NotEvaluated`, after 30 seconds at the
+latest, and so is everything while a kind brings nothing but errors. What is absent counts after `--sharing-grace`
 (10 minutes); before, it may be late. A finding ends no grant. RBAC is looked at with `--sharing-rbac=true`
 (SC-204, SC-205), for which the operator needs the right to list roles and bindings. Kinds that only some clusters have
 count where they are served, and while one that is served may not be listed no credential is called exclusive. Whether a
