@@ -201,7 +201,8 @@ whatever made it. A Secret of another namespace is not followed: SC-901 says so 
 is never taken for clean, and while anything could not be read nothing is concluded from what is absent (SC-302, SC-303,
 SC-304). Pods are read in Kubernetes' own workloads, Argo Rollouts and Knative Services. An object of another kind (such as
 a DeploymentConfig) that has pods which hold a client's credential, run as its ServiceAccount, or are listed by its
-ClientIdentity is SC-901, unless what it makes is among the files.
+ClientIdentity, or that names a client's Secret or ServiceAccount anywhere, is not read and said to be, unless what it makes is
+among the files.
 
 **In the operator.** From the first `ClientIdentity` on that its provider's rules admit, the operator watches ServiceAccounts
 and workloads, and says `CredentialExclusive` on it and on the client's grants: `True/Exclusive`, `False/SharedCredential` or
@@ -262,7 +263,8 @@ They are for a person to review; nothing is applied.
 **Severity.** One step up where a client of the finding has `offline_access`, more than 100 subjects, or the clients are of
 different environments; one step down where the evidence is only potential (an optional reference, a volume that no
 container mounts). Findings stand in the order of what is gained, then severity. Where many clients share one thing, each has a
-finding that names all of them and shows ten declarations of others.
+finding that names 50 of them, counts the rest (`moreClients`) and shows ten declarations of others; where some are only
+counted no exception accepts it.
 
 **SARIF.** Every result has a file, without which code hosts refuse the whole log: what stands in none is shown at the begin of
 the first that was read, and in its place `stdin` or `cluster` where there was none.

@@ -110,6 +110,7 @@ fn judge(index: &Index, rule: &Rule, found: Found) -> Finding {
         gain,
         subject: found.subject,
         clients: names(&found.clients),
+        more_clients: found.more,
         keys: found.clients,
         evidence,
         blast_radius,

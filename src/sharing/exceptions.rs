@@ -42,9 +42,13 @@ pub fn check(entry: &SharingException, now: Timestamp) -> Result<(), &'static st
 /// Why a finding is accepted, if it is: without the clients whose own `ClientIdentity` accepts this pairing, at
 /// most one family is left. An owner speaks for its own client only, and whoever names what is shared without naming
 /// the others means a pair: among more than two families nobody is left then. So a client that joins opens the
-/// finding again.
+/// finding again. Where more share than a finding names, nothing is accepted.
 #[must_use]
 pub fn accepted(index: &Index, found: &Found) -> Option<String> {
+    // Nobody can have named those that are not listed.
+    if found.more > 0 {
+        return None;
+    }
     let (mut reasons, mut unnamed) = (Vec::new(), false);
     let speakers = found.speaker.as_ref().map_or_else(|| found.clients.iter().collect(), |s| vec![s]);
     let mut left: BTreeSet<ClientKey> = speakers.iter().map(|c| (*c).clone()).collect();
@@ -79,7 +83,6 @@ pub fn accepted(index: &Index, found: &Found) -> Option<String> {
 
 /// Whether an exception of `client` names a `ClientIdentity` of every other client of the finding.
 fn everybody_else(index: &Index, found: &Found, client: &ClientKey, names: &dyn Fn(&Object) -> bool) -> bool {
-    let family = index.family(client);
-    let mut others = found.clients.iter().filter(|c| index.family(c) != family).peekable();
+    let mut others = found.clients.iter().filter(|c| !index.related(c, client)).peekable();
     others.peek().is_some() && others.all(|other| index.identities_of(other).iter().any(|i| names(&i.object)))
 }

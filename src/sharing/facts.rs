@@ -379,7 +379,7 @@ const MAKES: [(&str, &str); 8] = [
 /// What it counts as has no pods itself: it is none.
 fn owner(kind: &Kind, meta: &Value) -> Option<Owner> {
     let owners = meta["ownerReferences"].as_array()?;
-    let controller = owners.iter().find(|o| o["controller"].as_bool() == Some(true))?;
+    let controller = owners.iter().find(|o| pod::boolean(&o["controller"]) == Some(true))?;
     let (of, name) = (referred(controller), controller["name"].as_str()?);
     let label = |name: &str| meta["labels"][name].as_str().filter(|value| !value.is_empty());
     if of == "Revision.serving.knative.dev" {

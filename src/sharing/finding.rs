@@ -192,6 +192,9 @@ pub struct Finding {
     pub subject: Object,
     /// The clients it concerns, sorted.
     pub clients: Vec<String>,
+    /// How many more it concerns, which are not named; the rest is about those that are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_clients: usize,
     /// The same, as the operator knows them.
     #[serde(skip)]
     pub keys: BTreeSet<ClientKey>,
@@ -208,6 +211,11 @@ pub struct Finding {
     /// Why it was accepted; only of suppressed ones, and only for SARIF.
     #[serde(skip)]
     pub justification: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Everything that was found.

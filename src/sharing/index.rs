@@ -370,7 +370,13 @@ impl Index {
     /// Whether anything was declared that somebody could have.
     #[must_use]
     pub fn has_credentials(&self) -> bool {
-        self.bound().next().is_some() || self.federated().next().is_some()
+        self.declared.values().any(Declared::has_credentials)
+    }
+
+    /// The same of one namespace.
+    #[must_use]
+    pub fn has_credentials_in(&self, namespace: &str) -> bool {
+        self.declared.get(namespace).is_some_and(Declared::has_credentials)
     }
 
     /// Namespace and name of a ServiceAccount, and a client of it: by declaration, by federation, and by the workloads
@@ -427,14 +433,10 @@ impl Index {
         self.unread.is_empty()
     }
 
-    /// What a client counts as: its family, or itself.
+    /// What a client counts as where each is counted once: its family, the first of several, or itself.
     #[must_use]
     pub fn family<'a>(&'a self, client: &'a ClientKey) -> Family<'a> {
-        // A family ends at its namespace: nobody joins one from outside.
-        let families = self
-            .identities_of(client)
-            .iter()
-            .filter_map(|identity| Some(Family::Of(&identity.object.namespace, identity.family.as_ref()?)));
+        let families = self.families(client).map(|(namespace, name)| Family::Of(namespace, name));
         families.min().unwrap_or(Family::Alone(client))
     }
 
@@ -446,9 +448,25 @@ impl Index {
         // Mostly there is one, of which nothing has to be looked up.
         let mut others = clients.filter(|client| *client != first).peekable();
         others.peek().is_some() && {
-            let family = self.family(first);
-            others.any(|client| self.family(client) != family)
+            let mut common: Vec<_> = self.families(first).collect();
+            others.any(|client| {
+                common.retain(|family| self.families(client).any(|of| of == *family));
+                common.is_empty()
+            })
         }
+    }
+
+    /// Whether two clients are one product, or one client.
+    #[must_use]
+    pub fn related(&self, one: &ClientKey, other: &ClientKey) -> bool {
+        one == other || self.families(one).any(|family| self.families(other).any(|of| of == family))
+    }
+
+    /// Namespace and name of each product that a client belongs to. A family ends at its namespace: nobody joins one
+    /// from outside.
+    fn families<'a>(&'a self, client: &ClientKey) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let identities = self.identities_of(client).iter();
+        identities.filter_map(|identity| Some((identity.object.namespace.as_str(), identity.family.as_deref()?)))
     }
 
     /// Evidence that stands on a `ClientIdentity`.
@@ -479,6 +497,10 @@ pub(super) fn sorted(mut identities: Vec<Arc<Identity>>) -> Vec<Arc<Identity>> {
 }
 
 impl Declared {
+    fn has_credentials(&self) -> bool {
+        !self.bound.is_empty() || !self.federated.is_empty()
+    }
+
     /// The clients that list a workload, or what it was made for.
     fn lists<'a>(&'a self, workload: &'a Workload) -> impl Iterator<Item = &'a Arc<BTreeSet<ClientKey>>> {
         let of = &workload.object;

@@ -45,16 +45,17 @@ fn row(finding: &Finding) -> [String; 7] {
         finding.rule.to_owned(),
         finding.state.name().to_owned(),
         visible(&finding.subject.to_string()),
-        visible(&some(&finding.clients)),
-        visible(&some(&finding.gain)),
+        visible(&some(&finding.clients, finding.more_clients)),
+        visible(&some(&finding.gain, 0)),
         visible(&place.unwrap_or_default()),
     ]
 }
 
-fn some(list: &[String]) -> String {
+/// A few of a list, of which more are not in it.
+fn some(list: &[String], more: usize) -> String {
     match list {
         [] => "-".to_owned(),
-        [a, b, c, rest @ ..] if !rest.is_empty() => format!("{a},{b},{c} +{}", rest.len()),
+        [a, b, c, rest @ ..] if !rest.is_empty() => format!("{a},{b},{c} +{}", rest.len() + more),
         short => short.join(","),
     }
 }

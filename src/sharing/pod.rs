@@ -68,10 +68,20 @@ pub(super) fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
     value[field].as_str().filter(|t| !t.is_empty())
 }
 
+/// A field that is true or false. `kubectl` reads YAML 1.1, where these words are; an API server has no other texts
+/// in such a field.
+pub(super) fn boolean(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| match value.as_str()?.to_ascii_lowercase().as_str() {
+        "yes" | "y" | "on" | "true" => Some(true),
+        "no" | "n" | "off" | "false" => Some(false),
+        _ => None,
+    })
+}
+
 /// How sure a reference is.
 pub(super) fn grade(optional: &Value) -> Grade {
     // The kubelet starts the pod without it, so that nobody knows whether it is there.
-    if optional.as_bool() == Some(true) { Grade::Potential } else { Grade::Direct }
+    if boolean(optional) == Some(true) { Grade::Potential } else { Grade::Direct }
 }
 
 /// How the admission plugin of the API server names the volume of a pod's token; five random letters follow.
@@ -83,8 +93,10 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
     if let Some(account) = account {
         facts.service_account = account.into();
     }
-    facts.automount = spec["automountServiceAccountToken"].as_bool();
-    facts.shares_processes = spec["shareProcessNamespace"].as_bool() == Some(true);
+    facts.automount = boolean(&spec["automountServiceAccountToken"]);
+    // Either way each container sees the processes of the others.
+    facts.shares_processes =
+        ["shareProcessNamespace", "hostPID"].iter().any(|field| boolean(&spec[*field]) == Some(true));
     facts.aside.extend(entries(&spec["imagePullSecrets"]).filter_map(|s| text(s, "name")).map(str::to_owned));
     let mut volumes = BTreeMap::new();
     for volume in entries(&spec["volumes"]) {

@@ -3,12 +3,17 @@
 //! Messages say what is wrong and where, and of what kind it is. They never repeat anything else that stands in the
 //! text: it could be a secret.
 
-use std::cell::Cell;
+use std::borrow::Cow;
+use std::cell::{Cell, LazyCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use k8s_openapi::jiff::Timestamp;
+use kube::CustomResourceExt;
 use serde::de::{DeserializeSeed, EnumAccess, Error as _, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -47,11 +52,34 @@ const TEMPLATE: &str = "it is a template, which has to be rendered first";
 const PODS: [&str; 3] =
     ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec/jobTargetRef/template/spec"];
 
+/// What of roles and bindings matters.
+const RBAC: [&str; 6] =
+    ["/metadata/name", "/metadata/namespace", "/rules", "/roleRef", "/subjects", "/aggregationRule"];
+/// Fields that hold others: where a text is in their place, it stands for all of them.
+const STRUCTURE: [&str; 14] = [
+    "containers",
+    "env",
+    "envFrom",
+    "ephemeralContainers",
+    "initContainers",
+    "items",
+    "jobTemplate",
+    "projected",
+    "sources",
+    "spec",
+    "template",
+    "valueFrom",
+    "volumeMounts",
+    "volumes",
+];
+/// Fields of our own objects that nothing is compared with.
+const WORDS: [&str; 2] = ["reason", "purpose"];
+
 /// Collects what was read until everything is there.
 #[derive(Debug, Default)]
 pub struct Reader {
     workloads: Vec<(Value, Place)>,
-    /// Of kinds that are not known, and with pods.
+    /// Of kinds that are not known, with pods or what a container could receive.
     others: Vec<(Value, Place)>,
     identities: Vec<(Value, Place)>,
     grants: Vec<(Value, Place)>,
@@ -114,7 +142,7 @@ impl Reader {
         if text.trim_start().starts_with(['{', '[']) && self.json(file, text) {
             return;
         }
-        for (line, document) in documents(text) {
+        for (line, document) in documents(&with_line_feeds(text)) {
             if let Some(at) = too_deep(document) {
                 self.unread(file, line + at, TOO_DEEP);
                 continue;
@@ -194,7 +222,7 @@ impl Reader {
             ("", "ServiceAccount") => {
                 let meta = &value["metadata"];
                 let name = meta["name"].as_str().unwrap_or_default().to_owned();
-                let says = value["automountServiceAccountToken"].as_bool();
+                let says = pod::boolean(&value["automountServiceAccountToken"]);
                 let known = self.accounts.entry((facts::namespace(meta).to_owned(), name)).or_insert(says);
                 // Of two that disagree the one that gives more counts, so that their order does not matter.
                 if *known != says {
@@ -206,9 +234,12 @@ impl Reader {
                 value.as_object_mut().map(|fields| fields.remove("binaryData"));
                 self.configmaps.push(value);
             }
+            _ if rbac::is_rbac(&value) && RBAC.iter().filter_map(|way| value.pointer(way)).any(has_template) => {
+                self.unread.push(Unread { place, why: TEMPLATE.to_owned() });
+            }
             _ if rbac::is_rbac(&value) => self.rbac.extend(rbac::Piece::read(&value, place)),
             _ if facts::is_workload(&value) => self.workloads.push((value, place)),
-            _ if pods(&value).is_some() => self.others.push((value, place)),
+            _ if pods(&value).is_some() || mentions(&value) != Mentions::default() => self.others.push((value, place)),
             _ => {}
         }
     }
@@ -217,14 +248,16 @@ impl Reader {
     #[must_use]
     pub fn finish(mut self, now: Timestamp) -> Input {
         let mut identities = Vec::new();
+        let schema = LazyCell::new(|| spec_of(ClientIdentity::crd()));
         for (value, place) in std::mem::take(&mut self.identities) {
-            if let Some(object) = self.typed::<ClientIdentity>(value, &place, "ClientIdentity") {
+            if let Some(object) = self.typed::<ClientIdentity>(value, &place, "ClientIdentity", &schema) {
                 identities.push(Arc::new(declared::identity(&object, place)));
             }
         }
         let mut grants = Vec::new();
+        let schema = LazyCell::new(|| spec_of(ClientGrant::crd()));
         for (value, place) in std::mem::take(&mut self.grants) {
-            if let Some(object) = self.typed::<ClientGrant>(value, &place, "ClientGrant") {
+            if let Some(object) = self.typed::<ClientGrant>(value, &place, "ClientGrant", &schema) {
                 grants.push(Arc::new(declared::grant(&object, place, now)));
             }
         }
@@ -234,7 +267,7 @@ impl Reader {
         for (mut value, place) in std::mem::take(&mut self.workloads) {
             name(&mut value);
             let Some(one) = facts::extract(&value, place, &ids) else { continue };
-            if is_template(&one) {
+            if is_template(&one) || is_hollow(&value) {
                 self.unread.push(Unread { place: one.place, why: TEMPLATE.to_owned() });
             } else if one.object.name.is_empty() {
                 self.unread.push(Unread { place: one.place, why: nameless(&one.object.kind) });
@@ -246,6 +279,7 @@ impl Reader {
             name(&mut value);
             self.unread.extend(unknown(&value, &identities, &facts).map(|why| Unread { place, why }));
         }
+        self.unread.extend(unlent(&facts, &identities));
         let mut configmaps = ConfigMaps::default();
         self.configmaps.iter().for_each(|value| configmaps.add(value, &ids));
         configmaps.whole(self.configmaps_whole);
@@ -263,12 +297,19 @@ impl Reader {
         }
     }
 
-    fn typed<T: serde::de::DeserializeOwned>(&mut self, mut value: Value, place: &Place, kind: &str) -> Option<T> {
+    fn typed<T: serde::de::DeserializeOwned>(
+        &mut self,
+        mut value: Value,
+        place: &Place,
+        kind: &str,
+        schema: &JSONSchemaProps,
+    ) -> Option<T> {
         let mut fail = |why: String| {
             self.unread.push(Unread { place: place.clone(), why });
             None
         };
-        if has_template(&value) {
+        let names = ["name", "namespace", "generateName"].map(|field| &value["metadata"][field]);
+        if names.into_iter().any(has_template) || says_template(&value["spec"]) {
             return fail(TEMPLATE.to_owned());
         }
         if !name(&mut value) {
@@ -276,6 +317,10 @@ impl Reader {
         }
         let namespace = facts::namespace(&value["metadata"]).to_owned();
         value["metadata"]["namespace"] = namespace.into();
+        if !place.file.is_empty() && has_unknown(schema, &value["spec"]) {
+            let next = "kubectl apply --dry-run=server names it";
+            return fail(format!("a {kind} has a field that the schema does not have ({next})"));
+        }
         match serde_json::from_value(value) {
             Ok(object) => Some(object),
             Err(error) => {
@@ -311,24 +356,89 @@ fn pods(object: &Value) -> Option<&Value> {
     PODS.iter().filter_map(|way| object.pointer(way)).find(|spec| spec["containers"].is_array())
 }
 
+/// Objects that borrow a template which is not there, in a namespace of a client: they may hold anything. Of one that
+/// is listed SC-901 says so.
+fn unlent<'a>(facts: &'a [Facts], identities: &'a [Arc<Identity>]) -> impl Iterator<Item = Unread> + 'a {
+    let here: BTreeSet<(&str, &str, &str)> = facts
+        .iter()
+        .map(|of| (of.object.namespace.as_str(), of.object.kind.as_str(), of.object.name.as_str()))
+        .collect();
+    let alone = facts.iter().filter(move |of| {
+        let lender = of.template.borrows.as_ref();
+        lender.is_some_and(|(kind, name)| !here.contains(&(of.object.namespace.as_str(), kind, name)))
+    });
+    let concerns = |of: &&Facts| {
+        let mut near = identities.iter().filter(|i| i.object.namespace == of.object.namespace).peekable();
+        let listed =
+            |i: &Arc<Identity>| i.workloads.iter().any(|w| of.object.is_a(&w.kind) && w.name == of.object.name);
+        near.peek().is_some() && !near.any(listed)
+    };
+    alone.filter(concerns).map(|of| {
+        let why = format!(
+            "a {} borrows a template that is not there: give what it names in spec.workloadRef",
+            of.object.kind
+        );
+        Unread { place: of.place.clone(), why }
+    })
+}
+
+/// What an object of a kind that is not known names for its containers, wherever they stand in it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Mentions {
+    secrets: BTreeSet<String>,
+    accounts: BTreeSet<String>,
+}
+
+fn mentions(object: &Value) -> Mentions {
+    fn look(value: &Value, found: &mut Mentions) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match name.as_str() {
+                        "secretKeyRef" | "secretRef" => {
+                            found.secrets.extend(pod::text(value, "name").map(str::to_owned))
+                        }
+                        "serviceAccountName" => found.accounts.extend(value.as_str().map(str::to_owned)),
+                        _ => {}
+                    }
+                    look(value, found);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| look(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Mentions::default();
+    look(&object["spec"], &mut found);
+    found
+}
+
 /// Why an object of a kind that is not known is a gap: it concerns a client, and its pods are not there.
 fn unknown(object: &Value, identities: &[Arc<Identity>], facts: &[Facts]) -> Option<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (meta, version) = (&object["metadata"], text(&object["apiVersion"]));
     let (kind, name, namespace) = (text(&object["kind"]), text(&meta["name"]), facts::namespace(meta));
     let qualified = facts::qualified(facts::group(object), &kind);
-    let mut of = Template { service_account: "default".into(), ..Template::default() };
-    pod::read(pods(object)?, &BTreeSet::new(), &mut of);
+    let mut of = Template::default();
+    if let Some(spec) = pods(object) {
+        of.service_account = "default".into();
+        pod::read(spec, &BTreeSet::new(), &mut of);
+    }
+    let named = mentions(object);
+    let runs_as = |account: &str| of.service_account == account || named.accounts.contains(account);
     let concerns = |identity: &Identity| {
         let lists =
             |w: &WorkloadRef| w.name == name && facts::qualified(facts::group_in(&w.api_version), &w.kind) == qualified;
         let holds = |credential: &Credential| match credential {
-            Credential::Secret { name, key } => of.edges.iter().any(|e| e.secret == *name && e.keys.has(key)),
+            Credential::Secret { name, key } => {
+                of.edges.iter().any(|e| e.secret == *name && e.keys.has(key))
+                    || (pods(object).is_none() && named.secrets.contains(name))
+            }
             Credential::Federated(subject) => {
-                service_account(subject) == Some((namespace, of.service_account.as_str()))
+                service_account(subject).is_some_and(|(of, account)| of == namespace && runs_as(account))
             }
         };
-        let account = identity.service_account.as_deref() == Some(of.service_account.as_str());
+        let account = identity.service_account.as_deref().is_some_and(runs_as);
         account || identity.workloads.iter().any(lists) || identity.credentials.iter().any(holds)
     };
     if !identities.iter().any(|identity| identity.object.namespace == namespace && concerns(identity)) {
@@ -342,6 +452,26 @@ fn unknown(object: &Value, identities: &[Arc<Identity>], facts: &[Facts]) -> Opt
     let owns = |(of, by): &Owner| *by == name && (*of == qualified || *of == kind);
     let made = facts.iter().any(|one| one.object.namespace == namespace && one.made_by().is_some_and(owns));
     (!made).then(|| format!("{why}: give what it makes as well (kubectl get pods,replicationcontrollers,jobs -o yaml)"))
+}
+
+/// The schema of the spec of one of our kinds.
+fn spec_of(crd: CustomResourceDefinition) -> JSONSchemaProps {
+    let schema = crd.spec.versions.into_iter().find_map(|version| version.schema?.open_api_v3_schema);
+    schema.and_then(|schema| schema.properties?.remove("spec")).unwrap_or_default()
+}
+
+/// Whether there is a field that a schema does not have, as one that is misspelt: the API server would drop it.
+fn has_unknown(schema: &JSONSchemaProps, value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => schema.properties.as_ref().is_some_and(|known| {
+            fields.iter().any(|(name, value)| known.get(name).is_none_or(|schema| has_unknown(schema, value)))
+        }),
+        Value::Array(values) => match &schema.items {
+            Some(JSONSchemaPropsOrArray::Schema(schema)) => values.iter().any(|value| has_unknown(schema, value)),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// Whether a text is still to be rendered: `{{ }}`, or `${x}` as envsubst and Flux have it.
@@ -359,6 +489,31 @@ fn has_template(value: &Value) -> bool {
     }
 }
 
+/// The same of an object of ours, without the words for people.
+fn says_template(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| !WORDS.contains(&name.as_str()) && says_template(value))
+        }
+        Value::Array(values) => values.iter().any(says_template),
+        other => has_template(other),
+    }
+}
+
+/// Whether a part of a workload is still to be rendered as a whole.
+fn is_hollow(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().any(|(name, value)| match value {
+            Value::String(text) => STRUCTURE.contains(&name.as_str()) && is_unrendered(text),
+            // Of these names are of somebody's own.
+            Value::Object(_) if name == "annotations" || name == "labels" => false,
+            value => is_hollow(value),
+        }),
+        Value::Array(values) => values.iter().any(is_hollow),
+        _ => false,
+    }
+}
+
 /// Whether a name that matters is still to be rendered. Elsewhere braces are nothing special.
 fn is_template(facts: &Facts) -> bool {
     let slots = facts.template.edges.iter().flat_map(|edge| {
@@ -372,7 +527,8 @@ fn is_template(facts: &Facts) -> bool {
     let elsewhere = elsewhere.flat_map(|of| [of.namespace.as_str(), of.secret.as_str()]);
     let object = &facts.object;
     let names = [object.namespace.as_str(), object.name.as_str(), facts.template.service_account.as_str()];
-    slots.chain(elsewhere).chain(names).any(is_unrendered)
+    let app = facts.template.app.iter().map(|(_, app)| app.as_str());
+    slots.chain(elsewhere).chain(names).chain(app).any(is_unrendered)
 }
 
 fn count_lines(bytes: &[u8]) -> usize {
@@ -395,6 +551,17 @@ fn too_deep(document: &str) -> Option<usize> {
     })
 }
 
+/// The text with each of its line breaks as a line feed, as many as before: YAML 1.1 has others.
+fn with_line_feeds(text: &str) -> Cow<'_, str> {
+    const BREAKS: [char; 4] = ['\r', '\u{85}', '\u{2028}', '\u{2029}'];
+    // That of a carriage return with a line feed is the latter.
+    let alone = |(at, c): (usize, char)| BREAKS.contains(&c) && !text.get(at..).is_some_and(|t| t.starts_with("\r\n"));
+    if !text.contains(BREAKS) || !text.char_indices().any(alone) {
+        return Cow::Borrowed(text);
+    }
+    text.char_indices().map(|(at, c)| if alone((at, c)) { '\n' } else { c }).collect()
+}
+
 /// The documents of a YAML stream, each with the number of its first line. A marker at the begin of a line ends a
 /// document wherever it stands, so that one that is malformed does not take the next with it.
 fn documents(text: &str) -> Vec<(usize, &str)> {
@@ -411,7 +578,8 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
             }
             let skipped = if begins { 0 } else { line.len() };
             (start, first, content) = (at + skipped, number + 1 + usize::from(!begins), false);
-            content |= begins && !bare.trim_start_matches('-').trim_start().is_empty() && !bare.contains(" #");
+            let rest = bare.strip_prefix("---").filter(|_| begins).unwrap_or_default().trim_start();
+            content |= !rest.is_empty() && !rest.starts_with('#');
         } else {
             content |= !bare.trim_start().is_empty() && !bare.trim_start().starts_with('#');
         }

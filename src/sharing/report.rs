@@ -190,11 +190,11 @@ impl Reader<'_> {
     /// The clients of a finding that may be named, and how many others there are.
     fn clients(&self, finding: &Finding) -> (Vec<String>, usize) {
         match self {
-            Self::Cluster => (finding.clients.clone(), 0),
+            Self::Cluster => (finding.clients.clone(), finding.more_clients),
             Self::Namespace(_, here) => {
                 let named = finding.keys.iter().filter(|key| here.is_some_and(|here| here.contains(*key)));
                 let named: Vec<String> = named.map(|key| key.client.to_string()).collect();
-                let others = finding.keys.len() - named.len();
+                let others = finding.keys.len() - named.len() + finding.more_clients;
                 (named, others)
             }
         }

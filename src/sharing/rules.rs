@@ -34,6 +34,18 @@ pub mod sc_902;
 /// of the finding say, all of them.
 const OTHERS: usize = 10;
 
+/// Most clients that a finding names where each of them has a finding of its own: or together they would take the
+/// square of their number.
+const NAMED: usize = 50;
+
+/// A client, some of the others, and how many more there are.
+fn some_of<'a>(client: &ClientKey, others: impl Iterator<Item = &'a ClientKey>) -> (BTreeSet<ClientKey>, usize) {
+    let mut others = others.filter(|other| *other != client);
+    let mut some: BTreeSet<ClientKey> = others.by_ref().take(NAMED - 1).cloned().collect();
+    some.insert(client.clone());
+    (some, others.count())
+}
+
 /// What a rule found, before exceptions and what hangs on the clients.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -47,6 +59,8 @@ pub struct Found {
     pub subject: Object,
     /// The clients it concerns.
     pub clients: BTreeSet<ClientKey>,
+    /// How many more it concerns than are named.
+    pub more: usize,
     /// What shows it.
     pub evidence: Vec<Evidence>,
     /// Clients that the subject may act as; `None` where it stands for each of them alike.
@@ -68,6 +82,7 @@ impl Found {
             grade,
             subject,
             clients: BTreeSet::new(),
+            more: 0,
             evidence: Vec::new(),
             own: None,
             counterparts,

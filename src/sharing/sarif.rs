@@ -64,7 +64,9 @@ fn level(severity: Severity) -> &'static str {
 
 fn result(finding: &Finding, first: &str, print: String) -> Value {
     let unknown = finding.state == State::NotEvaluable;
-    let about = if finding.clients.is_empty() { String::new() } else { format!(" ({})", finding.clients.join(", ")) };
+    let more = if finding.more_clients == 0 { String::new() } else { format!(" and {} more", finding.more_clients) };
+    let about =
+        if finding.clients.is_empty() { String::new() } else { format!(" ({}{more})", finding.clients.join(", ")) };
     let rule = catalogue::find(finding.rule);
     let what = rule.map_or(finding.rule, |rule| rule.what);
     let radius = &finding.blast_radius;

@@ -159,7 +159,7 @@ fn entry(finding: &Finding, told: &Told<'_>) -> SharedFinding {
         subject: (subject.namespace == told.namespace)
             .then(|| bounds::fit(&format!("{}/{}", subject.kind, subject.name), bounds::ENTRY)),
         with: bounds::fit_list(here.iter().map(|key| &*key.client)),
-        others: i64::try_from(elsewhere.len()).ok().filter(|n| *n > 0),
+        others: i64::try_from(elsewhere.len() + finding.more_clients).ok().filter(|n| *n > 0),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! All offline: no server, no cluster, and no wall clock but in the tests of the commands.
 
+mod combinations;
 mod command;
 mod configmaps;
 mod exceptions;

@@ -27,6 +27,7 @@ fn finding(rule: &'static str, subject: &Object, clients: &[&str]) -> Finding {
         clients: clients.iter().map(|c| (*c).to_owned()).collect(),
         keys: clients.iter().map(|c| key(c)).collect(),
         evidence: vec![evidence("it", "own-secret"), evidence("finance", "foreign-secret")],
+        more_clients: 0,
         blast_radius: BlastRadius { grants: 2, subjects: 371, scopes: 3 },
         gain: vec!["ledger:write".into()],
         remedy: "",

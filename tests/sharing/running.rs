@@ -32,6 +32,7 @@ fn finding(rule: &'static str, state: State, subject: Object, clients: &[&str]) 
         clients: clients.iter().map(|c| (*c).to_owned()).collect(),
         keys: clients.iter().map(|c| key(c)).collect(),
         evidence: Vec::new(),
+        more_clients: 0,
         blast_radius: BlastRadius { grants: 2, subjects: 1, scopes: 3 },
         gain: vec!["tickets:write".into()],
         remedy: "",

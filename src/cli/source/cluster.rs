@@ -90,13 +90,16 @@ async fn list(api: &Api<DynamicObject>, resource: &ApiResource, reader: &mut Rea
     }
 }
 
-/// Whether a kind is missing for want of an answer. Most clusters do not have every kind of workload, and refuse
-/// what they do not have as what one may not list. Without our own kinds all would look well.
+/// Whether a kind is missing for want of an answer. Most clusters do not have every kind of workload, or of a group
+/// only others, and refuse what they do not have as what one may not list. Without our own kinds all would look well.
 async fn is_served(kube: &Client, resource: &ApiResource) -> bool {
     resource.group == GROUP
-        || !matches!(kube.list_api_group_resources(&resource.api_version).await,
+        || match kube.list_api_group_resources(&resource.api_version).await {
+            Ok(all) => all.resources.iter().any(|of| of.name == resource.plural),
             // Of a group that it does not serve the API server says nothing but the code.
-            Err(kube::Error::Api(status)) if status.code == 404)
+            Err(kube::Error::Api(status)) => status.code != 404,
+            Err(_) => true,
+        }
 }
 
 fn why(error: &kube::Error) -> String {

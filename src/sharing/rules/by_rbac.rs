@@ -244,8 +244,7 @@ impl Holder<'_> {
 
     /// Whether it is a stranger to a client: none of its own, nor of the family of one.
     pub fn is_foreign(&self, index: &Index, client: &ClientKey) -> bool {
-        let family = LazyCell::new(|| index.family(client));
-        !self.own.iter().any(|own| index.family(own) == *family)
+        !self.own.iter().any(|own| index.related(own, client))
     }
 }
 

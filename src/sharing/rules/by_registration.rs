@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Found, OTHERS};
+use super::{Found, OTHERS, some_of};
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Evidence, Grade, Object, Place};
@@ -28,18 +28,17 @@ pub(super) fn each<K>(
     let mut all = Vec::new();
     for (clients, keys) in together {
         for client in clients.iter().filter(|client| index.clients.contains_key(client)) {
-            let family = index.family(client);
             let mut found = Found::new(rule.id, rule.severity, grade, subject(index, client));
-            found.clients = clients.iter().filter(|c| index.family(c) != family).cloned().collect();
-            found.clients.insert(client.clone());
+            let others = clients.iter().filter(|other| !index.related(other, client));
+            (found.clients, found.more) = some_of(client, others);
             found.own = Some([client.clone()].into());
             found.speaker = Some(client.clone());
             // Only the other clients can be named, so that one that joins opens it again.
             found.counterparts.clear();
             let others = found.clients.iter().filter(|other| *other != client).take(OTHERS);
             let shown: Vec<&ClientKey> = std::iter::once(client).chain(others).collect();
-            found.evidence =
-                keys.iter().flat_map(|key| shown.iter().flat_map(|client| evidence(key, client))).collect();
+            let keys = keys.iter().take(OTHERS);
+            found.evidence = keys.flat_map(|key| shown.iter().flat_map(|client| evidence(key, client))).collect();
             all.push(found);
         }
     }

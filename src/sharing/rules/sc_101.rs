@@ -1,6 +1,8 @@
 //! SC-101: one slot, two clients.
 
-use super::{Found, OTHERS};
+use super::{Found, OTHERS, some_of};
+use std::sync::Arc;
+
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::{Credential, Identity};
 use crate::sharing::finding::{Grade, Severity};
@@ -28,10 +30,9 @@ fn check(index: &Index) -> Vec<Found> {
             let Credential::Secret { name, key } = credential else { continue };
             let clients = index.bound_to(&identity.object.namespace, name, key);
             let Some(clients) = clients.filter(|clients| index.shared(*clients)) else { continue };
-            let family = index.family(&identity.client);
-            let others = clients.iter().filter(|c| index.family(c) != family).cloned();
+            let others = clients.iter().filter(|other| !index.related(other, &identity.client));
             let mut one = Found::new(RULE.id, RULE.severity, Grade::Declared, identity.object.clone());
-            one.clients = others.chain([identity.client.clone()]).collect();
+            (one.clients, one.more) = some_of(&identity.client, others);
             one.own = Some([identity.client.clone()].into());
             one.speaker = Some(identity.client.clone());
             // Only the other clients can be named: the slot would let any client join.
@@ -39,7 +40,7 @@ fn check(index: &Index) -> Vec<Found> {
             one.evidence.push(Index::declaration(identity, format!("spec.credentials[{at}].secret")));
             let same = Credential::Secret { name: name.clone(), key: key.clone() };
             let others = index.identities_in(&identity.object.namespace).iter();
-            let others = others.filter(|i| one.clients.contains(&i.client) && i.object != identity.object);
+            let others = others.filter(|i| one.clients.contains(&i.client) && !Arc::ptr_eq(i, identity));
             let at = |other: &Identity| other.credentials.iter().position(|c| *c == same);
             let declared = others.filter_map(|other| {
                 Some(Index::declaration(other, format!("spec.credentials[{}].secret", at(other)?)))

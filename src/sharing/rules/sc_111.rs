@@ -1,14 +1,14 @@
 //! SC-111: one redirect URI, two clients.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Found;
 use super::by_registration::{Common, at_provider, each};
-use crate::grant::ProviderKey;
+use crate::grant::{ClientKey, ProviderKey};
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::{Grade, Severity};
 use crate::sharing::index::Index;
-use crate::sharing::registration::{Registration, covers, is_remote};
+use crate::sharing::registration::{covers, is_remote};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -27,29 +27,30 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let uris = |registration: &Registration| -> Vec<String> {
-        registration.redirect_uris.iter().filter(|uri| is_remote(uri)).cloned().collect()
-    };
+    let mut remote = BTreeMap::<&ClientKey, Vec<&String>>::new();
+    for registration in &index.registrations {
+        let uris = registration.redirect_uris.iter().filter(|uri| is_remote(uri));
+        remote.entry(&registration.client).or_default().extend(uris);
+    }
     let mut common = Common::<(ProviderKey, String)>::new();
     let mut patterns = BTreeSet::new();
-    for registration in &index.registrations {
-        for uri in uris(registration) {
+    for (client, uris) in &remote {
+        for uri in uris {
             if uri.ends_with('*') {
-                patterns.insert((uri.clone(), registration.client.clone()));
+                patterns.insert((*uri, *client));
             }
-            let key = (registration.client.provider.clone(), uri);
-            common.entry(key).or_default().insert(registration.client.clone());
+            let key = (client.provider.clone(), (*uri).clone());
+            common.entry(key).or_default().insert((*client).clone());
         }
     }
     for ((provider, uri), clients) in &mut common {
         let takes = patterns.iter().filter(|(pattern, client)| client.provider == *provider && covers(pattern, uri));
-        clients.extend(takes.map(|(_, client)| client.clone()));
+        clients.extend(takes.map(|(_, client)| (*client).clone()));
     }
     each(index, &RULE, Grade::Identity, common, |(_, uri), client| {
-        let of_client = index.registrations.iter().filter(|r| r.client == *client).flat_map(uris);
-        let takes = of_client.filter(|of| covers(of, uri));
+        let takes = remote.get(client).into_iter().flatten().filter(|of| covers(of, uri));
         // What stands behind a question mark is nobody's business.
-        let bare = |uri: String| uri.split(['?', '#']).next().unwrap_or_default().to_owned();
+        let bare = |uri: &str| uri.split(['?', '#']).next().unwrap_or_default().to_owned();
         takes.flat_map(|uri| at_provider(client, format!("redirect_uris: {}", bare(uri)))).collect()
     })
 }

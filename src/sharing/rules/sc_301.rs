@@ -31,8 +31,7 @@ fn check(index: &Index) -> Vec<Found> {
         let mut foreign = BTreeMap::<&ClientKey, Vec<&Exposure>>::new();
         for exposure in workload.exposures.iter().filter(|e| !workload.uses.contains(&e.client)) {
             // A family is one product: its workloads may hold one another's credentials.
-            let family = index.family(&exposure.client);
-            if !workload.entitled.iter().any(|own| index.family(own) == family) {
+            if !workload.entitled.iter().any(|own| index.related(own, &exposure.client)) {
                 foreign.entry(&exposure.client).or_default().push(exposure);
             }
         }

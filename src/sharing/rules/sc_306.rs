@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Found, OTHERS};
+use super::{Found, OTHERS, some_of};
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::{Credential, Identity};
@@ -76,7 +76,7 @@ fn check(index: &Index) -> Vec<Found> {
             let (severity, grade) =
                 if by_name { (Severity::Medium, Grade::Potential) } else { (RULE.severity, Grade::Declared) };
             let mut found = Found::new(RULE.id, severity, grade, first.object.clone());
-            found.clients.clone_from(&clients);
+            (found.clients, found.more) = some_of(client, clients.iter());
             found.own = Some([client.clone()].into());
             found.speaker = Some(client.clone());
             // Where there are others they have to be named, so that one that joins opens it again.

@@ -7,7 +7,7 @@ use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::{Edge, Keys};
 use crate::sharing::finding::{Evidence, Grade, Object, Place, Severity};
-use crate::sharing::index::{Family, Index};
+use crate::sharing::index::Index;
 use crate::sharing::pod::is_credential_name;
 use crate::sharing::workload::Workload;
 
@@ -86,11 +86,7 @@ fn check(index: &Index) -> Vec<Found> {
             all.push(found);
         }
     }
-    let at_stake = |namespace: &str| {
-        let bound = index.bound().map(|(ns, ..)| ns);
-        let federated = index.federated().map(|(ns, ..)| ns);
-        bound.chain(federated).any(|ns| namespace.is_empty() || ns == namespace)
-    };
+    let at_stake = |namespace: &str| if namespace.is_empty() { some } else { index.has_credentials_in(namespace) };
     for binding in index.policy.unknown().filter(|b| !b.subjects.is_empty() && at_stake(&b.object.namespace)) {
         let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, binding.object.clone());
         let why = format!("roleRef: nobody said what {} allows", binding.role);
@@ -144,11 +140,11 @@ fn copies(index: &Index, workload: &Workload) -> (Vec<Evidence>, BTreeSet<Client
     if own.is_empty() || !workload.edges().any(undeclared) {
         return (evidence, clients);
     }
-    let families: BTreeSet<Family<'_>> = own.iter().map(|client| index.family(client)).collect();
     for edge in workload.edges().filter(|edge| undeclared(edge)) {
         let Keys::One(key) = &edge.keys else { continue };
         let same = index.slots_in(namespace).filter(|(_, of, _)| of == key).flat_map(|(.., clients)| clients);
-        let others: BTreeSet<&ClientKey> = same.filter(|client| !families.contains(&index.family(client))).collect();
+        let others: BTreeSet<&ClientKey> =
+            same.filter(|client| !own.iter().any(|own| index.related(own, client))).collect();
         if !others.is_empty() {
             let why = format!("{}: of a Secret that no ClientIdentity declares, and may be a copy", edge.path);
             evidence.push(workload.evidence(&why));

@@ -1,0 +1,241 @@
+//! Manifests as they are seldom written, each of which was once answered wrongly.
+
+use clientgrant::sharing::read::Reader;
+use clientgrant::sharing::{Evaluation, Severity, State};
+
+use super::support::{deployment, found, holds, identity, now, only, open, owns, scan, scan_files, told};
+
+/// Two clients, each with a Secret and an account of its own.
+fn pair() -> String {
+    let of = |client: &str| {
+        let spec = format!("serviceAccountName: {client}, credentials: [{{secret: {{name: {client}-oidc, key: k}}}}]");
+        identity(client, &spec)
+    };
+    format!("{}---\n{}", of("a"), of("b"))
+}
+
+const BOTH: &str = "serviceAccountName: a, \
+     containers: [{name: c, envFrom: [{secretRef: {name: a-oidc}}, {secretRef: {name: b-oidc}}]}]";
+const TEMPLATE: &str = "it is a template, which has to be rendered first";
+
+/// What was not read, of one text beside the two clients.
+fn unread(text: &str) -> Vec<String> {
+    let mut reader = Reader::default();
+    reader.add("ids.yaml", pair().as_bytes());
+    reader.add("f.yaml", text.as_bytes());
+    reader.finish(now()).unread.into_iter().map(|unread| unread.why).collect()
+}
+
+fn has(evaluation: &Evaluation, finding: &str) -> bool {
+    found(evaluation).iter().any(|f| f == finding)
+}
+
+#[test]
+fn a_document_on_the_line_of_its_marker_is_read() {
+    let spec = format!("spec: {{template: {{spec: {{{BOTH}}}}}}}");
+    let one = format!("--- {{apiVersion: apps/v1, kind: Deployment, metadata: {{name: x, namespace: shop}}, {spec}}}");
+    let hash = one.replace("name: c,", "name: c, args: [\"see #12\"],");
+    for text in [one.clone(), format!("{one} # generated\n"), format!("{one}\n# see #12\n"), hash] {
+        let all = scan_files(&[("ids.yaml", &pair()), ("x.yaml", &text)]);
+        assert!(has(&all, "SC-201 Deployment/shop/x"), "{text}: {:?}", found(&all));
+    }
+    assert!(unread("--- # nothing\n--- #\n").is_empty(), "a comment alone is nothing");
+}
+
+#[test]
+fn a_line_ends_where_yaml_ends_it() {
+    for end in ["\r", "\u{2028}", "\u{2029}", "\u{85}", "\r\n"] {
+        let text = format!("# a comment\n{}---\n# another\n{}", deployment("x", BOTH), deployment("y", BOTH));
+        let all = scan_files(&[("ids.yaml", &pair()), ("x.yaml", &text.replace('\n', end))]);
+        for name in ["x", "y"] {
+            assert!(has(&all, &format!("SC-201 Deployment/shop/{name}")), "{end:?}: {:?}", found(&all));
+        }
+    }
+}
+
+#[test]
+fn what_is_still_to_be_rendered_is_not_taken_for_clean() {
+    let rbac = |kind: &str, rest: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r, namespace: shop}}\n{rest}\n"
+        )
+    };
+    let plain = deployment("x", "containers: [{name: c}]");
+    for text in [
+        rbac("Role", "rules: []").replace("namespace: shop", "namespace: '{{ .Release.Namespace }}'"),
+        rbac("Role", "rules: [{apiGroups: [''], resources: [secrets], verbs: [get], resourceNames: ['${SECRET}']}]"),
+        rbac("RoleBinding", "roleRef: {kind: Role, name: r}\nsubjects: [{kind: ServiceAccount, name: '${SA}'}]"),
+        deployment("x", "containers: [{name: c, envFrom: '${ENVFROM}'}]"),
+        deployment("x", "volumes: '{{ .Values.volumes }}', containers: [{name: c}]"),
+        plain.replace("spec: {template: {spec: {containers: [{name: c}]}}}", "spec: '{{ .Values.spec }}'"),
+        plain.replace("{name: x,", "{labels: {app: '${APP}'}, name: x,"),
+        identity("'${CLIENT}'", ""),
+    ] {
+        assert_eq!(unread(&text), [TEMPLATE], "{text}");
+    }
+    // Elsewhere nobody compares it with anything.
+    let noted =
+        |text: String| text.replace("metadata: {name", "metadata: {annotations: {note: 'from {{ chart }}'}, name");
+    let exception = "sharing: {exceptions: [{rule: SC-201, reason: 'renamed as ${TEAM} in the pipeline', \
+         expiresAt: '2027-01-01T00:00:00Z', with: [{kind: ClientIdentity, name: b}]}]}";
+    for text in [
+        deployment("x", "containers: [{name: c, args: ['{{ .x }}'], env: [{name: A, value: '${B}'}]}]"),
+        noted(plain),
+        noted(rbac("Role", "rules: []")),
+        noted(identity("c", "serviceAccountName: c")),
+        identity("c", &format!("serviceAccountName: c, {exception}")),
+    ] {
+        assert!(unread(&text).is_empty(), "{text}: {:?}", unread(&text));
+    }
+}
+
+#[test]
+fn a_field_that_the_schema_does_not_have_is_told() {
+    for spec in [
+        "serviceAccount: x",
+        "credentials: [{secret: {name: s, kay: k, key: k}}]",
+        "sharing: {exceptions: [{rule: SC-201, why: x, reason: r, expiresAt: '2027-01-01T00:00:00Z', with: []}]}",
+    ] {
+        let all = unread(&identity("c", spec));
+        assert!(all.len() == 1 && all[0].starts_with("a ClientIdentity has a field that the"), "{spec}: {all:?}");
+    }
+    let whole = "pin: {redirectURIs: ['https://a.example/cb']}, family: f, credentials: [{secret: {name: s, key: k}}]";
+    assert!(unread(&identity("c", whole)).is_empty());
+}
+
+#[test]
+fn words_are_booleans_where_a_field_is_one() {
+    let apart = "containers: [{name: c, envFrom: [{secretRef: {name: a-oidc}}]}, {name: d, envFrom: [{secretRef: {name: b-oidc}}]}]";
+    let severity = |field: &str| {
+        let all = scan(&[&pair(), &deployment("x", &format!("{field}{apart}"))]);
+        only(&all, "SC-201").severity
+    };
+    assert_eq!(severity(""), Severity::Medium);
+    for field in
+        ["shareProcessNamespace: true", "shareProcessNamespace: on", "shareProcessNamespace: 'Yes'", "hostPID: y"]
+    {
+        assert_eq!(severity(&format!("{field}, ")), Severity::High, "{field}");
+    }
+    for field in ["hostPID: false", "hostPID: off", "shareProcessNamespace: no"] {
+        assert_eq!(severity(&format!("{field}, ")), Severity::Medium, "{field}");
+    }
+    // A token that is switched off authenticates nobody.
+    let spec = "workloads: [{apiVersion: apps/v1, kind: Deployment, name: own}], \
+         credentials: [{federated: {subject: 'system:serviceaccount:shop:f'}}]";
+    let own = deployment("own", "serviceAccountName: f, containers: [{name: c}]");
+    for (word, stranger) in [("no", false), ("off", false), ("false", false), ("yes", true), ("true", true)] {
+        let spec_of = format!("serviceAccountName: f, automountServiceAccountToken: {word}, containers: [{{name: c}}]");
+        let all = scan(&[&identity("f", spec), &own, &deployment("other", &spec_of)]);
+        assert_eq!(has(&all, "SC-301 Deployment/shop/other"), stranger, "{word}: {:?}", found(&all));
+    }
+}
+
+#[test]
+fn two_clients_are_one_product_if_they_have_any_family_in_common() {
+    let of = |client: &str, namespace: &str, family: &str| {
+        let spec =
+            format!("family: {family}, serviceAccountName: web, credentials: [{{secret: {{name: s, key: {client}}}}}]");
+        identity(client, &spec).replace("namespace: shop", &format!("namespace: {namespace}"))
+    };
+    let both = deployment("web", "serviceAccountName: web, containers: [{name: c, envFrom: [{secretRef: {name: s}}]}]");
+    let (cli, web) = (of("cli", "shop", "product"), of("web", "shop", "product"));
+    let elsewhere = of("web", "a-first", "product");
+    for more in ["# nothing", &elsewhere] {
+        let all = open(&scan(&[&cli, &web, more, &both]));
+        assert!(all.iter().all(|f| !f.starts_with("SC-2")), "{all:?}");
+    }
+    // What the third has in common with one of the two, all three have not.
+    let third = of("third", "shop", "other");
+    let bridge = of("web", "shop", "other").replace("{name: web,", "{name: web-2,");
+    let all = scan(&[&cli, &web, &third, &bridge, &both]);
+    assert!(has(&all, "SC-201 Deployment/shop/web"), "{:?}", found(&all));
+}
+
+#[test]
+fn what_many_share_is_named_by_some_and_counted_for_each() {
+    let slot = "credentials: [{secret: {name: s, key: k}}]";
+    let many: Vec<String> = (0..120).map(|n| identity(&format!("c{n:03}"), slot)).collect();
+    let all = scan(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let of: Vec<_> = all.findings.iter().filter(|f| f.rule == "SC-101").collect();
+    assert_eq!(of.len(), 120, "each has one of its own");
+    for finding in &of {
+        assert_eq!((finding.keys.len(), finding.more_clients, finding.state), (50, 70, State::Open));
+        assert!(finding.clients.contains(&finding.subject.name.to_string()) && finding.evidence.len() <= 11);
+    }
+    let table = clientgrant::sharing::output::table(&all);
+    assert!(table.contains("c002 +117"), "{table}");
+    // Where not all are named nobody can have accepted all.
+    let state = |clients: usize| {
+        let with: Vec<String> = (1..clients).map(|n| format!("{{kind: ClientIdentity, name: c{n:03}}}")).collect();
+        let exception = format!(
+            "sharing: {{exceptions: [{{rule: SC-101, reason: 'they are one and the same product', expiresAt: '2027-01-01T00:00:00Z', with: [{}]}}]}}",
+            with.join(", ")
+        );
+        let first = identity("c000", &format!("{slot}, {exception}"));
+        let rest = many[1..clients].iter().map(String::as_str);
+        let all = scan(&std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>());
+        all.findings.iter().find(|f| f.rule == "SC-101" && f.subject.name == "c000").map(|f| f.state)
+    };
+    assert_eq!((state(3), state(50), state(51)), (Some(State::Suppressed), Some(State::Suppressed), Some(State::Open)));
+}
+
+#[test]
+fn an_object_of_another_kind_is_a_gap_where_it_names_what_is_a_clients() {
+    let workflow = |spec: &str| {
+        format!(
+            "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata: {{name: w, namespace: shop}}\nspec: {{{spec}}}\n"
+        )
+    };
+    for spec in [
+        "templates: [{container: {env: [{name: A, valueFrom: {secretKeyRef: {name: a-oidc, key: k}}}]}}]",
+        "taskSpec: {steps: [{envFrom: [{secretRef: {name: b-oidc}}]}]}",
+        "serviceAccountName: a, templates: []",
+    ] {
+        let all = unread(&workflow(spec));
+        assert!(
+            all.len() == 1 && all[0].contains("Workflow of argoproj.io/v1alpha1 is no kind that is read"),
+            "{all:?}"
+        );
+    }
+    let others =
+        ["serviceAccountName: z", "steps: [{envFrom: [{secretRef: {name: other}}]}]", "tls: [{secretName: a-oidc}]"];
+    for spec in others {
+        assert!(unread(&workflow(spec)).is_empty(), "{spec}");
+    }
+    let made = "apiVersion: v1\nkind: Pod\nmetadata: {name: w-1, namespace: shop, ownerReferences: \
+         [{apiVersion: argoproj.io/v1alpha1, kind: Workflow, name: w, controller: true}]}\n\
+         spec: {serviceAccountName: a, containers: [{name: c}]}\n";
+    assert!(unread(&format!("{}---\n{made}", workflow("serviceAccountName: a"))).is_empty(), "what it makes is there");
+}
+
+#[test]
+fn a_template_that_is_borrowed_from_nobody_is_a_gap_beside_a_client() {
+    let rollout = |namespace: &str| {
+        format!(
+            "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {{name: evil, namespace: {namespace}}}\n\
+             spec: {{workloadRef: {{apiVersion: v1, kind: PodTemplate, name: tpl}}}}\n"
+        )
+    };
+    let all = unread(&rollout("shop"));
+    assert!(all.len() == 1 && all[0].contains("borrows a template that is not there"), "{all:?}");
+    assert!(unread(&rollout("elsewhere")).is_empty());
+    let lent = rollout("shop").replace("apiVersion: v1, kind: PodTemplate", "apiVersion: apps/v1, kind: Deployment");
+    assert!(unread(&format!("{lent}---\n{}", deployment("tpl", "containers: [{name: c}]"))).is_empty());
+    // Of one that is listed the rule says so.
+    let spec = "workloads: [{apiVersion: argoproj.io/v1alpha1, kind: Rollout, name: evil}], credentials: [{secret: {name: l, key: k}}]";
+    let all = scan(&[&identity("l", spec), &rollout("shop")]);
+    assert!(told(&all).contains(&"SC-901 Rollout/shop/evil".to_owned()), "{:?}", told(&all));
+}
+
+#[test]
+fn what_another_of_the_same_begin_declares_is_shown() {
+    let of = |client: &str| {
+        let text = identity(client, &owns("s", "k", "w"));
+        text.replace(&format!("metadata: {{name: {client},"), "metadata: {generateName: x-,")
+    };
+    let all = scan(&[&of("a"), &of("b"), &deployment("w", &holds("s", "k"))]);
+    let of_slot: Vec<_> = all.findings.iter().filter(|f| f.rule == "SC-101").collect();
+    assert!(of_slot.len() == 2 && of_slot.iter().all(|f| f.clients.len() == 2), "{of_slot:#?}");
+    let evidence = |f: &clientgrant::sharing::Finding| f.evidence.iter().map(|e| e.place.line).collect::<Vec<_>>();
+    assert!(of_slot.iter().all(|f| evidence(f).len() == 2), "{of_slot:#?}");
+}
