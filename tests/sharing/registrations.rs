@@ -189,6 +189,24 @@ fn sc_111_one_redirect_uri() {
     assert!(!found(&evaluation).iter().any(|f| f.starts_with("SC-111")));
 }
 
+/// As many URIs as a provider takes do not make as many lines.
+#[test]
+fn sc_111_shows_some_of_many_redirect_uris() {
+    let uris: Vec<String> = (100..400).map(|n| format!("https://app.example.com/{n}")).collect();
+    let many = json!({ "redirect_uris": uris });
+    let (x, y) = (identity("a", ""), identity("b", ""));
+    let of = [registered("a", many.clone()), registered("b", many.clone())];
+    let evaluation = evaluated(&[&x, &y], &of);
+    let said: Vec<usize> =
+        evaluation.findings.iter().filter(|f| f.rule == "SC-111").map(|f| f.evidence.len()).collect();
+    assert_eq!(said, [20, 20]);
+    // A pattern takes them all.
+    let pattern = registered("b", json!({ "redirect_uris": ["https://app.example.com/*"] }));
+    let evaluation = evaluated(&[&x, &y], &[registered("a", many), pattern]);
+    let of_a = evaluation.findings.iter().find(|f| f.rule == "SC-111" && f.clients.len() == 2).unwrap();
+    assert_eq!(of_a.evidence.len(), 11);
+}
+
 #[test]
 fn without_registrations_it_cannot_be_told() {
     let gaps = |evaluation: &Evaluation| {

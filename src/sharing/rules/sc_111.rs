@@ -1,6 +1,6 @@
 //! SC-111: one redirect URI, two clients.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::Found;
 use super::by_registration::{Common, at_provider, each};
@@ -27,28 +27,28 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut remote = BTreeMap::<&ClientKey, Vec<&String>>::new();
+    let mut uris = HashMap::<&ClientKey, BTreeSet<&str>>::new();
     for registration in &index.registrations {
-        let uris = registration.redirect_uris.iter().filter(|uri| is_remote(uri));
-        remote.entry(&registration.client).or_default().extend(uris);
+        let remote = registration.redirect_uris.iter().map(String::as_str).filter(|uri| is_remote(uri));
+        uris.entry(&registration.client).or_default().extend(remote);
     }
-    let mut common = Common::<(ProviderKey, String)>::new();
-    let mut patterns = BTreeSet::new();
-    for (client, uris) in &remote {
-        for uri in uris {
-            if uri.ends_with('*') {
-                patterns.insert((*uri, *client));
-            }
-            let key = (client.provider.clone(), (*uri).clone());
-            common.entry(key).or_default().insert((*client).clone());
+    let mut common = Common::<(&ProviderKey, &str)>::new();
+    for (client, of_client) in &uris {
+        for uri in of_client {
+            common.entry((&client.provider, *uri)).or_default().insert((*client).clone());
         }
     }
-    for ((provider, uri), clients) in &mut common {
-        let takes = patterns.iter().filter(|(pattern, client)| client.provider == *provider && covers(pattern, uri));
-        clients.extend(takes.map(|(_, client)| (*client).clone()));
+    for (client, of_client) in &uris {
+        for begin in of_client.iter().filter_map(|uri| uri.strip_suffix('*')) {
+            let taken = common.range_mut((&client.provider, begin)..);
+            let taken = taken.take_while(|((of, uri), _)| **of == client.provider && uri.starts_with(begin));
+            taken.for_each(|(_, clients)| {
+                clients.insert((*client).clone());
+            });
+        }
     }
     each(index, &RULE, Grade::Identity, common, |(_, uri), client| {
-        let takes = remote.get(client).into_iter().flatten().filter(|of| covers(of, uri));
+        let takes = uris.get(client).into_iter().flatten().filter(|of| covers(of, uri));
         // What stands behind a question mark is nobody's business.
         let bare = |uri: &str| uri.split(['?', '#']).next().unwrap_or_default().to_owned();
         takes.flat_map(|uri| at_provider(client, format!("redirect_uris: {}", bare(uri)))).collect()
