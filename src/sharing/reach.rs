@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::facts::Kind;
 use super::finding::Object;
 use super::rbac::{Binding, PolicyRule, Rbac, Role, Subject};
 
@@ -32,11 +33,16 @@ impl Reach {
         within("") || within(namespace)
     }
 
-    /// Whether a pod of a workload may be reached: what it is called begins with the workload's name.
+    /// Whether a pod of a workload may be reached: what it is called begins with the workload's name, or with what a
+    /// star ends. What a custom resource is made of may be called anything.
     #[must_use]
-    pub fn has_pod(&self, namespace: &str, workload: &str) -> bool {
-        let of =
-            |name: &String| name.strip_prefix(workload).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    pub fn has_pod(&self, workload: &Object) -> bool {
+        let (namespace, known) = (workload.namespace.as_str(), Kind::named(&workload.kind).is_some());
+        let of = |name: &String| match workload.name.strip_suffix('*') {
+            _ if !known => true,
+            Some(begin) => name.starts_with(begin),
+            None => name.strip_prefix(&*workload.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')),
+        };
         ["", namespace].into_iter().any(|scope| match self.0.get(scope) {
             None => false,
             Some(Names::Every) => true,
@@ -119,7 +125,8 @@ pub fn reach<'a>(
 
 /// Whether a rule speaks about a verb and a resource, as the API server takes it: a star is everything, and before
 /// a slash every resource; behind one it is nothing special.
-fn allows(rule: &PolicyRule, verb: &str, group: &str, resource: &str) -> bool {
+#[must_use]
+pub fn allows(rule: &PolicyRule, verb: &str, group: &str, resource: &str) -> bool {
     let any = |of: &BTreeSet<String>, what: &str| of.contains("*") || of.contains(what);
     let sub = resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
     any(&rule.verbs, verb)
@@ -193,14 +200,42 @@ impl Policy {
         let of = self.of.get(subject).into_iter().flatten();
         of.filter_map(|(at, place)| Some((self.bindings.get(*at)?, *place)))
             .flat_map(|(binding, subject)| {
-                let given = self.roles.get(&binding.role).into_iter().flatten();
-                let read = given
-                    .chain(self.added(binding))
-                    .flat_map(|role| role.rules.iter().enumerate().map(move |(at, rule)| (Some((role, at)), rule)));
-                let brought = self.brought(binding).into_iter().flatten().map(|rule| (None, rule));
-                read.chain(brought).map(move |(of, rule)| Granted { rule, of, binding, subject })
+                self.rules(&binding.role).map(move |(of, rule)| Granted { rule, of, binding, subject })
             })
             .collect()
+    }
+
+    /// What a role allows, with its place in the role if it was read.
+    fn rules<'a>(
+        &'a self,
+        role: &Object,
+    ) -> impl Iterator<Item = (Option<(&'a Role, usize)>, &'a PolicyRule)> + use<'a> {
+        let given = self.roles.get(role).into_iter().flatten();
+        let read = given
+            .chain(self.added(role))
+            .flat_map(|role| role.rules.iter().enumerate().map(move |(at, rule)| (Some((role, at)), rule)));
+        let brought = self.brought(role).into_iter().flatten().map(|rule| (None, rule));
+        read.chain(brought)
+    }
+
+    /// Whether it is known what every role of this kind and name allows, where a namespace is given of it alone, and
+    /// none of it matters.
+    #[must_use]
+    pub fn is_harmless(&self, kind: &str, namespace: &str, name: &str, matters: impl Fn(&PolicyRule) -> bool) -> bool {
+        let exact = Object::new(kind, if kind == "Role" { namespace } else { "" }, name);
+        let anywhere = kind == "Role" && namespace.is_empty();
+        let named = || self.roles.keys().filter(|role| role.kind == kind && role.name == name);
+        let roles = if anywhere { named().cloned().collect() } else { vec![exact] };
+        let harmless = |role: &Object| self.knows(role) && !self.rules(role).any(|(_, rule)| matters(rule));
+        !roles.is_empty() && roles.iter().all(harmless)
+    }
+
+    /// Whether it was said what a role allows.
+    fn knows(&self, role: &Object) -> bool {
+        match self.roles.get(role) {
+            Some(roles) => !roles.iter().all(|role| role.unfilled),
+            None => self.brought(role).is_some(),
+        }
     }
 
     /// What the groups of a ServiceAccount give it when it says who it is.
@@ -213,16 +248,16 @@ impl Policy {
     }
 
     /// The rules of a role that Kubernetes brings along and that was not given.
-    fn brought(&self, binding: &Binding) -> Option<&Vec<PolicyRule>> {
-        let known = binding.role.kind == "ClusterRole" && !self.roles.contains_key(&binding.role);
-        self.builtin.get(binding.role.name.as_str()).filter(|_| known)
+    fn brought(&self, role: &Object) -> Option<&Vec<PolicyRule>> {
+        let known = role.kind == "ClusterRole" && !self.roles.contains_key(role);
+        self.builtin.get(role.name.as_str()).filter(|_| known)
     }
 
     /// Roles that Kubernetes adds to one that it brings along and that was not given.
-    fn added(&self, binding: &Binding) -> impl Iterator<Item = &Role> {
+    fn added<'a>(&'a self, role: &Object) -> impl Iterator<Item = &'a Role> + use<'a> {
         // Each of these is added to the next.
         let chain = ["view", "edit", "admin"];
-        let at = self.brought(binding).and_then(|_| chain.iter().position(|name| *name == binding.role.name));
+        let at = self.brought(role).and_then(|_| chain.iter().position(|name| *name == role.name));
         let names = at.and_then(|at| chain.get(..=at)).unwrap_or_default().iter();
         let objects: BTreeSet<&Object> = names.filter_map(|name| self.added.get(*name)).flatten().collect();
         objects.into_iter().filter_map(|object| self.roles.get(object)).flatten()
@@ -230,11 +265,10 @@ impl Policy {
 
     /// Bindings of which nobody can say what they give: the role was not given, or is not filled in.
     pub fn unknown(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.iter().filter(|binding| match self.roles.get(&binding.role) {
-            Some(roles) => roles.iter().all(|role| role.unfilled),
-            // In a cluster that was read as a whole the role does not exist, and the binding gives nothing.
-            None => self.brought(binding).is_none() && (!binding.place.file.is_empty() || !self.missing.is_empty()),
-        })
+        // In a cluster that was read as a whole a role that is not there does not exist, and the binding gives nothing.
+        let may_exist = |of: &Binding| !of.place.file.is_empty() || !self.missing.is_empty();
+        let unknown = move |of: &Binding| !self.knows(&of.role) && (self.roles.contains_key(&of.role) || may_exist(of));
+        self.bindings.iter().filter(move |binding| unknown(binding))
     }
 }
 

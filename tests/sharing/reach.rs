@@ -448,6 +448,106 @@ fn sc_205_every_way_to_become_a_client() {
 }
 
 #[test]
+fn sc_205_pods_of_which_nobody_knows_the_names() {
+    let exec = |name: &str| role("Role", "r", &rule("pods/exec", "create", &format!(", resourceNames: [{name}]")));
+    let bound = binding("RoleBinding", "r", "Role/r", READER);
+    let pod = |meta: &str| {
+        let spec = format!("serviceAccountName: a, {}", holds("a-oidc", "k"));
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{namespace: shop, {meta}}}\nspec: {{{spec}}}\n")
+    };
+    let of = |meta: &str, name: &str| {
+        let a = identity("a", "serviceAccountName: a, credentials: [{secret: {name: a-oidc, key: k}}]");
+        rbac(&scan(&[&a, &pod(meta), &exec(name), &bound]))
+    };
+    let reader = ["SC-205 ServiceAccount/ops/reader"];
+    // Whoever wrote the controller of a custom resource chose them.
+    let owners = "ownerReferences: [{apiVersion: ex.org/v1, kind: Runner, name: prod, controller: true, uid: u}]";
+    assert_eq!(of(&format!("name: exec-7, {owners}"), "exec-7"), reader);
+    assert_eq!(of("generateName: job-", "job-x7k2p"), reader);
+    assert!(of("generateName: job-", "joba-x7k2p").is_empty());
+    assert!(of("name: job", "exec-7").is_empty());
+}
+
+#[test]
+fn sc_205_bind_is_what_the_roles_that_it_names_allow() {
+    let [a, b, c, d] = clients();
+    let rules = |resource: &str, name: &str| {
+        let names = if name.is_empty() { String::new() } else { format!(", resourceNames: [{name}]") };
+        let all = format!("{}, {}", rule(resource, "bind", &names), rule("rolebindings", "create", ""));
+        role("Role", "r", &all.replace("\"\"", "rbac.authorization.k8s.io"))
+    };
+    let bound = binding("RoleBinding", "r", "Role/r", READER);
+    let found = |resource: &str, name: &str, more: &str| {
+        rbac(&scan(&[&a, &b, &c, &d, &rules(resource, name), &bound, more])).len()
+    };
+    let look = rule("pods, configmaps", "get, list", "");
+    for (resource, name, expected) in [
+        ("clusterroles", "", 1),
+        ("clusterroles", "view", 0),
+        ("clusterroles", "view, edit", 1),
+        ("clusterroles", "admin", 1),
+        ("clusterroles", "cluster-admin", 1),
+        ("clusterroles", "unknown", 1),
+        ("roles", "view", 1),
+    ] {
+        assert_eq!(found(resource, name, ""), expected, "{resource} {name}");
+    }
+    for (rules, expected) in [
+        (look.clone(), 0),
+        (rule("secrets", "get", ""), 1),
+        (rule("secrets", "list", ", resourceNames: [a-oidc]"), 1),
+        (rule("serviceaccounts/token", "create", ""), 1),
+        (rule("pods", "create", ""), 1),
+        (rule("\"*\"", "\"*\"", ""), 1),
+        (rule("clusterroles", "bind", "").replace("\"\"", "rbac.authorization.k8s.io"), 1),
+    ] {
+        assert_eq!(found("clusterroles", "x", &role("ClusterRole", "x", &rules)), expected, "{rules}");
+        assert_eq!(found("roles", "x", &role("Role", "x", &rules)), expected, "{rules}");
+    }
+    // One of another namespace is another.
+    let elsewhere = role("Role", "x", &look).replace("namespace: shop", "namespace: till");
+    assert_eq!(found("roles", "x", &elsewhere), 1);
+    // Nor is it known what is not filled in yet, or what is added.
+    let unfilled = role("ClusterRole", "x", "") + "aggregationRule: {clusterRoleSelectors: []}\n";
+    assert_eq!(found("clusterroles", "x", &unfilled), 1);
+    let added = role("ClusterRole", "more", &rule("secrets", "get", ""))
+        .replace("{name: more}", "{name: more, labels: {rbac.authorization.k8s.io/aggregate-to-view: \"true\"}}");
+    assert_eq!(found("clusterroles", "view", &added), 1);
+    // Given in the whole cluster it is that of every namespace.
+    let bind = rules("roles", "x").replace("kind: Role", "kind: ClusterRole").replace(", namespace: shop", "");
+    let whole = binding("ClusterRoleBinding", "r", "ClusterRole/r", READER);
+    let both = |here: &str, there: &str| {
+        let there = role("Role", "x", there).replace("namespace: shop", "namespace: till");
+        rbac(&scan(&[&a, &b, &c, &d, &bind, &whole, &role("Role", "x", here), &there])).len()
+    };
+    assert_eq!((both(&look, &look), both(&look, &rule("secrets", "get", ""))), (0, 1));
+}
+
+#[test]
+fn sc_205_a_secret_is_made_to_get_a_token() {
+    let federated =
+        identity("f", "serviceAccountName: f, credentials: [{federated: {subject: \"system:serviceaccount:shop:f\"}}]");
+    let way = |rules: &str| {
+        let evaluation = scan(&[&federated, &role("Role", "r", rules), &binding("RoleBinding", "r", "Role/r", READER)]);
+        let found = evaluation.findings.iter().find(|f| f.rule == "SC-205");
+        found.map(|f| (f.severity, f.grade, f.clients.join(",")))
+    };
+    let medium = Some((Severity::Medium, Grade::Potential, "f".to_owned()));
+    for (rules, expected) in [
+        (rule("secrets", "create, get", ""), medium.clone()),
+        (rule("secrets", "create, list", ""), medium.clone()),
+        (rule("secrets", "create", "") + ", " + &rule("secrets", "get", ", resourceNames: [x]"), medium),
+        (rule("secrets", "create", ""), None),
+        (rule("secrets", "get, list, update", ""), None),
+        (rule("secrets", "create, get", ", resourceNames: [x]"), None),
+    ] {
+        assert_eq!(way(&rules), expected, "{rules}");
+    }
+    // The credential of a client that is none by a token is what is read.
+    assert_eq!(rbac(&with(&rule("secrets", "create, get", ""))), ["SC-204 ServiceAccount/ops/reader"]);
+}
+
+#[test]
 fn sc_205_in_the_whole_cluster() {
     let of = |verbs: &str, resources: &str| rule(resources, verbs, "").replace("\"\"", "rbac.authorization.k8s.io");
     let groups = |names: &str, with: &str| {

@@ -10,13 +10,29 @@ use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::{Credential, Identity};
 use crate::sharing::finding::{Evidence, Grade, Object, Severity};
 use crate::sharing::index::{Index, subject};
-use crate::sharing::rbac::Subject;
-use crate::sharing::reach::{GROUPS, Granted, OF_NAMESPACE, Reach, reach};
+use crate::sharing::rbac::{PolicyRule, Subject};
+use crate::sharing::reach::{GROUPS, Granted, OF_NAMESPACE, Reach, allows, reach};
 use crate::sharing::role::Role;
 use crate::sharing::workload::Workload;
 
 /// Roles and bindings that are shown at most.
 const SHOWN: usize = 10;
+
+/// To read Secrets.
+pub(super) const READ: Power = Power {
+    // A patch that changes nothing is answered with the whole Secret, and so is a deletion that waits for something,
+    // be it a dry run. An update is answered with what was sent.
+    verbs: &["get", "list", "watch", "patch", "delete", "deletecollection"],
+    group: "",
+    resource: "secrets",
+    noun: "Secret",
+    hits: Hits::Slots,
+    grade: Grade::Reachable,
+    with: None,
+};
+
+/// To put a role into a binding that allows more than oneself may.
+pub(super) const BIND: &[&str] = &["bind"];
 
 /// The group to which the API server refuses nothing.
 const MASTERS: &str = "system:masters";
@@ -32,6 +48,8 @@ pub(super) enum Hits {
     Holders,
     /// The ServiceAccounts of clients.
     Accounts,
+    /// Those of clients that are authenticated by their tokens.
+    Federated,
     /// The same, named as users are.
     Users,
     /// Whatever is in the cluster, by a right that counts in all of it only.
@@ -94,7 +112,7 @@ struct Target<'a> {
     secrets: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
     accounts: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
     federated: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
-    holders: Vec<(&'a str, &'a Workload)>,
+    holders: Vec<&'a Workload>,
 }
 
 impl<'a> Target<'a> {
@@ -123,8 +141,7 @@ impl<'a> Targets<'a> {
         }
         // Without pods there is nothing to run commands in.
         for workload in index.workloads().filter(|w| !w.exposures.is_empty() && w.account().is_some()) {
-            let object = &workload.object;
-            all.entry(&object.namespace).or_default().holders.push((&object.name, workload));
+            all.entry(&workload.object.namespace).or_default().holders.push(workload);
         }
         Self(all)
     }
@@ -326,7 +343,7 @@ impl<'a, T: Fn(&People<'_>, &Holder<'_>) -> Option<Told>> Look<'a, T> {
             // What a group gives may be of use only with what somebody has beside it.
             let completes = power.with.is_some() && power.needed(direct).is_some_and(|needed| !needed.is_empty());
             for one in direct.iter().chain(completes.then_some(&wider.granted).into_iter().flatten()) {
-                let reach = one.reach(power.verbs, power.group, power.resource);
+                let reach = self.reach(power, one);
                 if reach.is_empty() {
                     continue;
                 }
@@ -339,6 +356,22 @@ impl<'a, T: Fn(&People<'_>, &Holder<'_>) -> Option<Told>> Look<'a, T> {
             }
         }
         more
+    }
+
+    /// What a rule that somebody has reaches by a power. To bind only roles that allow nothing of interest is none.
+    fn reach(&self, power: &Power, one: &Granted<'_>) -> Reach {
+        let names = &one.rule.names;
+        let kind = match power.resource {
+            "roles" => "Role",
+            _ => "ClusterRole",
+        };
+        let matters = |rule: &PolicyRule| self.powers.iter().chain([&READ]).any(|power| power.is_in(rule));
+        let namespace = &one.binding.object.namespace;
+        let harmless = |name: &String| self.people.index.policy.is_harmless(kind, namespace, name, matters);
+        if power.verbs == BIND && !names.is_empty() && names.iter().all(harmless) {
+            return Reach::default();
+        }
+        one.reach(power.verbs, power.group, power.resource)
     }
 
     fn found(&self, wider: &Level<'a>, direct: &[Granted<'_>], holder: &Holder<'_>, told: Told) -> Found {
@@ -372,7 +405,7 @@ impl<'a, T: Fn(&People<'_>, &Holder<'_>) -> Option<Told>> Look<'a, T> {
             let needed = power.needed(granted);
             let whole = reach(granted, power.verbs, power.group, power.resource);
             for one in granted {
-                let reach = one.reach(power.verbs, power.group, power.resource);
+                let reach = self.reach(power, one);
                 // Who has all of them is not told about single ones.
                 let single = !one.rule.names.is_empty() && whole.has(&one.binding.object.namespace, "");
                 if reach.is_empty() || single || evidence.len() >= 2 * SHOWN {
@@ -389,6 +422,11 @@ impl<'a, T: Fn(&People<'_>, &Holder<'_>) -> Option<Told>> Look<'a, T> {
 }
 
 impl Power {
+    /// Whether a rule gives it, be it for some names only.
+    fn is_in(&self, rule: &PolicyRule) -> bool {
+        self.verbs.iter().any(|verb| allows(rule, verb, self.group, self.resource))
+    }
+
     /// What reaches the right that it is of no use without.
     fn needed<'g>(&self, granted: impl IntoIterator<Item = &'g Granted<'g>>) -> Option<Reach> {
         let (verbs, resource) = self.with?;
@@ -407,6 +445,11 @@ impl Power {
             match self.hits {
                 Hits::Slots => clients.extend(named(&of.secrets)),
                 Hits::Accounts => clients.extend(named(&of.accounts)),
+                Hits::Federated => {
+                    if reach.touches(namespace) && needed.is_none_or(|needed| needed.touches(namespace)) {
+                        clients.extend(of.federated.iter().flat_map(|(_, clients)| clients.iter()));
+                    }
+                }
                 Hits::Namespaces => {
                     if reach.touches(namespace) && needed.is_none_or(|needed| needed.touches(namespace)) {
                         clients.extend(of.all());
@@ -427,8 +470,8 @@ impl Power {
                     }
                 }
                 Hits::Holders => {
-                    for (name, workload) in &of.holders {
-                        if reach.has_pod(namespace, name) {
+                    for workload in &of.holders {
+                        if reach.has_pod(&workload.object) {
                             clients.extend(workload.exposures.iter().map(|e| &e.client));
                         }
                     }

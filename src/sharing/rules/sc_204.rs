@@ -1,9 +1,9 @@
 //! SC-204: RBAC lets one ServiceAccount read the credentials of many clients, or of one that is not its own.
 
 use super::Found;
-use super::by_rbac::{Hits, Power, Told, find};
+use super::by_rbac::{READ, Told, find};
 use crate::sharing::catalogue::Rule;
-use crate::sharing::finding::{Grade, Severity};
+use crate::sharing::finding::Severity;
 use crate::sharing::index::Index;
 
 /// The rule.
@@ -23,18 +23,6 @@ pub const RULE: Rule = Rule {
     moves: true,
     standard: true,
     check,
-};
-
-const READ: Power = Power {
-    // A patch that changes nothing is answered with the whole Secret, and so is a deletion that waits for something,
-    // be it a dry run. An update is answered with what was sent.
-    verbs: &["get", "list", "watch", "patch", "delete", "deletecollection"],
-    group: "",
-    resource: "secrets",
-    noun: "Secret",
-    hits: Hits::Slots,
-    grade: Grade::Reachable,
-    with: None,
 };
 
 fn check(index: &Index) -> Vec<Found> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Found;
-use super::by_rbac::{Hits, Power, Told, find};
+use super::by_rbac::{BIND, Hits, Power, READ, Told, find};
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::KINDS;
@@ -18,8 +18,8 @@ pub const RULE: Rule = Rule {
     severity: Severity::High,
     what: "RBAC lets a ServiceAccount that is none of a client's make tokens of the client's account, run commands in its \
            pods, or impersonate its account or system:masters. Medium if it may only change workloads where the credential \
-           is, or give itself roles: bind or escalate, with the right to create, patch or update bindings or roles. Info \
-           for those with the role platform.",
+           is, make and read Secrets there that get such a token, or give itself roles: bind or escalate, and create, \
+           patch or update bindings or roles. Info with the role platform.",
     why: "Without reading any Secret it gets the credential, or a token that is as good.",
     remedy: "Take serviceaccounts/token, pods/exec, impersonate, bind, escalate and the right to make workloads there from \
              it. Deployers that have them by their job are given the role platform.",
@@ -60,12 +60,20 @@ const fn rbac(verbs: &'static [&'static str], resource: &'static str, hits: Hits
 }
 
 const ROLES: [Power; 5] = [
-    rbac(&["bind"], "roles", Hits::Namespaces, "rolebindings"),
-    rbac(&["bind"], "clusterroles", Hits::Namespaces, "rolebindings"),
-    rbac(&["bind"], "clusterroles", Hits::Cluster, "clusterrolebindings"),
+    rbac(BIND, "roles", Hits::Namespaces, "rolebindings"),
+    rbac(BIND, "clusterroles", Hits::Namespaces, "rolebindings"),
+    rbac(BIND, "clusterroles", Hits::Cluster, "clusterrolebindings"),
     rbac(&["escalate"], "roles", Hits::Namespaces, "roles"),
     rbac(&["escalate"], "clusterroles", Hits::Cluster, "clusterroles"),
 ];
+
+/// Kubernetes puts a token into a Secret that asks for one. It has no audience and another issuer, so that not
+/// everybody takes it.
+const TOKEN: Power = Power {
+    grade: Grade::Potential,
+    with: Some((READ.verbs, READ.resource)),
+    ..core(&["create"], "secrets", "Secret for a token", Hits::Federated)
+};
 
 /// To make a workload, and to change one.
 fn workloads() -> impl Iterator<Item = Power> {
@@ -84,7 +92,7 @@ fn workloads() -> impl Iterator<Item = Power> {
 }
 
 fn check(index: &Index) -> Vec<Found> {
-    let powers: Vec<Power> = DIRECT.into_iter().chain(ROLES).chain(workloads()).collect();
+    let powers: Vec<Power> = DIRECT.into_iter().chain([TOKEN]).chain(ROLES).chain(workloads()).collect();
     find(index, &RULE, &powers, |_, holder| {
         let foreign = holder.more.keys().filter(|client| holder.is_foreign(index, client));
         let clients: BTreeSet<ClientKey> = foreign.map(|client| (*client).clone()).collect();
