@@ -1,7 +1,8 @@
 //! What RBAC lets a ServiceAccount do to clients: the part that SC-204 and SC-205 share.
 
-use std::cell::LazyCell;
+use std::cell::{LazyCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Found;
@@ -86,10 +87,13 @@ pub(super) struct Holder<'a> {
     /// Only the identity provider runs as it.
     pub issuer: bool,
     /// What it can do, by its groups too.
-    pub can: Can<'a>,
+    pub can: Rc<Can<'a>>,
     /// That part of it which its groups alone cannot do, or not as surely: they have a finding of their own.
-    pub more: Can<'a>,
+    pub more: Rc<Can<'a>>,
 }
+
+/// Rules, each with the namespace in which somebody has it.
+type Rules<'a> = Vec<(&'a str, &'a PolicyRule)>;
 
 /// What is worth saying of somebody.
 pub(super) struct Told {
@@ -103,20 +107,25 @@ pub(super) struct Told {
 #[derive(Default)]
 struct Level<'a> {
     granted: Vec<Granted<'a>>,
-    can: Can<'a>,
+    can: Rc<Can<'a>>,
+    /// What those in it who have the same rules beside it have by them, and by all: mostly many have the same role.
+    same: RefCell<BTreeMap<Rules<'a>, [Rc<Can<'a>>; 2]>>,
 }
+
+/// A Secret or a ServiceAccount of clients.
+type Named<'a> = (&'a str, &'a BTreeSet<ClientKey>);
 
 /// What there is to reach in one namespace, by name.
 #[derive(Default)]
 struct Target<'a> {
-    secrets: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
-    accounts: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
-    federated: Vec<(&'a str, &'a BTreeSet<ClientKey>)>,
+    secrets: Vec<Named<'a>>,
+    accounts: Vec<Named<'a>>,
+    federated: Vec<Named<'a>>,
     holders: Vec<&'a Workload>,
 }
 
 impl<'a> Target<'a> {
-    fn all(&self) -> impl Iterator<Item = &'a ClientKey> {
+    fn all<'b>(&'b self) -> impl Iterator<Item = &'a ClientKey> + use<'a, 'b> {
         self.secrets.iter().chain(&self.federated).flat_map(|(_, clients)| clients.iter())
     }
 }
@@ -203,7 +212,7 @@ impl<'a> People<'a> {
     }
 
     /// What is known of somebody beside RBAC.
-    fn holder(&self, subject: &Subject, can: Can<'a>, more: Can<'a>) -> Holder<'a> {
+    fn holder(&self, subject: &Subject, can: Rc<Can<'a>>, more: Rc<Can<'a>>) -> Holder<'a> {
         match subject {
             Subject::Account(namespace, name) => {
                 let runs = self.issuers.contains(&(namespace.as_str(), name.as_str()));
@@ -309,9 +318,12 @@ pub(super) fn find(
 }
 
 impl<'a> Level<'a> {
-    fn with(&self, more: &Can<'a>) -> Can<'a> {
+    fn with(&self, more: &Rc<Can<'a>>) -> Rc<Can<'a>> {
+        if self.can.is_empty() {
+            return more.clone();
+        }
         let mut can = self.can.clone();
-        can.extend(more);
+        Rc::make_mut(&mut can).extend(more.iter());
         can
     }
 }
@@ -320,19 +332,26 @@ impl<'a, T: Fn(&People<'_>, &Holder<'_>) -> Option<Told>> Look<'a, T> {
     /// Judges a group, and puts what it gives on top of what the wider ones do.
     fn at(&mut self, group: &Subject, wider: &Level<'a>) -> Level<'a> {
         let direct = self.people.index.policy.granted(group);
-        let more = self.judge(group, wider, &direct);
-        Level { can: wider.with(&more), granted: wider.granted.iter().copied().chain(direct).collect() }
+        let can = self.judge(group, wider, &direct);
+        Level { can, granted: wider.granted.iter().copied().chain(direct).collect(), same: RefCell::default() }
     }
 
-    /// Says of somebody what is worth saying.
-    fn judge(&mut self, subject: &Subject, wider: &Level<'a>, direct: &[Granted<'_>]) -> Can<'a> {
-        let more = self.more(wider, direct);
+    /// Says of somebody what is worth saying, and returns what it can do.
+    fn judge(&mut self, subject: &Subject, wider: &Level<'a>, direct: &[Granted<'a>]) -> Rc<Can<'a>> {
+        let rules: Rules<'_> = direct.iter().map(|one| (one.binding.object.namespace.as_str(), one.rule)).collect();
+        let known = wider.same.borrow().get(&rules).cloned();
+        let [more, can] = known.unwrap_or_else(|| {
+            let more = Rc::new(self.more(wider, direct));
+            let both = [more.clone(), wider.with(&more)];
+            wider.same.borrow_mut().insert(rules, both.clone());
+            both
+        });
         if !more.is_empty() {
-            let holder = self.people.holder(subject, wider.with(&more), more.clone());
+            let holder = self.people.holder(subject, can.clone(), more);
             let found = (self.tell)(&self.people, &holder).map(|told| self.found(wider, direct, &holder, told));
             self.all.extend(found);
         }
-        more
+        can
     }
 
     /// What somebody can do beyond what the groups give.
@@ -411,8 +430,8 @@ impl<'a, T: Fn(&People<'_>, &Holder<'_>) -> Option<Told>> Look<'a, T> {
                 if reach.is_empty() || single || evidence.len() >= 2 * SHOWN {
                     continue;
                 }
-                let reached = power.clients(&self.targets, &reach, needed.as_ref());
-                if reached.into_iter().any(|client| clients.contains(client)) {
+                let mut reached = power.clients(&self.targets, &reach, needed.as_ref());
+                if reached.any(|client| clients.contains(client)) {
                     evidence.extend(power.evidence(one));
                 }
             }
@@ -434,58 +453,46 @@ impl Power {
         Some(reach(counts, verbs, self.group, resource))
     }
 
-    /// Which clients somebody with this reach has.
-    fn clients<'a>(&self, targets: &Targets<'a>, reach: &Reach, needed: Option<&Reach>) -> BTreeSet<&'a ClientKey> {
-        let mut clients = BTreeSet::new();
-        for (namespace, of) in targets.within(reach) {
-            let named = |list: &[(&str, &'a BTreeSet<ClientKey>)]| -> Vec<&'a ClientKey> {
-                let some = list.iter().filter(|(name, _)| reach.has(namespace, name));
-                some.flat_map(|(_, clients)| clients.iter()).collect()
-            };
-            match self.hits {
-                Hits::Slots => clients.extend(named(&of.secrets)),
-                Hits::Accounts => clients.extend(named(&of.accounts)),
-                Hits::Federated => {
-                    if reach.touches(namespace) && needed.is_none_or(|needed| needed.touches(namespace)) {
-                        clients.extend(of.federated.iter().flat_map(|(_, clients)| clients.iter()));
-                    }
-                }
-                Hits::Namespaces => {
-                    if reach.touches(namespace) && needed.is_none_or(|needed| needed.touches(namespace)) {
-                        clients.extend(of.all());
-                    }
-                }
-                Hits::Cluster => {
-                    if reach.touches("") && needed.is_none_or(|needed| needed.touches("")) {
-                        clients.extend(of.all());
-                    }
-                }
+    /// Which clients somebody with this reach has; each may come more than once.
+    fn clients<'a: 'b, 'b>(
+        &self,
+        targets: &'b Targets<'a>,
+        reach: &'b Reach,
+        needed: Option<&'b Reach>,
+    ) -> impl Iterator<Item = &'a ClientKey> + use<'a, 'b> {
+        let Self { hits, with, .. } = *self;
+        let both =
+            move |namespace: &str| reach.touches(namespace) && needed.is_none_or(|needed| needed.touches(namespace));
+        let named = move |namespace: &'b str, list: &'b [Named<'a>]| {
+            let some = list.iter().filter(move |(name, _)| reach.has(namespace, name));
+            some.flat_map(|(_, clients)| clients.iter())
+        };
+        targets.within(reach).flat_map(move |(namespace, of)| -> Box<dyn Iterator<Item = &'a ClientKey> + 'b> {
+            match hits {
+                Hits::Slots => Box::new(named(namespace, &of.secrets)),
+                Hits::Accounts => Box::new(named(namespace, &of.accounts)),
+                Hits::Federated if both(namespace) => Box::new(of.federated.iter().flat_map(|(_, of)| of.iter())),
+                Hits::Namespaces if both(namespace) => Box::new(of.all()),
+                Hits::Cluster if both("") => Box::new(of.all()),
                 Hits::Masters => {
                     // A group is named together with somebody: an account of any namespace will do, users have none.
-                    let accounts = self.with.is_some_and(|(_, of)| of == "serviceaccounts");
+                    let accounts = with.is_some_and(|(_, of)| of == "serviceaccounts");
                     let somebody =
                         |needed: &Reach| needed.touches("") || (accounts && needed.namespaces().next().is_some());
-                    if reach.has("", MASTERS) && needed.is_none_or(somebody) {
-                        clients.extend(of.all());
-                    }
+                    let counts = reach.has("", MASTERS) && needed.is_none_or(somebody);
+                    Box::new(of.all().filter(move |_| counts))
                 }
                 Hits::Holders => {
-                    for workload in &of.holders {
-                        if reach.has_pod(&workload.object) {
-                            clients.extend(workload.exposures.iter().map(|e| &e.client));
-                        }
-                    }
+                    let reached = of.holders.iter().filter(|workload| reach.has_pod(&workload.object));
+                    Box::new(reached.flat_map(|workload| workload.exposures.iter().map(|e| &e.client)))
                 }
                 Hits::Users => {
-                    for (name, of_account) in &of.accounts {
-                        if reach.has("", &subject(namespace, name)) {
-                            clients.extend(of_account.iter());
-                        }
-                    }
+                    let reached = of.accounts.iter().filter(move |(name, _)| reach.has("", &subject(namespace, name)));
+                    Box::new(reached.flat_map(|(_, clients)| clients.iter()))
                 }
+                Hits::Federated | Hits::Namespaces | Hits::Cluster => Box::new(std::iter::empty()),
             }
-        }
-        clients
+        })
     }
 
     fn evidence(&self, one: &Granted<'_>) -> [Evidence; 2] {
