@@ -4,10 +4,10 @@
 //! text: it could be a secret.
 
 use std::borrow::Cow;
-use std::cell::{Cell, LazyCell};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -72,6 +72,9 @@ const STRUCTURE: [&str; 14] = [
     "volumeMounts",
     "volumes",
 ];
+/// The schemas of the specs of our own objects.
+static IDENTITY: LazyLock<JSONSchemaProps> = LazyLock::new(|| spec_of(ClientIdentity::crd()));
+static GRANT: LazyLock<JSONSchemaProps> = LazyLock::new(|| spec_of(ClientGrant::crd()));
 /// Fields of our own objects that nothing is compared with.
 const WORDS: [&str; 2] = ["reason", "purpose"];
 
@@ -248,16 +251,14 @@ impl Reader {
     #[must_use]
     pub fn finish(mut self, now: Timestamp) -> Input {
         let mut identities = Vec::new();
-        let schema = LazyCell::new(|| spec_of(ClientIdentity::crd()));
         for (value, place) in std::mem::take(&mut self.identities) {
-            if let Some(object) = self.typed::<ClientIdentity>(value, &place, "ClientIdentity", &schema) {
+            if let Some(object) = self.typed::<ClientIdentity>(value, &place, "ClientIdentity", &IDENTITY) {
                 identities.push(Arc::new(declared::identity(&object, place)));
             }
         }
         let mut grants = Vec::new();
-        let schema = LazyCell::new(|| spec_of(ClientGrant::crd()));
         for (value, place) in std::mem::take(&mut self.grants) {
-            if let Some(object) = self.typed::<ClientGrant>(value, &place, "ClientGrant", &schema) {
+            if let Some(object) = self.typed::<ClientGrant>(value, &place, "ClientGrant", &GRANT) {
                 grants.push(Arc::new(declared::grant(&object, place, now)));
             }
         }
