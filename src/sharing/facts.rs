@@ -199,6 +199,8 @@ pub struct Elsewhere {
 /// A ServiceAccount token in a volume.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
+    /// Potential: no container mounts the volume.
+    pub grade: Grade,
     /// For whom; empty is the API server.
     pub audience: String,
     /// The field.
@@ -304,7 +306,9 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
     let meta = &object["metadata"];
     // An old revision that its Deployment keeps to go back to: it has no pods, and what it held was fixed since.
     let owner = if kind.has_pods() { owner(kind, meta) } else { None };
-    if kind.kind == "ReplicaSet" && owner.is_some() && object["spec"]["replicas"].as_u64() == Some(0) {
+    let keeps = |(of, _): &Owner| of == "Deployment" || of == "Rollout";
+    if kind.kind == "ReplicaSet" && owner.as_ref().is_some_and(keeps) && object["spec"]["replicas"].as_u64() == Some(0)
+    {
         return None;
     }
     let mut of = Template::default();
@@ -374,8 +378,8 @@ const MAKES: [(&str, &str); 8] = [
     ("Rollout", "ReplicaSet"),
 ];
 
-/// The controller that made an object. A Deployment's ReplicaSet is seen through by the hash that both carry, so
-/// that a dump of pods alone leads to what a person wrote; what Knative makes, by the label that it gives it.
+/// The controller that made an object. The ReplicaSet of a Deployment or Rollout is seen through by the hash that it
+/// gives its pods, so that a dump of pods alone leads to what a person wrote; what Knative makes, by the label that it gives it.
 /// What it counts as has no pods itself: it is none.
 fn owner(kind: &Kind, meta: &Value) -> Option<Owner> {
     let owners = meta["ownerReferences"].as_array()?;
@@ -388,12 +392,13 @@ fn owner(kind: &Kind, meta: &Value) -> Option<Owner> {
     if Kind::named(&of).is_some() && !MAKES.contains(&(of.as_str(), kind.kind)) {
         return None;
     }
-    let hash = label("pod-template-hash").filter(|_| of == "ReplicaSet");
-    let deployment = hash.and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
-    Some(match deployment {
-        Some(deployment) => ("Deployment".into(), deployment.into()),
-        None => (of, name.into()),
-    })
+    let made_for = |(hash, kind): (&str, &'static str)| {
+        let whole =
+            label(hash).filter(|_| of == "ReplicaSet").and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-'));
+        whole.map(|whole| (kind.into(), whole.into()))
+    };
+    let above = [("rollouts-pod-template-hash", "Rollout"), ("pod-template-hash", "Deployment")];
+    Some(above.into_iter().find_map(made_for).unwrap_or_else(|| (of.clone(), name.into())))
 }
 
 /// Which application labels name, the nearest to its pods first.

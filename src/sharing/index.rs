@@ -245,11 +245,18 @@ impl Index {
             }
         }
         if let Some(clients) = workload.account().and_then(|account| declared.federated.get(account)) {
-            let token = workload.tokens().min().map(|t| SmolStr::from(&t.path));
-            let token = token.or_else(|| workload.automounts.then(|| SmolStr::new_static("spec.serviceAccountName")));
-            let exposure = |(client, path): (&ClientKey, &SmolStr)| Exposure {
+            // A token in a volume that no container mounts reaches none, unless it comes by itself as well.
+            let token = |grade| workload.tokens().filter(move |t| t.grade == grade).map(|t| &t.path).min();
+            let mounted = token(Grade::Identity).map(SmolStr::from);
+            let mounted =
+                mounted.or_else(|| workload.automounts.then(|| SmolStr::new_static("spec.serviceAccountName")));
+            let token = match mounted {
+                Some(path) => Some((path, Grade::Identity)),
+                None => token(Grade::Potential).map(|path| (path.into(), Grade::Potential)),
+            };
+            let exposure = |(client, (path, grade)): (&ClientKey, &(SmolStr, Grade))| Exposure {
                 client: client.clone(),
-                grade: Grade::Identity,
+                grade: *grade,
                 container: None,
                 slot: None,
                 whole: false,

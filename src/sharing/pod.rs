@@ -117,7 +117,7 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
             for mount in entries(&container["volumeMounts"]) {
                 let volume = text(mount, "name").unwrap_or_default();
                 mounted.insert(volume.to_owned());
-                for held in volumes.get(volume).into_iter().flatten() {
+                for held in volumes.get(volume).into_iter().flat_map(|(held, _)| held) {
                     if let Some(keys) = through(mount, held) {
                         receive(held.origin, edge(held, keys, held.grade, Some(name)), facts);
                     }
@@ -125,8 +125,15 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
             }
         }
     }
-    for held in volumes.iter().filter(|(name, _)| !mounted.contains(*name)).flat_map(|(_, held)| held) {
-        receive(held.origin, edge(held, held.keys(), Grade::Potential, None), facts);
+    for (name, (held, tokens)) in &volumes {
+        if mounted.contains(name) {
+            facts.tokens.extend(tokens.iter().cloned());
+            continue;
+        }
+        facts.tokens.extend(tokens.iter().map(|token| Token { grade: Grade::Potential, ..token.clone() }));
+        for held in held {
+            receive(held.origin, edge(held, held.keys(), Grade::Potential, None), facts);
+        }
     }
 }
 
@@ -188,7 +195,8 @@ fn clean(path: &str) -> String {
 }
 
 /// What a volume holds of Secrets and ConfigMaps; tokens and what cannot be told go to `facts` at once.
-fn volume(volume: &Value, path: &str, facts: &mut Template) -> Vec<Held> {
+fn volume(volume: &Value, path: &str, facts: &mut Template) -> (Vec<Held>, Vec<Token>) {
+    let mut tokens = Vec::new();
     let mut held = Vec::new();
     for origin in ORIGINS {
         hold(origin, &volume[origin.volume], origin.name, path, &mut held);
@@ -200,7 +208,7 @@ fn volume(volume: &Value, path: &str, facts: &mut Template) -> Vec<Held> {
         }
         if source["serviceAccountToken"].is_object() {
             let audience = text(&source["serviceAccountToken"], "audience").unwrap_or_default().to_owned();
-            facts.tokens.insert(Token { audience, path: format!("{path}.serviceAccountToken") });
+            tokens.push(Token { grade: Grade::Identity, audience, path: format!("{path}.serviceAccountToken") });
         }
     }
     let csi = &volume["csi"];
@@ -212,7 +220,7 @@ fn volume(volume: &Value, path: &str, facts: &mut Template) -> Vec<Held> {
         let name = way.iter().fold(&volume[kind], |at, step| &at[*step]);
         facts.aside.extend(name.as_str().map(str::to_owned));
     }
-    held
+    (held, tokens)
 }
 
 fn hold(origin: Origin, source: &Value, name: &str, path: &str, held: &mut Vec<Held>) {

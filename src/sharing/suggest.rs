@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::declared::Identity;
 use super::evaluate::Input;
 use super::facts::{Edge, Keys, Kind, Meaning};
+use super::finding::Object;
 use super::index::{Index, service_account, subject};
 use super::output::visible;
 use super::pod::is_credential_name;
@@ -85,8 +86,17 @@ fn granted(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Proposal
         if proposal.why.len() < 3 {
             proposal.why.insert(format!("{object} {why}."));
         }
+        // Workloads say an id, and no provider.
+        let mut known = index.clients.keys();
+        if let Some(other) = known.find(|other| other.client == client.client && other.provider != client.provider) {
+            proposal.why.insert(format!(
+                "{} has a client of the same id: which one a workload is, nothing says.",
+                other.provider
+            ));
+            continue;
+        }
         for workload in index.workloads().filter(|w| w.object.namespace == object.namespace) {
-            proposal.holder(workload, client);
+            proposal.holder(index, workload, client);
         }
     }
 }
@@ -117,14 +127,19 @@ fn federated(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Propos
 
 impl Proposal {
     /// Takes in what a workload that has the client's id shows.
-    fn holder(&mut self, workload: &Workload, client: &ClientKey) {
+    fn holder(&mut self, index: &Index, workload: &Workload, client: &ClientKey) {
         let object = &workload.object;
-        let mut containers = BTreeSet::new();
-        for literal in workload.literals() {
+        let (mut containers, literals) = (BTreeSet::new(), workload.literals());
+        for literal in &literals {
             if !matches!(&literal.means, Meaning::ClientId(id) if **id == *client.client) {
                 continue;
             }
             containers.insert(literal.container.as_str());
+            if object.name.ends_with('*') {
+                let why = format!("{object} gets a name when it is made, and cannot be listed.");
+                self.notes.insert(why);
+                continue;
+            }
             let (version, kind) = api_version(&object.kind);
             let line =
                 format!("{{apiVersion: {}, kind: {}, name: {}}}", quoted(&version), quoted(kind), quoted(&object.name));
@@ -140,7 +155,22 @@ impl Proposal {
             self.accounts.entry(account.to_owned()).or_default().insert(format!("{object} runs as it."));
         }
         for edge in workload.edges().filter(|e| e.container.as_deref().is_some_and(|c| containers.contains(c))) {
-            self.credential(edge, &workload.path(&edge.path));
+            let path = workload.path(&edge.path);
+            let ids: BTreeSet<(&str, &str)> = literals
+                .iter()
+                .filter(|literal| Some(literal.container.as_str()) == edge.container.as_deref())
+                .filter_map(|literal| match &literal.means {
+                    Meaning::ClientId(id) => Some((id.as_str(), literal.path.as_str())),
+                    Meaning::UnknownId | Meaning::Credential => None,
+                })
+                .collect();
+            match nearest(&ids, &edge.path) {
+                Some(id) if id == &*client.client => self.credential(index, object, client, edge, &path),
+                Some(_) => {}
+                None => {
+                    self.notes.insert(format!("{path} is beside the ids of several clients: whose is it?"));
+                }
+            }
         }
         for token in workload.tokens().filter(|t| !t.audience.is_empty()) {
             let subject = subject(&object.namespace, &workload.service_account);
@@ -152,9 +182,21 @@ impl Proposal {
         }
     }
 
-    fn credential(&mut self, edge: &Edge, path: &str) {
+    fn credential(&mut self, index: &Index, of: &Object, client: &ClientKey, edge: &Edge, path: &str) {
+        let named = |key: &str| edge.credential || is_credential_name(key);
         match &edge.keys {
-            Keys::One(key) if edge.credential || is_credential_name(key) => {
+            Keys::One(key) if named(key) && !(can_be_name(&edge.secret) && can_be_key(key)) => {
+                self.notes.insert(format!("{path} names what no Secret or key can be called."));
+            }
+            Keys::One(key)
+                if named(key)
+                    && index
+                        .bound_to(&of.namespace, &edge.secret, key)
+                        .is_some_and(|clients| clients.iter().any(|other| other != client)) =>
+            {
+                self.notes.insert(format!("{path} is the credential of another client already: is it shared?"));
+            }
+            Keys::One(key) if named(key) => {
                 let line = format!("secret: {{name: {}, key: {}}}", quoted(&edge.secret), quoted(key));
                 self.credentials.entry(line).or_default().insert(format!("{path} is named as a credential."));
             }
@@ -199,6 +241,30 @@ impl Proposal {
         list(text, "credentials", &self.credentials, CREDENTIALS);
         self.notes.iter().for_each(|note| comment(text, "  ", note));
     }
+}
+
+/// The client beside whose id a credential stands: of several, the one whose field has the longest common begin with
+/// that of the credential. `None`: two have.
+fn nearest<'a>(ids: &BTreeSet<(&'a str, &str)>, path: &str) -> Option<&'a str> {
+    let common = |other: &str| other.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
+    let longest = ids.iter().map(|(_, of)| common(of)).max()?;
+    let mut best = ids.iter().filter(|(_, of)| common(of) == longest).map(|(id, _)| *id);
+    let first = best.next()?;
+    best.all(|id| id == first).then_some(first)
+}
+
+/// Whether an object can be called so (RFC 1123, a DNS subdomain).
+fn can_be_name(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            label.starts_with(letter) && label.ends_with(letter) && label.chars().all(|c| letter(c) || c == '-')
+        })
+}
+
+/// Whether a key of a Secret can be called so.
+fn can_be_key(key: &str) -> bool {
+    (1..=253).contains(&key.len()) && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 fn list(text: &mut String, field: &str, lines: &BTreeMap<String, BTreeSet<String>>, most: usize) {

@@ -1,5 +1,6 @@
 //! Manifests as they are seldom written, each of which was once answered wrongly.
 
+use clientgrant::sharing::finding::Grade;
 use clientgrant::sharing::read::Reader;
 use clientgrant::sharing::{Evaluation, Severity, State};
 
@@ -238,4 +239,62 @@ fn what_another_of_the_same_begin_declares_is_shown() {
     assert!(of_slot.len() == 2 && of_slot.iter().all(|f| f.clients.len() == 2), "{of_slot:#?}");
     let evidence = |f: &clientgrant::sharing::Finding| f.evidence.iter().map(|e| e.place.line).collect::<Vec<_>>();
     assert!(of_slot.iter().all(|f| evidence(f).len() == 2), "{of_slot:#?}");
+}
+
+#[test]
+fn a_token_that_no_container_mounts_is_potential() {
+    let spec = "workloads: [{apiVersion: apps/v1, kind: Deployment, name: own}], \
+         credentials: [{federated: {subject: 'system:serviceaccount:shop:f'}}]";
+    let own = deployment("own", "serviceAccountName: f, containers: [{name: c}]");
+    let grade = |automount: bool, mount: &str| {
+        let pod = format!(
+            "serviceAccountName: f, automountServiceAccountToken: {automount}, containers: [{{name: c{mount}}}], \
+             volumes: [{{name: t, projected: {{sources: [{{serviceAccountToken: {{audience: idp, path: t}}}}]}}}}]"
+        );
+        let all = scan(&[&identity("f", spec), &own, &deployment("other", &pod)]);
+        let finding = only(&all, "SC-301");
+        (
+            finding.grade,
+            finding.evidence[0].path.contains("projected") || finding.evidence[1].path.contains("projected"),
+        )
+    };
+    let mount = ", volumeMounts: [{name: t, mountPath: /t}]";
+    assert_eq!(grade(false, ""), (Grade::Potential, true));
+    assert_eq!(grade(false, mount), (Grade::Identity, true));
+    assert_eq!(grade(true, ""), (Grade::Identity, false), "another one comes by itself");
+}
+
+#[test]
+fn what_is_scaled_to_zero_is_there_unless_it_is_an_old_revision() {
+    let set = |owner: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {{name: old, namespace: shop, ownerReferences: [{owner}]}}\n\
+             spec: {{replicas: 0, template: {{spec: {{{BOTH}}}}}}}\n"
+        )
+    };
+    for (owner, there) in [
+        ("{apiVersion: apps/v1, kind: Deployment, name: d, controller: true}", false),
+        ("{apiVersion: argoproj.io/v1alpha1, kind: Rollout, name: d, controller: true}", false),
+        ("{apiVersion: ex.org/v1, kind: Runner, name: d, controller: true}", true),
+        ("", true),
+    ] {
+        let all = open(&scan(&[&pair(), &set(owner)]));
+        assert_eq!(all.iter().any(|f| f.starts_with("SC-201")), there, "{owner}: {all:?}");
+    }
+}
+
+#[test]
+fn a_pod_leads_to_its_rollout_without_what_is_between() {
+    let spec = "workloads: [{apiVersion: argoproj.io/v1alpha1, kind: Rollout, name: r}], credentials: [{secret: {name: s, key: k}}]";
+    let pod = |label: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: r-6b9c-x, namespace: shop, labels: {{{label}}}, \
+             ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: r-6b9c, controller: true}}]}}\nspec: {{{}}}\n",
+            holds("s", "k")
+        )
+    };
+    let stranger =
+        |label: &str| found(&scan(&[&identity("c", spec), &pod(label)])).iter().any(|f| f.starts_with("SC-301"));
+    assert!(!stranger("rollouts-pod-template-hash: 6b9c"));
+    assert!(stranger("rollouts-pod-template-hash: other") && stranger("x: y"));
 }

@@ -174,3 +174,58 @@ fn odd_names_do_not_break_out_of_their_line() {
     assert_eq!(object.metadata.name.as_deref(), Some("a---b----c-kind--secret"));
     assert!(!text.lines().any(|line| line.starts_with("kind: Secret")), "{text}");
 }
+
+/// Secrets by client, as proposed; of the same kinds of texts what was noted instead.
+fn secrets(text: &str) -> Vec<(String, Vec<String>)> {
+    let of = |object: &ClientIdentity| {
+        let secrets = object.spec.credentials.iter().filter_map(|c| Some(c.secret.as_ref()?.name.clone()));
+        (object.spec.client_id.clone(), secrets.collect())
+    };
+    objects(text).iter().map(of).collect()
+}
+
+#[test]
+fn a_credential_is_proposed_for_one_client_only() {
+    let variable =
+        |name: &str, secret: &str| format!("{{name: {name}, valueFrom: {{secretKeyRef: {{name: {secret}, key: k}}}}}}");
+    let ids = "{name: A_CLIENT_ID, value: a}, {name: B_CLIENT_ID, value: b}";
+    let of = |more: &str| deployment("gw", &format!("containers: [{{name: c, env: [{ids}, {more}]}}]"));
+    let (a, b) = (grant("a", "ann", "x"), grant("b", "ann", "x"));
+    let both = format!("{}, {}", variable("A_CLIENT_SECRET", "a-oidc"), variable("B_CLIENT_SECRET", "b-oidc"));
+    let text = proposed(&[&a, &b, &of(&both)]);
+    let each = |client: &str, secret: &str| (client.to_owned(), vec![secret.to_owned()]);
+    assert_eq!(secrets(&text), [each("a", "a-oidc"), each("b", "b-oidc")], "{text}");
+    // Whose it is, its name does not say.
+    let text = proposed(&[&a, &b, &of(&variable("OIDC_CLIENT_SECRET", "s"))]);
+    assert_eq!(secrets(&text), [("a".to_owned(), vec![]), ("b".to_owned(), vec![])], "{text}");
+    assert!(text.contains("is beside the ids of several clients: whose is it?"), "{text}");
+    // Another one has it.
+    let taken = identity("other", &owns("a-oidc", "k", "z"));
+    let alone = deployment(
+        "w",
+        &format!("containers: [{{name: c, env: [{{name: X, value: a}}, {}]}}]", variable("CLIENT_SECRET", "a-oidc")),
+    );
+    let text = proposed(&[&a, &taken, &alone]);
+    assert_eq!(secrets(&text), [("a".to_owned(), vec![])], "{text}");
+    assert!(text.contains("is the credential of another client already: is it shared?"), "{text}");
+    // Two providers have a client of this id.
+    let second = a.replace("name: corp", "name: second").replace("name: a-ann", "name: a-second");
+    let text = proposed(&[&a, &second, &alone]);
+    assert!(secrets(&text).is_empty() && text.contains("has a client of the same id"), "{text}");
+}
+
+#[test]
+fn nothing_is_proposed_that_the_api_server_refuses() {
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: mig-, namespace: shop}\n\
+         spec: {template: {spec: {containers: [{name: c, env: [{name: CLIENT_ID, value: a}]}]}}}\n";
+    let odd = deployment(
+        "w",
+        "containers: [{name: c, env: [{name: CLIENT_ID, value: a}, \
+         {name: CLIENT_SECRET, valueFrom: {secretKeyRef: {name: Bad_Name, key: k}}}]}]",
+    );
+    let text = proposed(&[&grant("a", "ann", "x"), job, &odd]);
+    let [object] = &objects(&text)[..] else { panic!("{text}") };
+    let names: Vec<&str> = object.spec.workloads.iter().map(|w| w.name.as_str()).collect();
+    assert_eq!((names, object.spec.credentials.len()), (vec!["w"], 0), "{text}");
+    assert!(text.contains("cannot be listed") && text.contains("can be called"), "{text}");
+}

@@ -47,7 +47,7 @@ fn check(index: &Index) -> Vec<Found> {
         let Some(name) = workload.account() else { continue };
         let Some(account) = accounts.get_mut(&(workload.object.namespace.as_str(), name)) else { continue };
         account.workloads.push(workload);
-        account.token |= workload.automounts || workload.tokens().next().is_some();
+        account.token |= workload.automounts || workload.tokens().any(|token| token.grade > Grade::Potential);
     }
     for identity in &index.identities {
         let Some(name) = &identity.service_account else { continue };
