@@ -1,6 +1,8 @@
 //! The rules, one file each.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 
 use super::finding::{Evidence, Grade, Object, Severity};
 use crate::grant::ClientKey;
@@ -33,6 +35,18 @@ pub mod sc_902;
 /// Most others whose declaration a finding shows where each of them has a finding of its own. What they are, the clients
 /// of the finding say, all of them.
 const OTHERS: usize = 10;
+
+/// What has something in common with others, by that; what stands alone, as most does, is left out.
+fn together<K: Copy + Eq + Hash, V: Copy>(all: impl Iterator<Item = (K, V)>) -> HashMap<K, Vec<V>> {
+    let (mut first, mut several) = (HashMap::with_capacity(all.size_hint().0), HashMap::<K, Vec<V>>::new());
+    for (key, value) in all {
+        match first.entry(key) {
+            Entry::Vacant(place) => _ = place.insert(value),
+            Entry::Occupied(known) => several.entry(key).or_insert_with(|| vec![*known.get()]).push(value),
+        }
+    }
+    several
+}
 
 /// Most clients that a finding names where each of them has a finding of its own: or together they would take the
 /// square of their number.

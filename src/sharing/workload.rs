@@ -120,6 +120,12 @@ impl Workload {
         self.templates.iter().flat_map(|t| &t.configmaps)
     }
 
+    /// Whether something is delivered to it whose content no manifest says.
+    #[must_use]
+    pub fn is_opaque(&self) -> bool {
+        self.templates.iter().any(|t| !t.opaque.is_empty() || t.borrows.is_some() || !t.elsewhere.is_empty())
+    }
+
     /// Deliveries whose content no manifest says: the field of the object, and what it is.
     #[must_use]
     pub fn opaque(&self) -> BTreeSet<(String, String)> {

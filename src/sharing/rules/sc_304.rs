@@ -41,7 +41,7 @@ fn check(index: &Index) -> Vec<Found> {
         held.extend(workload.exposures.iter().filter_map(|e| Some((namespace, e.slot.as_ref()?))));
         aside.extend(workload.templates.iter().flat_map(|t| &t.aside).map(|secret| (namespace, secret.as_str())));
         abroad.extend(workload.elsewhere().map(|of| (of.namespace.as_str(), of.secret.as_str(), of.key.as_str())));
-        if !workload.opaque().is_empty() {
+        if workload.is_opaque() {
             unsaid.extend(workload.entitled.iter().map(|client| (namespace, client)));
         }
     }

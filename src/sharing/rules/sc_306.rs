@@ -1,8 +1,8 @@
 //! SC-306: one credential in two environments.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use super::{Found, OTHERS, some_of};
+use super::{Found, OTHERS, some_of, together};
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::declared::{Credential, Identity};
@@ -46,23 +46,22 @@ const WORDS: [(&str, &str); 14] = [
 ];
 
 /// What two objects have in common.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Common<'a> {
     Client(&'a ClientKey),
     Credential(&'a str, &'a Credential),
 }
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut common = HashMap::<Common<'_>, Vec<(&Identity, Option<usize>)>>::new();
-    for identity in &index.identities {
-        common.entry(Common::Client(&identity.client)).or_default().push((identity, None));
-        for (at, credential) in identity.credentials.iter().enumerate() {
-            let key = Common::Credential(&identity.object.namespace, credential);
-            common.entry(key).or_default().push((identity, Some(at)));
-        }
-    }
+    let places = index.identities.iter().flat_map(|identity| {
+        let identity = &**identity;
+        let credentials = identity.credentials.iter().enumerate().map(move |(at, credential)| {
+            (Common::Credential(&identity.object.namespace, credential), (identity, Some(at)))
+        });
+        credentials.chain([(Common::Client(&identity.client), (identity, None))])
+    });
     let mut all = Vec::new();
-    for places in common.into_values().filter(|places| places.len() > 1) {
+    for places in together(places).into_values() {
         let environments: BTreeSet<String> = places.iter().filter_map(|(i, _)| environment(i)).collect();
         if environments.len() < 2 {
             continue;

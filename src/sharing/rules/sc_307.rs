@@ -1,8 +1,8 @@
 //! SC-307: one client, many applications.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Found;
+use super::{Found, together};
 use crate::grant::ClientKey;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::finding::Severity;
@@ -28,17 +28,15 @@ pub const RULE: Rule = Rule {
 };
 
 fn check(index: &Index) -> Vec<Found> {
-    let mut of_client = HashMap::<&ClientKey, Vec<&Workload>>::new();
     let ends = |w: &&Workload| index.is_issuer(w) || index.roles.has(Role::Verifier, w);
-    for workload in index.workloads().filter(|w| !ends(w)) {
-        // What is somebody else's workload is said by SC-301.
-        let clients: BTreeSet<&ClientKey> = workload.exposures.iter().map(|e| &e.client).collect();
-        for client in clients.into_iter().filter(|client| workload.uses.contains(client)) {
-            of_client.entry(client).or_default().push(workload);
-        }
-    }
+    let holders = index.workloads().filter(|w| !ends(w)).flat_map(|workload| {
+        // What is somebody else's workload is said by SC-301. Exposures are sorted by client.
+        let mut clients: Vec<&ClientKey> = workload.exposures.iter().map(|e| &e.client).collect();
+        clients.dedup();
+        clients.into_iter().filter(|client| workload.uses.contains(*client)).map(move |client| (client, workload))
+    });
     let mut all = Vec::new();
-    for (client, holders) in of_client.into_iter().filter(|(_, holders)| holders.len() > 1) {
+    for (client, holders) in together(holders) {
         let Some(subject) = index.identities_of(client).first() else { continue };
         let mut apps = BTreeMap::<String, Vec<&Workload>>::new();
         for holder in holders {

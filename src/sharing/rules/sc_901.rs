@@ -100,10 +100,11 @@ fn check(index: &Index) -> Vec<Found> {
         if workload.uses.is_empty() && workload.exposures.is_empty() && elsewhere.is_empty() {
             continue;
         }
-        let (opaque, (copies, copied)) = (workload.opaque(), copies(index, workload));
-        if opaque.is_empty() && copies.is_empty() {
+        let (copies, copied) = copies(index, workload);
+        if !workload.is_opaque() && copies.is_empty() {
             continue;
         }
+        let opaque = workload.opaque();
         let mut found = Found::new(RULE.id, RULE.severity, Grade::Direct, workload.name());
         found.clients = copied;
         if !opaque.is_empty() {
