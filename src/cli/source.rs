@@ -46,8 +46,14 @@ impl Source {
                 if meta.is_dir() { directory(path, &mut seen, &mut reader) } else { file(path, &mut reader) }
             }
         }
-        if self.paths.is_empty() {
-            reader = cluster::read(self.namespace.clone(), self.configmaps)?;
+        match self.paths.first() {
+            None => reader = cluster::read(self.namespace.clone(), self.configmaps)?,
+            // A path that is wrong would look clean. What renders to nothing is given as standard input.
+            Some(path) if reader.is_empty() && self.paths.iter().all(|path| path.as_os_str() != "-") => {
+                let why = "there is no Kubernetes object in anything that was named: look whether the path is right";
+                reader.unread(&path.display().to_string(), 0, why);
+            }
+            Some(_) => {}
         }
         Ok(reader)
     }

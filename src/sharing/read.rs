@@ -123,6 +123,12 @@ impl Reader {
         self.first.as_deref().unwrap_or_default()
     }
 
+    /// Whether there was nothing: no object, and nothing that could not be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.objects == 0 && self.unread.is_empty()
+    }
+
     /// What could not be read so far.
     #[must_use]
     pub fn failures(&self) -> &[Unread] {

@@ -98,6 +98,12 @@ fn exit_codes() {
     assert_eq!(code(&run(&["scan", "-f", "-", "--fail-on", "info"], "")), 2);
     assert_eq!(code(&run(&["scan", "-f", "-"], &foreign())), 1);
     assert_eq!(code(&run(&["scan", "-f", "-"], "")), 0);
+    let nothing = Dir::new();
+    for text in [None, Some("# nothing\n"), Some("a: 1\n")] {
+        text.into_iter().for_each(|text| _ = nothing.write("values.yaml", text));
+        let output = nothing.scan(&[]);
+        assert!(code(&output) == 2 && err(&output).contains("there is no Kubernetes object in"), "{}", err(&output));
+    }
 }
 
 #[test]
