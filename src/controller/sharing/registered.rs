@@ -42,7 +42,8 @@ impl Registered {
         lists
     }
 
-    /// A complete list that was begun in a term. True if it says something else than the one before.
+    /// A complete list that was begun in a term; of one that is over it is not taken. True if it says something else
+    /// than the one before.
     pub fn set(
         &self,
         term: u64,
@@ -52,6 +53,9 @@ impl Registered {
     ) -> bool {
         let registrations = registrations.into_iter().map(|of| (of.client.client.clone(), of)).collect();
         let new = Read { asked, registrations };
+        if self.lists().term > term {
+            return false;
+        }
         let mut lists = self.of_term(term);
         let old = lists.of.get(provider);
         let news = old.is_none_or(|old| old.asked != new.asked || old.registrations != new.registrations);
@@ -118,6 +122,7 @@ mod tests {
         assert_eq!(all.of(3, [&client].into_iter()).known(&client), Known::NotRead);
         assert!(all.lacks(3, &corp, &asked));
         all.set(3, &corp, asked.clone(), Vec::new());
+        assert!(!all.set(1, &corp, BTreeSet::new(), Vec::new()) && !all.lacks(3, &corp, &asked), "it comes too late");
         all.forget(&corp);
         assert!(all.lacks(3, &corp, &asked), "it connects elsewhere");
     }
