@@ -145,6 +145,10 @@ fn two_clients_are_one_product_if_they_have_any_family_in_common() {
         let all = open(&scan(&[&cli, &web, more, &both]));
         assert!(all.iter().all(|f| !f.starts_with("SC-2")), "{all:?}");
     }
+    // Nobody joins a family from another namespace.
+    let alone = web.replace("family: product, ", "");
+    let all = scan(&[&cli, &alone, &elsewhere, &both]);
+    assert!(has(&all, "SC-201 Deployment/shop/web"), "{:?}", found(&all));
     // What the third has in common with one of the two, all three have not.
     let third = of("third", "shop", "other");
     let bridge = of("web", "shop", "other").replace("{name: web,", "{name: web-2,");
