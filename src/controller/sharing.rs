@@ -241,6 +241,14 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
+/// What one evaluation brought.
+struct Found {
+    /// What is to be said of each client.
+    shared: BTreeMap<ClientKey, Shared>,
+    evaluation: Evaluation,
+    looked: Looked,
+}
+
 /// What one term remembers.
 struct Leading {
     term: u64,
@@ -316,12 +324,10 @@ async fn turn(
     let mut soonest = |at: Option<Timestamp>| next = next.into_iter().chain(at.filter(|at| *at > now)).min();
 
     // `None`: not everything was read yet, and what was said stays.
-    let mut looked = Looked::Nothing;
-    let found: Option<(BTreeMap<ClientKey, Shared>, Evaluation)> = if clients.is_empty() {
-        Some(Default::default())
-    } else if !detect {
+    let found = if clients.is_empty() || !detect {
         let off = Shared::Is(Arc::new(judge::off()));
-        Some((clients.iter().map(|client| (client.clone(), off.clone())).collect(), Evaluation::default()))
+        let shared = clients.iter().map(|client| (client.clone(), off.clone())).collect();
+        Some(Found { shared, evaluation: Evaluation::default(), looked: Looked::Nothing })
     } else {
         let waiting = leading.wait(context, &clients, &registrations);
         soonest((!waiting.is_empty()).then(|| now + AGAIN));
@@ -336,7 +342,6 @@ async fn turn(
         drop(picture);
         evaluated.map(|(mut evaluation, gaps)| {
             leading.evaluated = true;
-            looked = if gaps.is_empty() { Looked::Everything } else { Looked::Part };
             let told = |finding: &Finding| {
                 let of = |k: &&Known| finding.keys.contains(&k.declared.client);
                 known.iter().filter(of).any(|k| k.has_told(finding))
@@ -349,16 +354,16 @@ async fn turn(
                 let known = verdict.exclusive == Exclusive::No || !waiting.contains(&client);
                 (client, if known { Shared::Is(Arc::new(verdict)) } else { Shared::NotYet })
             });
-            (shared.collect(), evaluation)
+            let looked = if gaps.is_empty() { Looked::Everything } else { Looked::Part };
+            Found { shared: shared.collect(), evaluation, looked }
         })
     };
-    if let Some((shared, evaluation)) = &found {
+    if let Some(Found { shared, evaluation, .. }) = &found {
         context.queue.push_all(context.world.set_shared(leading.term, shared.clone(), now));
         context.metrics.shared(Some(&evaluation.findings), detect.then(|| begin.elapsed()));
     }
-    let say = tell::Say { known: &known, found: found.as_ref(), looked, registrations: &registrations };
-    soonest(tell::identities(context, say, now).await);
-    reports::want(context, &known, found.as_ref().map(|(_, evaluation)| evaluation), true);
+    soonest(tell::identities(context, &known, found.as_ref(), &registrations, now).await);
+    reports::want(context, &known, found.as_ref().map(|found| &found.evaluation), true);
     next
 }
 

@@ -11,13 +11,13 @@ use kube::api::PostParams;
 use kube::runtime::events::EventType;
 
 use super::registered::Registrations;
-use super::{AGAIN, Known};
+use super::{AGAIN, Found, Known};
 use crate::api::condition::Reason;
 use crate::api::{ClientIdentity, ClientIdentityStatus, GROUP, VERSION, bounds};
 use crate::controller::Context;
 use crate::controller::publish::{self, MANAGER, Written};
 use crate::grant::{ClientKey, parse};
-use crate::sharing::finding::{Evaluation, Finding};
+use crate::sharing::finding::Finding;
 use crate::sharing::judge::Shared;
 use crate::sharing::told::{self, Looked, Told, Turn};
 use crate::sharing::unchanged::{self, About};
@@ -25,21 +25,17 @@ use crate::sharing::unchanged::{self, About};
 /// Statuses that are written at once.
 const AT_ONCE: usize = 16;
 
-/// What there is to say.
-#[derive(Clone, Copy)]
-pub(super) struct Say<'a> {
-    pub(super) known: &'a [Known],
-    /// What was found; `None`: not everything was read, and what was said stays.
-    pub(super) found: Option<&'a (BTreeMap<ClientKey, Shared>, Evaluation)>,
-    pub(super) looked: Looked,
-    pub(super) registrations: &'a Registrations,
-}
-
-/// Says what is known of each. Returns when to look again by the clock alone.
-pub(super) async fn identities(context: &Context, say: Say<'_>, now: Timestamp) -> Option<Timestamp> {
-    let Say { known, found, looked, registrations } = say;
+/// Says what is known of each; where nothing was evaluated, what was said of that stays. Returns when to look again
+/// by the clock alone.
+pub(super) async fn identities(
+    context: &Context,
+    known: &[Known],
+    found: Option<&Found>,
+    registrations: &Registrations,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let mut findings = BTreeMap::<&ClientKey, Vec<&Finding>>::new();
-    for finding in found.iter().flat_map(|(_, evaluation)| &evaluation.findings) {
+    for finding in found.iter().flat_map(|found| &found.evaluation.findings) {
         for key in &finding.keys {
             findings.entry(key).or_default().push(finding);
         }
@@ -48,7 +44,7 @@ pub(super) async fn identities(context: &Context, say: Say<'_>, now: Timestamp) 
     let (none, nobody, mut next) = (Vec::new(), BTreeSet::new(), None::<Timestamp>);
     let of = |client: &ClientKey| match found {
         None => Shared::NotYet,
-        Some((shared, _)) => shared.get(client).cloned().unwrap_or(Shared::Nothing),
+        Some(found) => found.shared.get(client).cloned().unwrap_or(Shared::Nothing),
     };
     let mut writes = Vec::new();
     for one in known {
@@ -60,7 +56,7 @@ pub(super) async fn identities(context: &Context, say: Say<'_>, now: Timestamp) 
             client,
             admission: one.admission,
             shared: &of(client),
-            looked,
+            looked: found.map_or(Looked::Nothing, |found| found.looked),
             findings: findings.get(client).unwrap_or(&none),
             neighbours: neighbours.get(namespace).unwrap_or(&nobody),
         };
