@@ -188,8 +188,8 @@ The unit is the key of a Secret as a container receives it: whoever mounts only 
 of its private key. Registrations that are one product say the same `family`.
 
 Pods count as the workload that a person wrote. Who owns an object is believed where a controller of Kubernetes makes such
-objects and takes the reference from those that are not its own; what says to be owned by something else counts as itself,
-and what a custom resource owns as that one (`SparkApplication.sparkoperator.k8s.io`). A Deployment that an operator made may
+objects and takes the reference from those that are not its own, and of a Job that says to be of a CronJob, from which nobody
+takes it; what says to be owned by something else counts as itself, and what a custom resource owns as that one (`SparkApplication.sparkoperator.k8s.io`). A Deployment that an operator made may
 be listed in `workloads` by its own name, or as the custom resource that it was made for.
 
 **Without pods.** Custom resources that name a Secret for a gateway or a server, which then acts as the client, count as

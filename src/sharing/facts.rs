@@ -365,8 +365,9 @@ fn referred(reference: &Value) -> SmolStr {
     if reference["apiVersion"].is_string() { qualified(group(reference), kind) } else { kind.into() }
 }
 
-/// Which controller makes objects of which kind, and takes from them the reference to itself where they do not fit.
-/// Of these kinds no other owner is believed: the reference is written by whoever makes the object.
+/// Which controller makes objects of which kind, and takes from them the reference to itself where they do not fit:
+/// but that of CronJobs, which leaves it to Jobs of anybody. Of these kinds no other owner is believed: the reference is
+/// written by whoever makes the object.
 const MAKES: [(&str, &str); 8] = [
     ("ReplicaSet", "Pod"),
     ("ReplicationController", "Pod"),

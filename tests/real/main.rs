@@ -19,6 +19,7 @@ mod hands;
 mod hook;
 mod observe;
 mod outage;
+mod owners;
 mod pending;
 mod quarantine;
 mod reach;
