@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 use super::facts::{self, Edge, Keys, Literal, Meaning, namespace};
 use super::finding::Grade;
-use super::pod::{is_filled, meaning};
+use super::pod::{is_credential_name, is_filled, meaning};
 use super::workload::Workload;
 
 /// The resource, as people write it.
@@ -39,6 +39,8 @@ pub struct Reference {
     pub keys: Keys,
     /// What it becomes is named as a client's credential is.
     pub credential: bool,
+    /// What stands before the name of each key in the variable that it becomes.
+    pub prefix: SmolStr,
     /// The container.
     pub container: SmolStr,
     /// The field.
@@ -48,10 +50,10 @@ pub struct Reference {
 impl Reference {
     /// What a pod names as it names a Secret. `None`: no container receives it, or it is the same in every pod.
     #[must_use]
-    pub fn new(edge: Edge) -> Option<Self> {
+    pub fn new(edge: Edge, prefix: &str) -> Option<Self> {
         let Edge { secret: configmap, keys, container, credential, path, .. } = edge;
         let container = container.filter(|_| configmap != ROOTS)?;
-        Some(Self { configmap, keys, credential, container, path })
+        Some(Self { configmap, keys, credential, prefix: prefix.into(), container, path })
     }
 
     fn literal(&self, means: Meaning, of: &str, grade: Grade) -> Literal {
@@ -123,7 +125,9 @@ impl ConfigMap {
     /// What reaches a container by a reference.
     fn through<'a>(&'a self, reference: &'a Reference) -> impl Iterator<Item = Literal> + 'a {
         self.keys.iter().filter(|key| reference.keys.has(&key.name)).flat_map(move |key| {
-            let named = (reference.credential && key.filled).then_some(Meaning::Credential);
+            let becomes = || is_credential_name(&format!("{}{}", reference.prefix, key.name));
+            let credential = reference.credential || (!reference.prefix.is_empty() && becomes());
+            let named = (credential && key.filled).then_some(Meaning::Credential);
             let of = format!("key {}", key.name);
             key.means.iter().cloned().chain(named).map(move |means| reference.literal(means, &of, Grade::Direct))
         })

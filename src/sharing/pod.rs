@@ -119,7 +119,7 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
                 mounted.insert(volume.to_owned());
                 for held in volumes.get(volume).into_iter().flat_map(|(held, _)| held) {
                     if let Some(keys) = through(mount, held) {
-                        receive(held.origin, edge(held, keys, held.grade, Some(name)), facts);
+                        receive(held.origin, edge(held, keys, held.grade, Some(name)), "", facts);
                     }
                 }
             }
@@ -132,17 +132,17 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
         }
         facts.tokens.extend(tokens.iter().map(|token| Token { grade: Grade::Potential, ..token.clone() }));
         for held in held {
-            receive(held.origin, edge(held, held.keys(), Grade::Potential, None), facts);
+            receive(held.origin, edge(held, held.keys(), Grade::Potential, None), "", facts);
         }
     }
 }
 
-/// Notes what reaches a container.
-fn receive(origin: Origin, edge: Edge, facts: &mut Template) {
+/// Notes what reaches a container; the name of a variable has a prefix before that of its key.
+fn receive(origin: Origin, edge: Edge, prefix: &str, facts: &mut Template) {
     if origin == SECRET {
         facts.edges.push(edge);
     } else {
-        facts.configmaps.extend(Reference::new(edge));
+        facts.configmaps.extend(Reference::new(edge, prefix));
     }
 }
 
@@ -252,7 +252,7 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
                     credential: is_credential_name(named),
                     path: format!("{path}.env[{named}].valueFrom.{}", origin.variable).into(),
                 };
-                receive(origin, edge, facts);
+                receive(origin, edge, "", facts);
             }
         }
     }
@@ -269,7 +269,7 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
                     credential: false,
                     path: format!("{path}.envFrom[{at}].{}", origin.all).into(),
                 };
-                receive(origin, edge, facts);
+                receive(origin, edge, text(source, "prefix").unwrap_or_default(), facts);
             }
         }
     }

@@ -137,6 +137,18 @@ fn a_variable_that_is_named_as_a_credential() {
 
 /// Without reading a ConfigMap only the name of a variable tells, and that not for sure.
 #[test]
+fn a_key_is_named_as_the_variable_that_it_becomes() {
+    let map = configmap("c", json!({"SECRET": "k3uA9d8s7f6g5h4j", "HOST": "k3uA9d8s7f6g5h4j"}));
+    for (prefix, told) in [("OIDC_CLIENT_", true), ("DATABASE_", false), ("", false)] {
+        let pod = format!("containers: [{{name: m, envFrom: [{{prefix: '{prefix}', configMapRef: {{name: c}}}}]}}]");
+        let all = some(&[&client(), &map, &deployment("w", &pod)]);
+        let paths: Vec<_> = literals(&all).iter().flat_map(|f| &f.evidence).map(|e| e.path.clone()).collect();
+        assert_eq!(paths.len(), usize::from(told), "{prefix}: {paths:?}");
+        assert!(paths.iter().all(|path| path.contains("key SECRET")), "{paths:?}");
+    }
+}
+
+#[test]
 fn what_was_not_read_is_potential() {
     let (client, workload) = (client(), variable("OIDC_CLIENT_SECRET", "x"));
     let evaluation = some(&[&client, &workload]);
