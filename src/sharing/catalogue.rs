@@ -276,5 +276,5 @@ client that joins opens the finding again, and so does the end date. A suppresse
 
 **What it does not see:** values copied inside an application, nodes, Secrets that an application fetches from a vault by
 itself, the same value in two Secrets (but see SC-901), ServiceAccounts, roles and pods that are not in the files. A template (`{{ }}`,
-`${x}`) has to be rendered first.
+`${x}`) has to be rendered first, and a Kustomization built.
 ";

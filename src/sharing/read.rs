@@ -48,6 +48,10 @@ const TOO_MANY: &str = "it has too many values";
 const TOO_DEEP: &str = "it is nested too deeply";
 const TEMPLATE: &str = "it is a template, which has to be rendered first";
 
+/// The group of what kustomize builds from.
+const KUSTOMIZE: &str = "kustomize.config.k8s.io";
+const UNBUILT: &str = "it changes what stands beside it: give what `kustomize build` prints instead";
+
 /// The ways to a pod's spec in kinds that are not known.
 const PODS: [&str; 3] =
     ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec/jobTargetRef/template/spec"];
@@ -219,6 +223,12 @@ impl Reader {
                 self.object(item, place);
             }
             return;
+        }
+        // It may be written without either.
+        let file = place.file.rsplit('/').next().unwrap_or_default();
+        let named = kind.is_empty() && ["kustomization.yaml", "kustomization.yml"].contains(&file) && value.is_object();
+        if named || facts::group(&value) == KUSTOMIZE {
+            return self.unread.push(Unread { place: place.clone(), why: UNBUILT.to_owned() });
         }
         if kind.is_empty() || !value["apiVersion"].is_string() {
             return;

@@ -302,3 +302,21 @@ fn a_pod_leads_to_its_rollout_without_what_is_between() {
     assert!(!stranger("rollouts-pod-template-hash: 6b9c"));
     assert!(stranger("rollouts-pod-template-hash: other") && stranger("x: y"));
 }
+
+#[test]
+fn what_kustomize_builds_from_is_not_what_it_builds() {
+    let of = |file: &str, text: &str| {
+        let mut reader = Reader::default();
+        reader.add(file, text.as_bytes());
+        reader.finish(now()).unread.into_iter().map(|u| format!("{} {}", u.place, u.why)).collect::<Vec<_>>()
+    };
+    let why = "it changes what stands beside it: give what `kustomize build` prints instead";
+    let whole = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: shop\n";
+    assert_eq!(of("a/kustomization.yaml", whole), [format!("a/kustomization.yaml:1 {why}")]);
+    assert_eq!(of("a/kustomization.yml", "resources: [x.yaml]\n"), [format!("a/kustomization.yml:1 {why}")]);
+    assert_eq!(of("all.yaml", &whole.replace("v1beta1", "v1alpha1").replace("Kustomization", "Component")).len(), 1);
+    // What Flux calls so is an object of the cluster.
+    let flux = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: x, namespace: shop}\nspec: {path: x}\n";
+    assert!(of("kustomization.yaml", flux).is_empty() && of("kustomization.yaml", "# nothing\n").is_empty());
+    assert!(of("values.yaml", "resources: [x.yaml]\n").is_empty());
+}
