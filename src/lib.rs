@@ -37,6 +37,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod correlation;
+pub mod discovery;
 pub mod grant;
 pub mod hex;
 pub mod idp;

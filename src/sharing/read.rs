@@ -326,7 +326,7 @@ impl Reader {
             None
         };
         let names = ["name", "namespace", "generateName"].map(|field| &value["metadata"][field]);
-        if names.into_iter().any(has_template) || says_template(&value["spec"]) {
+        if names.into_iter().any(has_template) || has_template(&value["spec"]) {
             return fail(TEMPLATE.to_owned());
         }
         if !name(&mut value) {
@@ -436,8 +436,8 @@ fn unknown(object: &Value, identities: &[Arc<Identity>], facts: &[Facts]) -> Opt
     let (meta, version) = (&object["metadata"], text(&object["apiVersion"]));
     let (kind, name, namespace) = (text(&object["kind"]), text(&meta["name"]), facts::namespace(meta));
     let qualified = facts::qualified(facts::group(object), &kind);
-    let mut of = Template::default();
-    if let Some(spec) = pods(object) {
+    let (mut of, spec) = (Template::default(), pods(object));
+    if let Some(spec) = spec {
         of.service_account = "default".into();
         pod::read(spec, &BTreeSet::new(), &mut of);
     }
@@ -449,7 +449,7 @@ fn unknown(object: &Value, identities: &[Arc<Identity>], facts: &[Facts]) -> Opt
         let holds = |credential: &Credential| match credential {
             Credential::Secret { name, key } => {
                 of.edges.iter().any(|e| e.secret == *name && e.keys.has(key))
-                    || (pods(object).is_none() && named.secrets.contains(name))
+                    || (spec.is_none() && named.secrets.contains(name))
             }
             Credential::Federated(subject) => {
                 service_account(subject).is_some_and(|(of, account)| of == namespace && runs_as(account))
@@ -497,23 +497,15 @@ fn is_unrendered(text: &str) -> bool {
     text.contains("{{") || text.split("${").skip(1).any(variable)
 }
 
+/// Whether something in it that is compared is still to be rendered.
 fn has_template(value: &Value) -> bool {
     match value {
         Value::String(text) => is_unrendered(text),
         Value::Array(values) => values.iter().any(has_template),
-        Value::Object(fields) => fields.values().any(has_template),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
-}
-
-/// The same of an object of ours, without the words for people.
-fn says_template(value: &Value) -> bool {
-    match value {
         Value::Object(fields) => {
-            fields.iter().any(|(name, value)| !WORDS.contains(&name.as_str()) && says_template(value))
+            fields.iter().any(|(name, value)| !WORDS.contains(&name.as_str()) && has_template(value))
         }
-        Value::Array(values) => values.iter().any(says_template),
-        other => has_template(other),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -183,22 +183,17 @@ impl Proposal {
     }
 
     fn credential(&mut self, index: &Index, of: &Object, client: &ClientKey, edge: &Edge, path: &str) {
-        let named = |key: &str| edge.credential || is_credential_name(key);
         match &edge.keys {
-            Keys::One(key) if named(key) && !(can_be_name(&edge.secret) && can_be_key(key)) => {
-                self.notes.insert(format!("{path} names what no Secret or key can be called."));
-            }
-            Keys::One(key)
-                if named(key)
-                    && index
-                        .bound_to(&of.namespace, &edge.secret, key)
-                        .is_some_and(|clients| clients.iter().any(|other| other != client)) =>
-            {
-                self.notes.insert(format!("{path} is the credential of another client already: is it shared?"));
-            }
-            Keys::One(key) if named(key) => {
-                let line = format!("secret: {{name: {}, key: {}}}", quoted(&edge.secret), quoted(key));
-                self.credentials.entry(line).or_default().insert(format!("{path} is named as a credential."));
+            Keys::One(key) if edge.credential || is_credential_name(key) => {
+                let bound = index.bound_to(&of.namespace, &edge.secret, key);
+                if !(can_be_name(&edge.secret) && can_be_key(key)) {
+                    self.notes.insert(format!("{path} names what no Secret or key can be called."));
+                } else if bound.is_some_and(|clients| clients.iter().any(|other| other != client)) {
+                    self.notes.insert(format!("{path} is the credential of another client already: is it shared?"));
+                } else {
+                    let line = format!("secret: {{name: {}, key: {}}}", quoted(&edge.secret), quoted(key));
+                    self.credentials.entry(line).or_default().insert(format!("{path} is named as a credential."));
+                }
             }
             Keys::One(_) => {}
             Keys::All => {

@@ -89,7 +89,8 @@ pub fn status(told: &Told<'_>, now: Timestamp) -> (ClientIdentityStatus, Option<
         }
         Shared::Is(verdict) => {
             say(list, verdict, told.generation, now);
-            let mut findings: Vec<SharedFinding> = told.findings.iter().map(|finding| entry(finding, told)).collect();
+            let worst = told.findings.iter().take(bounds::FINDINGS);
+            let mut findings: Vec<SharedFinding> = worst.map(|finding| entry(finding, told)).collect();
             if told.looked == Looked::Part {
                 // What a gap hides is not gone.
                 let absent = status.findings.iter().filter(|old| grace::RULES.contains(&old.rule.as_str()));

@@ -112,6 +112,26 @@ fn place(file: &str) -> clientgrant::sharing::finding::Place {
     clientgrant::sharing::finding::Place { file: file.into(), line: 0 }
 }
 
+/// What is told of a client in `it`, for the first time, when everything was looked at.
+fn told<'a>(
+    client: &'a ClientKey,
+    shared: &'a Shared,
+    findings: &'a [&'a Finding],
+    neighbours: &'a BTreeSet<ClientKey>,
+) -> Told<'a> {
+    Told {
+        old: None,
+        generation: Some(1),
+        namespace: "it",
+        client,
+        admission: Admission::Admitted,
+        shared,
+        looked: Looked::Everything,
+        findings,
+        neighbours,
+    }
+}
+
 #[test]
 fn nothing_of_another_namespace_is_named() {
     let far = Object::new("Deployment", "far-away", "their-workload");
@@ -125,17 +145,7 @@ fn nothing_of_another_namespace_is_named() {
     let is = Shared::Is(Arc::new(verdict));
     let findings: Vec<&Finding> = all.iter().collect();
     let neighbours = BTreeSet::from([key("a"), key("b")]);
-    let told = Told {
-        old: None,
-        generation: Some(3),
-        namespace: "it",
-        client: &client,
-        admission: Admission::Admitted,
-        shared: &is,
-        looked: Looked::Everything,
-        findings: &findings,
-        neighbours: &neighbours,
-    };
+    let told = Told { generation: Some(3), ..told(&client, &is, &findings, &neighbours) };
     let (status, look) = told::status(&told, now());
     assert_eq!(look, None);
     assert_eq!(status.observed_generation, Some(3));
@@ -209,17 +219,8 @@ fn a_status_shows_the_worst_and_knows_the_rest() {
     let many: Vec<Finding> =
         (0..30).map(|n| finding("SC-304", State::Open, here(&format!("w{n:02}")), &["a"])).collect();
     let (findings, client) = (many.iter().collect::<Vec<_>>(), key("a"));
-    let told = Told {
-        old: None,
-        generation: Some(1),
-        namespace: "it",
-        client: &client,
-        admission: Admission::Admitted,
-        shared: &Shared::Is(Arc::new(judge::off())),
-        looked: Looked::Everything,
-        findings: &findings,
-        neighbours: &BTreeSet::new(),
-    };
+    let (off, nobody) = (Shared::Is(Arc::new(judge::off())), BTreeSet::new());
+    let told = told(&client, &off, &findings, &nobody);
     let (status, _) = told::status(&told, now());
     assert_eq!((status.findings.len(), told.left().unwrap().len()), (20, 30));
     assert!(told.left().unwrap().contains("SC-304 on Deployment/w29"));
@@ -236,17 +237,7 @@ fn what_was_said_goes_when_nothing_speaks_any_more_and_stays_behind_a_gap() {
     let evaluation = Evaluation { findings: all.to_vec(), ..Evaluation::default() };
     let verdict = judge::all(&evaluation, &BTreeSet::from([key("a")]), &[], |_| true).remove(&client).unwrap();
     let is = Shared::Is(Arc::new(verdict));
-    let told = Told {
-        old: None,
-        generation: Some(1),
-        namespace: "it",
-        client: &client,
-        admission: Admission::Admitted,
-        shared: &is,
-        looked: Looked::Everything,
-        findings: &findings,
-        neighbours: &nobody,
-    };
+    let told = told(&client, &is, &findings, &nobody);
     let rules = |status: &ClientIdentityStatus| status.findings.iter().map(|f| f.rule.clone()).collect::<Vec<_>>();
     let turns = |old: &ClientIdentityStatus, told: &Told<'_>| {
         let new = told::status(told, now()).0;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::{GROUP, VERSION};
 use crate::cli::run::{block_on, kubernetes};
+use crate::discovery;
 use crate::sharing::configmap;
 use crate::sharing::facts::{KINDS, Kind, resource, resource_name};
 use crate::sharing::finding::Place;
@@ -93,13 +94,8 @@ async fn list(api: &Api<DynamicObject>, resource: &ApiResource, reader: &mut Rea
 /// Whether a kind is missing for want of an answer. Most clusters do not have every kind of workload, or of a group
 /// only others, and refuse what they do not have as what one may not list. Without our own kinds all would look well.
 async fn is_served(kube: &Client, resource: &ApiResource) -> bool {
-    resource.group == GROUP
-        || match kube.list_api_group_resources(&resource.api_version).await {
-            Ok(all) => all.resources.iter().any(|of| of.name == resource.plural),
-            // Of a group that it does not serve the API server says nothing but the code.
-            Err(kube::Error::Api(status)) => status.code != 404,
-            Err(_) => true,
-        }
+    let served = async || discovery::resources(kube, &resource.api_version).await;
+    resource.group == GROUP || served().await.map_or(true, |all| all.contains(&resource.plural))
 }
 
 fn why(error: &kube::Error) -> String {

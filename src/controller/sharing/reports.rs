@@ -19,6 +19,7 @@ use super::Known;
 use crate::config::ReportApi;
 use crate::controller::Context;
 use crate::controller::publish::MANAGER;
+use crate::discovery;
 use crate::grant::GrantName;
 use crate::sharing::facts::resource;
 use crate::sharing::finding::{Evaluation, Object};
@@ -251,13 +252,8 @@ impl Reporter {
         let whole = self.context.config.watch_namespaces.is_empty();
         for dialect in Dialect::all(self.context.config.report_api) {
             let of = dialect.resource(Scope::Namespace).api_version;
-            let asked = self.context.kube.list_api_group_resources(&of);
-            let names: Vec<String> = match tokio::time::timeout(DEADLINE, asked).await {
-                Ok(Ok(list)) => list.resources.into_iter().map(|resource| resource.name).collect(),
-                Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Vec::new(),
-                // What was known stays.
-                Ok(Err(_)) | Err(_) => continue,
-            };
+            // Without an answer what was known stays.
+            let Ok(names) = answer(discovery::resources(&self.context.kube, &of)).await else { continue };
             for scope in [Scope::Namespace, Scope::Cluster] {
                 let wanted = whole || scope == Scope::Namespace;
                 let key = (*dialect, scope);

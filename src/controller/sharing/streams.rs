@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::controller::Context;
 use crate::controller::watch::WATCH_TIMEOUT;
+use crate::discovery;
 use crate::grant::{GrantName, parse};
 use crate::sharing::configmap::{self, ConfigMap};
 use crate::sharing::facts::{self, KINDS, Kind, resource_name};
@@ -178,14 +179,9 @@ impl Stream {
         loop {
             if self.what == What::Optional {
                 // Whoever may not list a kind is refused also where the cluster does not have it.
-                let served = match self.context.kube.list_api_group_resources(&self.resource.api_version).await {
-                    Ok(all) => Ok(all.resources.iter().any(|r| r.name == self.resource.plural)),
-                    Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
-                    Err(error) => Err(error),
-                };
-                match served {
-                    Ok(true) => {}
-                    Ok(false) => {
+                match discovery::resources(&self.context.kube, &self.resource.api_version).await {
+                    Ok(all) if all.contains(&self.resource.plural) => {}
+                    Ok(_) => {
                         // The kind is gone, and its objects with it.
                         for name in std::mem::take(&mut known) {
                             self.gone(&name);
