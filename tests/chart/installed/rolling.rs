@@ -89,7 +89,9 @@ pub(super) async fn definitions_and_pods_change_under_load(all: &Installed) {
     };
     let lease = async {
         let (mut holders, mut since, mut longest) = (Vec::<String>::new(), Instant::now(), Duration::ZERO);
-        while !over.load(Ordering::Relaxed) {
+        loop {
+            // Looked at once more after the end: the last of them may have come between two looks.
+            let last = over.load(Ordering::Relaxed);
             if let Some(holder) = leader(all).await {
                 longest = longest.max(since.elapsed());
                 since = Instant::now();
@@ -97,9 +99,11 @@ pub(super) async fn definitions_and_pods_change_under_load(all: &Installed) {
                     holders.push(holder);
                 }
             }
+            if last {
+                break (holders, longest);
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        (holders, longest)
     };
     let before = all.ready_pods();
     let upgrades = async {
