@@ -40,6 +40,11 @@ impl Source {
             if path.as_os_str() == "-" {
                 let mut bytes = Vec::new();
                 bounded(io::stdin(), &mut bytes).map_err(|error| format!("cannot read standard input: {error}"))?;
+                // Of a command that failed nothing comes, and nothing would look clean.
+                if bytes.is_empty() {
+                    let why = "nothing came on standard input: look whether what writes to it failed";
+                    reader.unread("-", 0, why);
+                }
                 reader.add("-", &bytes);
             } else {
                 let meta = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;

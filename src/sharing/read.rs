@@ -334,9 +334,10 @@ impl Reader {
         }
         let namespace = facts::namespace(&value["metadata"]).to_owned();
         value["metadata"]["namespace"] = namespace.into();
-        if !place.file.is_empty() && has_unknown(schema, &value["spec"]) {
-            let next = "kubectl apply --dry-run=server names it";
-            return fail(format!("a {kind} has a field that the schema does not have ({next})"));
+        if !place.file.is_empty()
+            && let Some(why) = odd_field(schema, &value["spec"], "spec")
+        {
+            return fail(format!("a {kind} has a field that the schema does not have: {why}"));
         }
         match serde_json::from_value(value) {
             Ok(object) => Some(object),
@@ -477,17 +478,25 @@ fn spec_of(crd: CustomResourceDefinition) -> JSONSchemaProps {
     schema.and_then(|schema| schema.properties?.remove("spec")).unwrap_or_default()
 }
 
-/// Whether there is a field that a schema does not have, as one that is misspelt: the API server would drop it.
-fn has_unknown(schema: &JSONSchemaProps, value: &Value) -> bool {
+/// Where there is a field that a schema does not have, as one that is misspelt: the API server would drop it. It is not
+/// named, because a value may stand in its place.
+fn odd_field(schema: &JSONSchemaProps, value: &Value, path: &str) -> Option<String> {
     match value {
-        Value::Object(fields) => schema.properties.as_ref().is_some_and(|known| {
-            fields.iter().any(|(name, value)| known.get(name).is_none_or(|schema| has_unknown(schema, value)))
-        }),
+        Value::Object(fields) => {
+            let known = schema.properties.as_ref()?;
+            fields.iter().find_map(|(name, value)| match known.get(name) {
+                Some(schema) => odd_field(schema, value, &format!("{path}.{name}")),
+                None => Some(format!("{path} has {}", known.keys().map(String::as_str).collect::<Vec<_>>().join(", "))),
+            })
+        }
         Value::Array(values) => match &schema.items {
-            Some(JSONSchemaPropsOrArray::Schema(schema)) => values.iter().any(|value| has_unknown(schema, value)),
-            _ => false,
+            Some(JSONSchemaPropsOrArray::Schema(schema)) => {
+                let mut entries = values.iter().enumerate();
+                entries.find_map(|(at, value)| odd_field(schema, value, &format!("{path}[{at}]")))
+            }
+            _ => None,
         },
-        _ => false,
+        _ => None,
     }
 }
 

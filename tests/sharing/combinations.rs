@@ -92,13 +92,20 @@ fn what_is_still_to_be_rendered_is_not_taken_for_clean() {
 
 #[test]
 fn a_field_that_the_schema_does_not_have_is_told() {
-    for spec in [
-        "serviceAccount: x",
-        "credentials: [{secret: {name: s, kay: k, key: k}}]",
-        "sharing: {exceptions: [{rule: SC-201, why: x, reason: r, expiresAt: '2027-01-01T00:00:00Z', with: []}]}",
+    for (spec, has) in [
+        ("serviceAccount: x", "spec has adopt, "),
+        (
+            "credentials: [{federated: {subject: a}}, {secret: {name: s, kay: k, key: k}}]",
+            "spec.credentials[1].secret has key, name",
+        ),
+        (
+            "sharing: {exceptions: [{rule: SC-201, why: x, reason: r, expiresAt: '2027-01-01T00:00:00Z', with: []}]}",
+            "spec.sharing.exceptions[0] has expiresAt, reason, rule, with",
+        ),
     ] {
         let all = unread(&identity("c", spec));
-        assert!(all.len() == 1 && all[0].starts_with("a ClientIdentity has a field that the"), "{spec}: {all:?}");
+        let said = format!("a ClientIdentity has a field that the schema does not have: {has}");
+        assert!(all.len() == 1 && all[0].starts_with(&said), "{spec}: {all:?}");
     }
     let whole = "pin: {redirectURIs: ['https://a.example/cb']}, family: f, credentials: [{secret: {name: s, key: k}}]";
     assert!(unread(&identity("c", whole)).is_empty());

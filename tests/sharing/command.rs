@@ -97,7 +97,9 @@ fn exit_codes() {
     assert_eq!(code(&run(&["scan"], "")), 2);
     assert_eq!(code(&run(&["scan", "-f", "-", "--fail-on", "info"], "")), 2);
     assert_eq!(code(&run(&["scan", "-f", "-"], &foreign())), 1);
-    assert_eq!(code(&run(&["scan", "-f", "-"], "")), 0);
+    assert_eq!(code(&run(&["scan", "-f", "-"], "# a chart that renders nothing\n")), 0);
+    let failed = run(&["scan", "-f", "-"], "");
+    assert!(code(&failed) == 2 && err(&failed).contains("nothing came on standard input"), "{}", err(&failed));
     let nothing = Dir::new();
     for text in [None, Some("# nothing\n"), Some("a: 1\n")] {
         text.into_iter().for_each(|text| _ = nothing.write("values.yaml", text));
