@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kube::core::ApiResource;
 use serde_json::Value;
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::facts::{self, Edge, Keys, Literal, Meaning, namespace};
 use super::finding::Grade;
@@ -57,8 +57,8 @@ impl Reference {
     }
 
     fn literal(&self, means: Meaning, of: &str, grade: Grade) -> Literal {
-        let path = format!("{} (ConfigMap/{}, {of})", self.path, self.configmap);
-        Literal { means, container: self.container.to_string(), path, grade }
+        let path = format_smolstr!("{} (ConfigMap/{}, {of})", self.path, self.configmap);
+        Literal { means, container: self.container.clone(), path, grade }
     }
 }
 
@@ -192,9 +192,9 @@ impl ConfigMaps {
 
     /// The literals that a workload's containers receive.
     pub(super) fn received(&self, workload: &Workload) -> BTreeSet<Literal> {
-        let here = self.all.get(workload.object.namespace.as_str());
         let mut all = BTreeSet::new();
         for reference in workload.references() {
+            let here = self.all.get(workload.object.namespace.as_str());
             match (here.and_then(|here| here.get(reference.configmap.as_str())), &reference.keys) {
                 (Some(says), _) => all.extend(says.through(reference)),
                 // A ConfigMap is no place for it, whatever stands there.
@@ -210,6 +210,6 @@ impl ConfigMaps {
 }
 
 /// The names of ConfigMaps that workloads refer to.
-pub(super) fn names(workloads: &[Workload]) -> BTreeSet<&SmolStr> {
-    workloads.iter().flat_map(Workload::references).map(|reference| &reference.configmap).collect()
+pub(super) fn names(workloads: &[Workload]) -> BTreeSet<SmolStr> {
+    workloads.iter().flat_map(Workload::references).map(|reference| reference.configmap.clone()).collect()
 }

@@ -187,13 +187,13 @@ pub struct Edge {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Elsewhere {
     /// Of which namespace.
-    pub namespace: String,
+    pub namespace: SmolStr,
     /// The Secret.
-    pub secret: String,
+    pub secret: SmolStr,
     /// Its key.
-    pub key: String,
+    pub key: SmolStr,
     /// The field.
-    pub path: String,
+    pub path: SmolStr,
 }
 
 /// A ServiceAccount token in a volume.
@@ -202,16 +202,16 @@ pub struct Token {
     /// Potential: no container mounts the volume.
     pub grade: Grade,
     /// For whom; empty is the API server.
-    pub audience: String,
+    pub audience: SmolStr,
     /// The field.
-    pub path: String,
+    pub path: SmolStr,
 }
 
 /// What a literal means for a client.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Meaning {
     /// It is the id of a declared client: this one.
-    ClientId(String),
+    ClientId(SmolStr),
     /// It stands where a client's id would, and is that of no client that is known; what it says is not kept.
     UnknownId,
     /// It stands where a client secret would; what it says is not kept.
@@ -224,9 +224,9 @@ pub struct Literal {
     /// What it means.
     pub means: Meaning,
     /// The container; empty where the object has none.
-    pub container: String,
+    pub container: SmolStr,
     /// The field, and what it refers to.
-    pub path: String,
+    pub path: SmolStr,
     /// How sure.
     pub grade: Grade,
 }
@@ -249,6 +249,7 @@ pub struct Facts {
 
 /// What a pod template says, or a custom resource that names Secrets. Nothing in it tells one pod from the next, so
 /// that those of one template have one among them. Fields are those of the template: [`Kind::path`] leads to them.
+/// Lists are sorted, and have each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Template {
     /// Of all the rest. It stands first, so that two are told apart, and ordered, without a look at it.
@@ -261,20 +262,20 @@ pub struct Template {
     pub automount: Option<bool>,
     /// Containers see one another's processes, so that what one receives all have.
     pub shares_processes: bool,
-    /// What its containers receive: sorted, and each once.
+    /// What its containers receive.
     pub edges: Vec<Edge>,
     /// Secrets that are named for the kubelet or a driver: no container has them, but somebody uses them.
-    pub aside: BTreeSet<String>,
+    pub aside: Vec<SmolStr>,
     /// Keys of Secrets of other namespaces that are named.
-    pub elsewhere: BTreeSet<Elsewhere>,
+    pub elsewhere: Vec<Elsewhere>,
     /// Tokens in volumes.
-    pub tokens: BTreeSet<Token>,
+    pub tokens: Vec<Token>,
     /// Literals that matter.
-    pub literals: BTreeSet<Literal>,
-    /// What its containers receive of ConfigMaps: sorted, and each once.
+    pub literals: Vec<Literal>,
+    /// What its containers receive of ConfigMaps.
     pub configmaps: Vec<Reference>,
     /// Deliveries whose content the manifest does not say: the field, and what it is.
-    pub opaque: BTreeSet<(String, String)>,
+    pub opaque: Vec<(SmolStr, SmolStr)>,
     /// The workload whose template it is, by kind and name: a Rollout may borrow one, and has none of its own then.
     pub borrows: Option<Owner>,
     /// The custom resource for which an operator made the workload: a client may be said to be either.
@@ -335,8 +336,6 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
             reference::read(object, fields, namespace(meta), client_ids, &mut of);
         }
     }
-    each_once(&mut of.edges);
-    each_once(&mut of.configmaps);
     // What a person can name has a name that stays; of the others there are many, and each is another one.
     let stays = matches!(kind.kind, "CronJob" | "DaemonSet" | "Deployment" | "Rollout" | "StatefulSet");
     let (owner, made_for) = match owner {
@@ -440,10 +439,17 @@ impl Facts {
 }
 
 impl Template {
-    /// The same, once nothing is changed in it any more.
+    /// The same, in order, once nothing is changed in it any more.
     #[must_use]
     pub(super) fn digested(self) -> Self {
-        let of = Self { digest: 0, ..self };
+        let mut of = Self { digest: 0, ..self };
+        each_once(&mut of.edges);
+        each_once(&mut of.aside);
+        each_once(&mut of.elsewhere);
+        each_once(&mut of.tokens);
+        each_once(&mut of.literals);
+        each_once(&mut of.configmaps);
+        each_once(&mut of.opaque);
         let mut hasher = DefaultHasher::new();
         of.hash(&mut hasher);
         Self { digest: hasher.finish(), ..of }

@@ -26,20 +26,26 @@ pub(super) fn target(namespace: &str, (kind, name): &Owner) -> Object {
 }
 
 /// One workload for each ServiceAccount that templates of `object` name; `templates_of` knows those of another
-/// object, for a Rollout that borrows its own. What it borrows and nobody has stays borrowed.
+/// object, for a Rollout that borrows its own. What it borrows and nobody has stays borrowed. They have to be joined
+/// then. `all` are those of the object before: their memory is used again.
 pub(super) fn assemble<'a>(
+    all: &mut Vec<Workload>,
     object: &Arc<Object>,
     templates: impl Iterator<Item = (&'a Arc<Template>, &'a Place)>,
     templates_of: impl Fn(&Object) -> Vec<Arc<Template>>,
-) -> Vec<Workload> {
-    let mut all = Vec::<Workload>::new();
+) {
+    all.iter_mut().for_each(|of| of.templates.clear());
     let mut add = |template: Arc<Template>, place: &Place| {
         if let Some(of) = all.iter_mut().find(|of| of.service_account == template.service_account) {
-            if *place < of.place {
+            if of.templates.is_empty() || *place < of.place {
                 of.place = place.clone();
             }
             of.templates.push(template);
         } else {
+            // Mostly there is one.
+            if all.is_empty() {
+                all.reserve_exact(1);
+            }
             all.push(Workload::new(object.clone(), place.clone(), template));
         }
     };
@@ -57,12 +63,12 @@ pub(super) fn assemble<'a>(
             }
         }
     }
-    for of in &mut all {
+    all.retain_mut(|of| {
         of.templates.sort();
         of.templates.dedup();
-    }
+        !of.templates.is_empty()
+    });
     all.sort_by(|a, b| a.service_account.cmp(&b.service_account));
-    all
 }
 
 /// One entry for each workload that a person wrote: what controllers made counts as theirs, what is there twice
@@ -85,7 +91,9 @@ pub(super) fn fold(facts: Vec<Facts>) -> Vec<Vec<Workload>> {
         templates.map(|(template, _)| template.clone()).collect()
     };
     let assembled = tops.iter().map(|(object, templates)| {
-        assemble(object, templates.iter().map(|(template, place)| (template, place)), templates_of)
+        let mut all = Vec::new();
+        assemble(&mut all, object, templates.iter().map(|(template, place)| (template, place)), templates_of);
+        all
     });
     assembled.collect()
 }

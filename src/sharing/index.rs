@@ -4,9 +4,10 @@
 //! is compared with this one. No rule reads anything else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::jiff::Timestamp;
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use super::client::Client;
@@ -223,11 +224,11 @@ impl Index {
     pub(super) fn join(&self, workload: &mut Workload, account: Option<bool>) {
         workload.automounts = workload.templates.iter().any(|t| t.automounts(account));
         workload.exposures.clear();
-        (workload.entitled, workload.uses) = (Arc::default(), Arc::default());
+        (workload.entitled, workload.uses) = (nobody(), nobody());
         workload.received = self.configmaps.received(workload);
         let Some(declared) = self.declared.get(&workload.object.namespace) else { return };
         // A pod says what its template says.
-        let mut edges: Vec<&Edge> = workload.templates.iter().flat_map(|t| &t.edges).collect();
+        let mut edges: SmallVec<[&Edge; 16]> = workload.templates.iter().flat_map(|t| &t.edges).collect();
         edges.sort();
         edges.dedup();
         for edge in edges {
@@ -246,13 +247,13 @@ impl Index {
         }
         if let Some(clients) = workload.account().and_then(|account| declared.federated.get(account)) {
             // A token in a volume that no container mounts reaches none, unless it comes by itself as well.
-            let token = |grade| workload.tokens().filter(move |t| t.grade == grade).map(|t| &t.path).min();
-            let mounted = token(Grade::Identity).map(SmolStr::from);
+            let token = |grade| workload.tokens().filter(move |t| t.grade == grade).map(|t| &t.path).min().cloned();
+            let mounted = token(Grade::Identity);
             let mounted =
                 mounted.or_else(|| workload.automounts.then(|| SmolStr::new_static("spec.serviceAccountName")));
             let token = match mounted {
                 Some(path) => Some((path, Grade::Identity)),
-                None => token(Grade::Potential).map(|path| (path.into(), Grade::Potential)),
+                None => token(Grade::Potential).map(|path| (path, Grade::Potential)),
             };
             let exposure = |(client, (path, grade)): (&ClientKey, &(SmolStr, Grade))| Exposure {
                 client: client.clone(),
@@ -483,9 +484,15 @@ impl Index {
     }
 }
 
+/// No client: what most workloads are, so that it is there once.
+pub(super) fn nobody() -> Arc<BTreeSet<ClientKey>> {
+    static NOBODY: LazyLock<Arc<BTreeSet<ClientKey>>> = LazyLock::new(Arc::default);
+    NOBODY.clone()
+}
+
 /// The clients of all of these; where one has them all, it is that one, and nothing is copied.
 fn together<'a>(all: impl Iterator<Item = &'a Arc<BTreeSet<ClientKey>>>) -> Arc<BTreeSet<ClientKey>> {
-    let mut sum = Arc::<BTreeSet<ClientKey>>::default();
+    let mut sum = nobody();
     for one in all.filter(|one| !one.is_empty()) {
         if sum.is_empty() {
             sum = one.clone();

@@ -10,6 +10,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use slab::Slab;
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use super::configmap::{self, ConfigMap};
@@ -62,13 +63,16 @@ impl Node {
     }
 }
 
+/// Mostly few.
+type Few = SmallVec<[Id; 8]>;
+
 /// What an event touched.
 #[derive(Debug, Default)]
 struct Touched {
     /// Workloads that have to be put together anew.
-    dirty: Vec<Id>,
+    dirty: Few,
     /// Objects of which perhaps nothing is known any more.
-    idle: Vec<Id>,
+    idle: Few,
 }
 
 /// By namespace and name, what refers to something.
@@ -85,11 +89,10 @@ fn drop_from<K: Hash + Eq>(sets: &mut HashMap<K, BTreeSet<Id>>, key: &K, member:
 }
 
 /// Notes to which ConfigMaps workloads refer that referred to others before.
-fn refer(referring: &mut Referring, top: Id, namespace: &SmolStr, old: &[Workload], new: &[Workload]) {
-    let (old, new) = (configmap::names(old), configmap::names(new));
-    let key = |name: &&SmolStr| (namespace.clone(), (*name).clone());
-    old.difference(&new).for_each(|name| drop_from(referring, &key(name), top));
-    for name in new.difference(&old) {
+fn refer(referring: &mut Referring, top: Id, namespace: &SmolStr, old: &BTreeSet<SmolStr>, new: &BTreeSet<SmolStr>) {
+    let key = |name: &SmolStr| (namespace.clone(), name.clone());
+    old.difference(new).for_each(|name| drop_from(referring, &key(name), top));
+    for name in new.difference(old) {
         referring.entry(key(name)).or_default().insert(top);
     }
 }
@@ -275,7 +278,7 @@ impl Live {
     fn assemble(&mut self, touched: Touched) {
         let Touched { mut dirty, idle } = touched;
         let borrow = dirty.iter().filter_map(|top| self.nodes.get(*top)).flat_map(|node| &node.borrowers);
-        let borrow: Vec<Id> = borrow.copied().collect();
+        let borrow: Few = borrow.copied().collect();
         dirty.extend(borrow);
         if dirty.len() > 1 {
             dirty.sort_unstable();
@@ -289,10 +292,11 @@ impl Live {
                 lender.into_iter().flat_map(|node| &node.templates).map(|(t, _)| t.clone()).collect()
             };
             let told = node.templates.iter().map(|(template, _)| (template, &place));
-            let mut workloads = assemble(&node.object, told, templates_of);
+            let mut workloads = self.index.take(top);
+            let old = configmap::names(&workloads);
+            assemble(&mut workloads, &node.object, told, templates_of);
             self.join(&node.object, &mut workloads);
-            let old = self.index.take(top);
-            refer(&mut self.referring, top, &node.object.namespace, &old, &workloads);
+            refer(&mut self.referring, top, &node.object.namespace, &old, &configmap::names(&workloads));
             self.index.put(top, workloads);
         }
         for id in idle {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::configmap::Reference;
 use super::facts::{Edge, Keys, Literal, Meaning, Template, Token};
@@ -97,7 +98,7 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
     // Either way each container sees the processes of the others.
     facts.shares_processes =
         ["shareProcessNamespace", "hostPID"].iter().any(|field| boolean(&spec[*field]) == Some(true));
-    facts.aside.extend(entries(&spec["imagePullSecrets"]).filter_map(|s| text(s, "name")).map(str::to_owned));
+    facts.aside.extend(entries(&spec["imagePullSecrets"]).filter_map(|s| text(s, "name")).map(Into::into));
     let mut volumes = BTreeMap::new();
     for volume in entries(&spec["volumes"]) {
         let name = text(volume, "name").unwrap_or_default();
@@ -207,18 +208,19 @@ fn volume(volume: &Value, path: &str, facts: &mut Template) -> (Vec<Held>, Vec<T
             hold(origin, &source[origin.volume], "name", &path, &mut held);
         }
         if source["serviceAccountToken"].is_object() {
-            let audience = text(&source["serviceAccountToken"], "audience").unwrap_or_default().to_owned();
-            tokens.push(Token { grade: Grade::Identity, audience, path: format!("{path}.serviceAccountToken") });
+            let audience = text(&source["serviceAccountToken"], "audience").unwrap_or_default().into();
+            let path = format_smolstr!("{path}.serviceAccountToken");
+            tokens.push(Token { grade: Grade::Identity, audience, path });
         }
     }
     let csi = &volume["csi"];
     if csi["driver"].as_str() == Some("secrets-store.csi.k8s.io") {
         let class = text(&csi["volumeAttributes"], "secretProviderClass").unwrap_or_default();
-        facts.opaque.insert((format!("{path}.csi"), format!("SecretProviderClass/{class}")));
+        facts.opaque.push((format_smolstr!("{path}.csi"), format_smolstr!("SecretProviderClass/{class}")));
     }
     for (kind, way) in DRIVERS {
         let name = way.iter().fold(&volume[kind], |at, step| &at[*step]);
-        facts.aside.extend(name.as_str().map(str::to_owned));
+        facts.aside.extend(name.as_str().map(Into::into));
     }
     (held, tokens)
 }
@@ -250,7 +252,7 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
                     container: Some(name.into()),
                     variable: true,
                     credential: is_credential_name(named),
-                    path: format!("{path}.env[{named}].valueFrom.{}", origin.variable).into(),
+                    path: format_smolstr!("{path}.env[{named}].valueFrom.{}", origin.variable),
                 };
                 receive(origin, edge, "", facts);
             }
@@ -267,7 +269,7 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
                     container: Some(name.into()),
                     variable: true,
                     credential: false,
-                    path: format!("{path}.envFrom[{at}].{}", origin.all).into(),
+                    path: format_smolstr!("{path}.envFrom[{at}].{}", origin.all),
                 };
                 receive(origin, edge, text(source, "prefix").unwrap_or_default(), facts);
             }
@@ -277,14 +279,14 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
 
 /// Client ids and likely credentials among literal variables and arguments.
 fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<String>, facts: &mut Template) {
-    let mut note = |named: &str, value: &str, path: String| {
+    let mut note = |named: &str, value: &str, path: &dyn Fn() -> SmolStr| {
         let means = meaning(named, value, client_ids);
-        let container = name.to_owned();
-        facts.literals.extend(means.map(|means| Literal { means, container, path, grade: Grade::Direct }));
+        let literal = |means| Literal { means, container: name.into(), path: path(), grade: Grade::Direct };
+        facts.literals.extend(means.map(literal));
     };
     for variable in entries(&container["env"]) {
         if let (Some(named), Some(value)) = (text(variable, "name"), text(variable, "value")) {
-            note(named, value, format!("{path}.env[{named}].value"));
+            note(named, value, &|| format_smolstr!("{path}.env[{named}].value"));
         }
     }
     for list in ["command", "args"] {
@@ -293,9 +295,9 @@ fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<Str
             let Some(flag) = word.strip_prefix('-') else { continue };
             // `--flag=value`, or `--flag` and the next word.
             match (flag.split_once('='), words.get(at + 1)) {
-                (Some((named, value)), _) => note(named, value, format!("{path}.{list}[{at}]")),
+                (Some((named, value)), _) => note(named, value, &|| format_smolstr!("{path}.{list}[{at}]")),
                 (None, Some(value)) if !value.starts_with('-') => {
-                    note(flag, value, format!("{path}.{list}[{}]", at + 1));
+                    note(flag, value, &|| format_smolstr!("{path}.{list}[{}]", at + 1));
                 }
                 _ => {}
             }
@@ -306,7 +308,7 @@ fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<Str
 /// What a literal of this name means.
 pub(super) fn meaning(named: &str, value: &str, client_ids: &BTreeSet<String>) -> Option<Meaning> {
     if client_ids.contains(value) {
-        Some(Meaning::ClientId(value.to_owned()))
+        Some(Meaning::ClientId(value.into()))
     } else if !is_filled(value) {
         None
     } else if is_credential_name(named) {
@@ -354,6 +356,6 @@ pub fn annotations(annotations: &Value, facts: &mut Template) {
         name.starts_with("vault.hashicorp.com/agent-inject-secret-") || *name == "vault.hashicorp.com/agent-configmap"
     };
     if let Some((name, _)) = annotations.as_object().into_iter().flatten().find(injects) {
-        facts.opaque.insert((format!("metadata.annotations[{name}]"), "Vault agent".to_owned()));
+        facts.opaque.push((format_smolstr!("metadata.annotations[{name}]"), "Vault agent".into()));
     }
 }

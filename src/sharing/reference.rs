@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use smol_str::format_smolstr;
 
 use super::facts::{Edge, Elsewhere, Keys, Literal, Meaning, Template};
 use super::finding::Grade;
@@ -139,27 +140,26 @@ fn object_reference(end: &End<'_>, key: &str, namespace: &str, facts: &mut Templ
     let Some(name) = text(end.value, "name").filter(|_| !other) else { return };
     match text(end.value, "namespace").filter(|of| *of != namespace) {
         None => facts.edges.push(edge(end, name, key, Grade::Direct)),
-        Some(of) => {
-            _ = facts.elsewhere.insert(Elsewhere {
-                namespace: of.to_owned(),
-                secret: name.to_owned(),
-                key: key.to_owned(),
-                path: end.path.clone(),
-            })
-        }
+        Some(of) => facts.elsewhere.push(Elsewhere {
+            namespace: of.into(),
+            secret: name.into(),
+            key: key.into(),
+            path: end.path.as_str().into(),
+        }),
     }
 }
 
 fn ids(end: &End<'_>, client_ids: &BTreeSet<String>, facts: &mut Template) {
-    let one = end.value.as_str().map(|id| (end.path.clone(), id));
-    let several =
-        entries(end.value).enumerate().filter_map(|(at, id)| Some((format!("{}[{at}]", end.path), id.as_str()?)));
+    let one = end.value.as_str().map(|id| (end.path.as_str().into(), id));
+    let several = entries(end.value)
+        .enumerate()
+        .filter_map(|(at, id)| Some((format_smolstr!("{}[{at}]", end.path), id.as_str()?)));
     for (path, id) in one.into_iter().chain(several) {
         let means = match () {
-            () if client_ids.contains(id) => Meaning::ClientId(id.to_owned()),
+            () if client_ids.contains(id) => Meaning::ClientId(id.into()),
             () if is_filled(id) => Meaning::UnknownId,
             () => continue,
         };
-        facts.literals.insert(Literal { means, container: NONE.to_owned(), path, grade: Grade::Direct });
+        facts.literals.push(Literal { means, container: NONE.into(), path, grade: Grade::Direct });
     }
 }

@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 use super::configmap::Reference;
 use super::facts::{Edge, Elsewhere, Kind, Literal, Template, Token};
 use super::finding::{Evidence, Grade, Object, Place};
-use super::index::Index;
+use super::index::{Index, nobody};
 use crate::grant::ClientKey;
 
 /// A workload can act as a client.
@@ -65,8 +65,8 @@ impl Workload {
             automounts: false,
             exposures: Vec::new(),
             received: BTreeSet::new(),
-            entitled: Arc::default(),
-            uses: Arc::default(),
+            entitled: nobody(),
+            uses: nobody(),
         }
     }
 
@@ -130,12 +130,12 @@ impl Workload {
     #[must_use]
     pub fn opaque(&self) -> BTreeSet<(String, String)> {
         let said = self.templates.iter().flat_map(|t| &t.opaque);
-        let said = said.map(|(field, what)| (self.path(field), what.clone()));
+        let said = said.map(|(field, what)| (self.path(field), what.to_string()));
         let borrowed = self.templates.iter().filter_map(|t| t.borrows.as_ref());
         let borrowed = borrowed.map(|(kind, name)| ("spec.workloadRef".to_owned(), format!("{kind}/{name}")));
         let elsewhere = self
             .elsewhere()
-            .map(|of| (of.path.clone(), format!("Secret/{}/{}, of another namespace", of.namespace, of.secret)));
+            .map(|of| (of.path.to_string(), format!("Secret/{}/{}, of another namespace", of.namespace, of.secret)));
         said.chain(borrowed).chain(elsewhere).collect()
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use smol_str::SmolStr;
+
 use super::Found;
 use crate::sharing::catalogue::Rule;
 use crate::sharing::facts::{Literal, Meaning};
@@ -29,7 +31,7 @@ pub const RULE: Rule = Rule {
 fn check(index: &Index) -> Vec<Found> {
     let mut all = Vec::new();
     for workload in index.workloads() {
-        let mut ids = BTreeMap::<&String, Vec<&String>>::new();
+        let mut ids = BTreeMap::<&SmolStr, Vec<&SmolStr>>::new();
         let literals = workload.literals();
         for literal in &literals {
             if let Meaning::ClientId(client) = &literal.means {
