@@ -385,13 +385,19 @@ pub async fn release(api: &Api<Lease>, me: &str, leadership: &Leadership) {
     }
     leadership.settled().await;
     let work = async {
-        let Some(mut lease) = api.get_opt(NAME).await? else { return Ok(()) };
-        let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_deref() == Some(me)) else {
-            return Ok(());
-        };
-        spec.holder_identity = None;
-        spec.renew_time = Some(MicroTime(clock::now()));
-        api.replace(NAME, &PostParams::default(), &lease).await.map(drop)
+        loop {
+            let Some(mut lease) = api.get_opt(NAME).await? else { return Ok(()) };
+            let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_deref() == Some(me)) else {
+                return Ok(());
+            };
+            spec.holder_identity = None;
+            spec.renew_time = Some(MicroTime(clock::now()));
+            match api.replace(NAME, &PostParams::default(), &lease).await {
+                // A renewal that was under way, or a nonce that was passed on, came in between.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                other => return other.map(drop),
+            }
+        }
     };
     match tokio::time::timeout(leadership.timing.deadline(), work).await {
         Ok(Ok(())) => tracing::info!("the lease is given back"),

@@ -268,7 +268,7 @@ async fn a_timer_fires_once_and_a_later_word_replaces_it() {
     let queue = Queue::default();
     queue.begin(Vec::new());
     let now = clock::now();
-    let soon = now + Duration::from_millis(80);
+    let soon = now + Duration::from_secs(1);
     queue.at(due("a", "", Lane::Drift), Arc::from("1"), now + Duration::from_secs(3600));
     queue.at(due("a", "", Lane::End), Arc::from("1"), soon);
     queue.at(due("a", "", Lane::Drift), Arc::from("2"), soon);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use clientgrant::api::instant;
-use clientgrant_testbed::bed::{CALLBACK, condition};
+use clientgrant_testbed::bed::{CALLBACK, condition, is_probe};
 use clientgrant_testbed::{AuthRequest, Recorded};
 use serde_json::{Value, json};
 
@@ -102,7 +102,7 @@ async fn a_token_minted_between_hook_and_revocation_dies_in_the_second_pass() {
     bed.grant("finance", "batch", spec).await.unwrap();
     bed.reason("finance", "batch", "Granted").await.unwrap();
 
-    let answer = bed.hooks.hold_response(|_| true);
+    let answer = bed.hooks.hold_response(|call| !is_probe(call));
     let request = tokio::spawn(async move { client.client_credentials("ledger:read", "").await });
     answer.wait_arrived(Duration::from_secs(5)).await.unwrap();
     bed.proxy.clear();
@@ -131,7 +131,7 @@ async fn a_code_or_refresh_that_races_the_end_of_its_pair_issues_nothing() {
         let request = AuthRequest::new(client.id(), CALLBACK, SCOPE, "ann");
         let outcome = bed.browser().unwrap().authorize(&request, &bed.honest()).await.unwrap();
         let code = outcome.code().unwrap().to_owned();
-        let answer = bed.hooks.hold_response(|_| true);
+        let answer = bed.hooks.hold_response(|call| !is_probe(call));
         let racing = bed.oauth("finance-reporting").unwrap();
         let request = tokio::spawn(async move {
             match flow {

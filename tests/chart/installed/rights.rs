@@ -255,7 +255,7 @@ async fn duties(all: &Installed) {
 /// The CronJob ends what is past its end while no operator runs, and writes nothing to the cluster.
 async fn sweep(all: &Installed) {
     let client = all.client("finance-sweep", json!({"scope": super::SCOPE})).await;
-    let soon = clientgrant::clock::now() + Duration::from_secs(12);
+    let soon = clientgrant::clock::now() + Duration::from_secs(25);
     let spec = json!({"clientID": "finance-sweep", "expiresAt": clientgrant::api::instant::format(soon)});
     all.apply(grant("finance", "swept", &spec)).await;
     all.reason("swept", "AwaitingConsent").await;

@@ -57,6 +57,22 @@ async fn leader(all: &Installed) -> Option<String> {
     seen["spec"]["holderIdentity"].as_str().filter(|h| !h.is_empty()).map(str::to_owned)
 }
 
+/// Helm returns when two new pods are ready; those of before may still be on their way out.
+async fn replaced(all: &Installed, before: &[String]) -> Vec<String> {
+    let is_new = |pod: &&String| !before.contains(pod);
+    let ready = all.ready_pods();
+    assert_eq!(ready.iter().filter(is_new).count(), 2, "{before:?} {ready:?}");
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        let ready = all.ready_pods();
+        if ready.iter().all(|pod| is_new(&pod)) {
+            return ready;
+        }
+        assert!(Instant::now() < end, "{before:?} {ready:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Helm returns when the new pods are ready; the leader of before may then still be on its way out.
 async fn led_by_one_of(all: &Installed, pods: &[String]) {
     let end = Instant::now() + Duration::from_secs(15);
@@ -108,8 +124,7 @@ pub(super) async fn definitions_and_pods_change_under_load(all: &Installed) {
     let before = all.ready_pods();
     let upgrades = async {
         all.release("upgrade", &older, &["--reuse-values", "--set", "operator.workers=8"]).await;
-        let pods = all.ready_pods();
-        assert!(pods.len() == 2 && pods.iter().all(|pod| !before.contains(pod)), "{before:?} {pods:?}");
+        let pods = replaced(all, &before).await;
         led_by_one_of(all, &pods).await;
         // Which fields are dropped without a word by this cluster, its operator says.
         let said = |log: String| log.contains("ClientGrant.spec.suspend") && log.contains("are older than");
@@ -119,8 +134,7 @@ pub(super) async fn definitions_and_pods_change_under_load(all: &Installed) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         all.release("upgrade", &newer, &["--reuse-values", "--set", "podAnnotations.again=yes"]).await;
-        let last = all.ready_pods();
-        assert!(last.iter().all(|pod| !pods.contains(pod)), "{pods:?} {last:?}");
+        let last = replaced(all, &pods).await;
         led_by_one_of(all, &last).await;
         over.store(true, Ordering::Relaxed);
     };
