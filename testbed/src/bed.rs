@@ -434,7 +434,15 @@ pub async fn install(plane: &ControlPlane) -> Result<()> {
     let crds = root.join("../crds");
     let crds = crds.to_str().context("the path of the CRDs is not text")?;
     plane.kubectl(&["apply", "--server-side", "-f", crds]).await?;
-    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", crds]).await?;
+    let established = ["wait", "--for=condition=Established", "--timeout=30s", "-f", crds];
+    // Of one without any condition so far kubectl does not wait, but says that it cannot read them.
+    for _ in 0..20 {
+        if plane.kubectl(&established).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    plane.kubectl(&established).await?;
     let helm = Helm::new(plane.tools())?;
     let templates = ["serviceaccount", "rbac", "policies"].map(|name| format!("--show-only=templates/{name}.yaml"));
     let account = helm.template(&templates.each_ref().map(String::as_str))?;

@@ -93,14 +93,14 @@ impl Process {
     pub fn stop(&self) -> Result<()> {
         self.signal(Signal::STOP)?;
         let path = format!("/proc/{}/status", self.id());
-        for _ in 0..1000 {
+        for _ in 0..10_000 {
             let status = fs::read_to_string(&path).unwrap_or_default();
             if status.lines().any(|line| line.starts_with("State:\tT")) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        bail!("{} has not stopped a second after SIGSTOP", self.name)
+        bail!("{} has not stopped ten seconds after SIGSTOP", self.name)
     }
 
     /// Lets a frozen group go on (SIGCONT).

@@ -101,7 +101,7 @@ async fn a_recreated_grant_never_shows_the_verdict_on_its_predecessor() {
     for round in 0..5 {
         let held = bed.proxy.hold(|r| r.path().ends_with("/nobody"));
         bed.grant("finance", "reporting", json!({"clientID": "nobody"})).await.unwrap();
-        held.wait_arrived(Duration::from_secs(5)).await.unwrap();
+        held.wait_arrived(Duration::from_secs(20)).await.unwrap();
         let first = bed.get(PATH).await.unwrap().unwrap();
         bed.delete(PATH).await.unwrap();
         bed.gone(PATH).await.unwrap();

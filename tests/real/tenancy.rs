@@ -102,7 +102,7 @@ async fn a_moment_in_force_between_two_ends_leaves_nothing() {
     // The operator's next look is held at its first call, while the grant is in force for a moment.
     let held = bed.proxy.hold(|r| r.path() == "/admin/clients/batch");
     bed.patch(path, json!({"spec": {"suspend": false}})).await.unwrap();
-    held.wait_arrived(Duration::from_secs(5)).await.unwrap();
+    held.wait_arrived(Duration::from_secs(20)).await.unwrap();
     // The IdP's owner widens the registration by hand meanwhile; the hook alone decides.
     let widened = json!([
         {"op": "replace", "path": "/scope", "value": "ledger:read"},

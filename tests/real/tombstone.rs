@@ -10,7 +10,7 @@ const PATH: &str = "namespaces/finance/clientgrants/reporting";
 async fn an_expired_grant_that_is_deleted_and_applied_again_is_expired_and_writes_nothing() {
     let mut bed = bed().await;
     bed.client("finance-reporting", json!({"scope": "openid offline_access transactions:read"})).await.unwrap();
-    let end = ahead(5);
+    let end = ahead(15);
     bed.grant("finance", "reporting", json!({"expiresAt": end})).await.unwrap();
     bed.reason("finance", "reporting", "AwaitingConsent").await.unwrap();
     until(&end).await;
