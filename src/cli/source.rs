@@ -18,8 +18,9 @@ pub struct Source {
     /// read, except in those whose name begins with a dot. Default: the cluster that KUBECONFIG names.
     #[arg(short = 'f', long = "filename", num_args = 1.., value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Read this namespace of the cluster only. What others hold is not compared with it then.
-    #[arg(short, long, conflicts_with = "paths")]
+    /// Read this namespace of the cluster only: what others hold is not compared with it then. With -f, the namespace
+    /// of objects that say none, as of a chart that is rendered.
+    #[arg(short, long)]
     pub namespace: Option<String>,
     /// Read the ConfigMaps of the cluster too: workloads may receive ids and credentials of clients from them. Those
     /// that stand among manifests are always read.
@@ -35,6 +36,7 @@ impl Source {
     /// A path that was named is not there, or there is no cluster to ask.
     pub fn read(&self) -> Result<Reader, String> {
         let mut reader = Reader::default();
+        self.namespace.iter().for_each(|namespace| reader.namespace(namespace));
         let mut seen = BTreeSet::new();
         for path in &self.paths {
             if path.as_os_str() == "-" {
@@ -99,7 +101,10 @@ fn directory(root: &Path, seen: &mut BTreeSet<PathBuf>, reader: &mut Reader) {
                 file(&path, reader);
                 continue;
             }
-            Ok(_) => continue,
+            Ok(_) => {
+                reader.unread(&path.display().to_string(), 0, "it is no plain file");
+                continue;
+            }
             Err(error) => {
                 reader.unread(&path.display().to_string(), 1, error.to_string());
                 continue;

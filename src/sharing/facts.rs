@@ -312,6 +312,11 @@ pub fn extract(object: &Value, place: Place, client_ids: &BTreeSet<String>) -> O
     {
         return None;
     }
+    // Nothing runs in a pod that is done; its controller has made another one by now.
+    let phase = object["status"]["phase"].as_str().unwrap_or_default();
+    if kind.kind == "Pod" && matches!(phase, "Succeeded" | "Failed") {
+        return None;
+    }
     let mut of = Template::default();
     match kind.says {
         Says::Template(way) => {

@@ -9,6 +9,9 @@ pub fn json(evaluation: &Evaluation) -> String {
     serde_json::to_string_pretty(evaluation).unwrap_or_default() + "\n"
 }
 
+/// Characters that a cell of the table has at most: the widest of a column makes every row as wide.
+const CELL: usize = 200;
+
 /// A table for people.
 #[must_use]
 pub fn table(evaluation: &Evaluation) -> String {
@@ -40,7 +43,7 @@ fn row(finding: &Finding) -> [String; 7] {
         (_, State::NotEvaluable) => format!("{} {}", e.place, e.path),
         (_, _) => e.place.to_string(),
     });
-    [
+    let cells = [
         finding.severity.name().to_owned(),
         finding.rule.to_owned(),
         finding.state.name().to_owned(),
@@ -48,7 +51,11 @@ fn row(finding: &Finding) -> [String; 7] {
         visible(&some(&finding.clients, finding.more_clients)),
         visible(&some(&finding.gain, 0)),
         visible(&place.unwrap_or_default()),
-    ]
+    ];
+    cells.map(|cell| match cell.char_indices().nth(CELL) {
+        None => cell,
+        Some((at, _)) => format!("{}…", cell.get(..at).unwrap_or_default()),
+    })
 }
 
 /// A few of a list, of which more are not in it.

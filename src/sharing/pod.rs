@@ -1,6 +1,6 @@
 //! The ways in which a pod receives the keys of a Secret or of a ConfigMap, as the kubelet delivers them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value;
 use smol_str::{SmolStr, format_smolstr};
@@ -214,7 +214,7 @@ fn volume(volume: &Value, path: &str, facts: &mut Template) -> (Vec<Held>, Vec<T
         }
     }
     let csi = &volume["csi"];
-    if csi["driver"].as_str() == Some("secrets-store.csi.k8s.io") {
+    if csi["driver"].as_str().is_some_and(|driver| STORES.contains(&driver)) {
         let class = text(&csi["volumeAttributes"], "secretProviderClass").unwrap_or_default();
         facts.opaque.push((format_smolstr!("{path}.csi"), format_smolstr!("SecretProviderClass/{class}")));
     }
@@ -240,7 +240,7 @@ fn hold(origin: Origin, source: &Value, name: &str, path: &str, held: &mut Vec<H
 
 /// `env[].valueFrom.secretKeyRef` and `envFrom[].secretRef`, and the same of ConfigMaps.
 fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) {
-    for variable in entries(&container["env"]) {
+    for variable in variables(container) {
         let named = text(variable, "name").unwrap_or_default();
         for origin in ORIGINS {
             let reference = &variable["valueFrom"][origin.variable];
@@ -277,15 +277,29 @@ fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) 
     }
 }
 
-/// Client ids and likely credentials among literal variables and arguments.
+/// The variables of a container: of those with one name the last counts.
+fn variables(container: &Value) -> Vec<&Value> {
+    let mut seen = HashSet::new();
+    let mut all: Vec<&Value> = entries(&container["env"]).collect();
+    all.reverse();
+    all.retain(|variable| text(variable, "name").is_none_or(|name| seen.insert(name)));
+    all
+}
+
+/// Client ids and likely credentials among literal variables and arguments; what is fetched from a vault instead.
 fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<String>, facts: &mut Template) {
+    let mut all = Vec::new();
     let mut note = |named: &str, value: &str, path: &dyn Fn() -> SmolStr| {
         let means = meaning(named, value, client_ids);
         let literal = |means| Literal { means, container: name.into(), path: path(), grade: Grade::Direct };
-        facts.literals.extend(means.map(literal));
+        all.extend(means.map(literal));
     };
-    for variable in entries(&container["env"]) {
+    for variable in variables(container) {
         if let (Some(named), Some(value)) = (text(variable, "name"), text(variable, "value")) {
+            if is_credential_name(named) && VAULTS.iter().any(|begin| value.starts_with(begin)) {
+                facts.opaque.push((format_smolstr!("{path}.env[{named}].value"), "a reference to a vault".into()));
+                continue;
+            }
             note(named, value, &|| format_smolstr!("{path}.env[{named}].value"));
         }
     }
@@ -303,16 +317,18 @@ fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<Str
             }
         }
     }
+    facts.literals.append(&mut all);
 }
 
 /// What a literal of this name means.
 pub(super) fn meaning(named: &str, value: &str, client_ids: &BTreeSet<String>) -> Option<Meaning> {
-    if client_ids.contains(value) {
+    // A credential may be what the client is called, and must not be told by that.
+    if is_credential_name(named) && is_filled(value) {
+        Some(Meaning::Credential)
+    } else if client_ids.contains(value) {
         Some(Meaning::ClientId(value.into()))
     } else if !is_filled(value) {
         None
-    } else if is_credential_name(named) {
-        Some(Meaning::Credential)
     } else {
         ends_with(named, &["clientid"]).then_some(Meaning::UnknownId)
     }
@@ -331,6 +347,19 @@ fn ends_with(name: &str, ends: &[&str]) -> bool {
         end.bytes().rev().all(|of_end| letters.next() == Some(of_end))
     })
 }
+
+/// Drivers that mount what an object of their own says.
+const STORES: [&str; 2] = ["secrets-store.csi.k8s.io", "secrets-store-gke.csi.k8s.io"];
+
+/// Annotations that let an agent deliver what another place says.
+const AGENTS: [&str; 3] = [
+    "vault.hashicorp.com/agent-configmap",
+    "vault.security.banzaicloud.io/vault-env-from-path",
+    "vault.security.banzaicloud.io/vault-from-path",
+];
+
+/// How variables begin for which a webhook puts what it fetches.
+const VAULTS: [&str; 2] = ["vault:", ">>vault:"];
 
 /// How references begin that something in the container follows to a vault, a file or a variable.
 const REFERENCES: [&str; 10] =
@@ -353,7 +382,7 @@ pub(super) fn is_filled(value: &str) -> bool {
 pub fn annotations(annotations: &Value, facts: &mut Template) {
     let injects = |(name, _): &(&String, &Value)| {
         // The configuration of an agent in a ConfigMap says what it fetches.
-        name.starts_with("vault.hashicorp.com/agent-inject-secret-") || *name == "vault.hashicorp.com/agent-configmap"
+        name.starts_with("vault.hashicorp.com/agent-inject-secret-") || AGENTS.contains(&name.as_str())
     };
     if let Some((name, _)) = annotations.as_object().into_iter().flatten().find(injects) {
         facts.opaque.push((format_smolstr!("metadata.annotations[{name}]"), "Vault agent".into()));

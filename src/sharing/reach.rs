@@ -41,6 +41,12 @@ impl Reach {
         let of = |name: &String| match workload.name.strip_suffix('*') {
             _ if !known => true,
             Some(begin) => name.starts_with(begin),
+            None if workload.kind == "Pod" => *name == *workload.name,
+            // Its pods are numbered.
+            None if workload.kind == "StatefulSet" => {
+                let number = name.strip_prefix(&*workload.name).and_then(|rest| rest.strip_prefix('-'));
+                number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            }
             None => name.strip_prefix(&*workload.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')),
         };
         ["", namespace].into_iter().any(|scope| match self.0.get(scope) {

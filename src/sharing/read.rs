@@ -26,14 +26,17 @@ use super::index::Unread;
 use super::pod;
 use super::rbac::{self, Rbac};
 use crate::api::{ClientGrant, ClientIdentity, GROUP};
+use crate::grant::parse;
 
 use self::text::count_lines;
-use self::unrendered::{has_template, is_hollow, is_template};
+use self::unrendered::{has_template, is_hollow, is_template, is_unrendered};
 
 /// The largest file that is read.
 pub const LARGEST: usize = 64 << 20;
 
 const TEMPLATE: &str = "it is a template, which has to be rendered first";
+const BROKEN: &str =
+    "it is no whole Kubernetes object: look at its apiVersion and kind, or give the objects themselves";
 
 /// The group of what kustomize builds from.
 const KUSTOMIZE: &str = "kustomize.config.k8s.io";
@@ -42,6 +45,16 @@ const UNBUILT: &str = "it changes what stands beside it: give what `kustomize bu
 /// What of roles and bindings matters.
 const RBAC: [&str; 6] =
     ["/metadata/name", "/metadata/namespace", "/rules", "/roleRef", "/subjects", "/aggregationRule"];
+
+/// The kinds of our group.
+const OURS: [&str; 6] = [
+    "ClientGrant",
+    "ClientIdentity",
+    "ClientQuarantine",
+    "ClusterIdentityProvider",
+    "IdentityProvider",
+    "PendingRevocation",
+];
 
 /// The schemas of the specs of our own objects.
 static IDENTITY: LazyLock<JSONSchemaProps> = LazyLock::new(|| spec_of(ClientIdentity::crd()));
@@ -61,6 +74,7 @@ pub struct Reader {
     rbac: Rbac,
     unread: Vec<Unread>,
     first: Option<String>,
+    namespace: Option<String>,
     whole: bool,
     objects: usize,
 }
@@ -69,6 +83,11 @@ impl Reader {
     /// Says that a file could not be read.
     pub fn unread(&mut self, file: &str, line: usize, why: impl Into<String>) {
         self.unread.push(Unread { place: Place { file: file.to_owned(), line }, why: why.into() });
+    }
+
+    /// Says the namespace of objects that say none.
+    pub fn namespace(&mut self, namespace: &str) {
+        self.namespace = Some(namespace.to_owned());
     }
 
     /// Says that everything that a cluster has is given, but for what could not be read.
@@ -150,14 +169,36 @@ impl Reader {
         if named || facts::group(&value) == KUSTOMIZE {
             return self.unread.push(Unread { place: place.clone(), why: UNBUILT.to_owned() });
         }
-        if kind.is_empty() || !value["apiVersion"].is_string() {
+        let version = value["apiVersion"].as_str().unwrap_or_default();
+        if is_unrendered(&kind) || is_unrendered(version) {
+            return self.unread.push(Unread { place: place.clone(), why: TEMPLATE.to_owned() });
+        }
+        if kind.is_empty() || version.is_empty() {
+            if is_broken(&value) {
+                self.unread.push(Unread { place: place.clone(), why: BROKEN.to_owned() });
+            }
             return;
         }
         self.objects += 1;
         let place = place.clone();
+        if let Some(namespace) = self.namespace.as_ref().filter(|_| !kind.starts_with("Cluster"))
+            && value["metadata"].is_object()
+            && !says_namespace(&value)
+        {
+            value["metadata"]["namespace"] = namespace.as_str().into();
+        }
         match (facts::group(&value), kind.as_str()) {
             (GROUP, "ClientIdentity") => self.identities.push((value, place)),
             (GROUP, "ClientGrant") => self.grants.push((value, place)),
+            (GROUP, other) if OURS.contains(&other) => {}
+            (group, other) if group == GROUP || OURS.iter().any(|ours| other.eq_ignore_ascii_case(ours)) => {
+                let why =
+                    format!("{GROUP} has no such kind, or the kind is of another group: it has {}", OURS.join(", "));
+                self.unread.push(Unread { place, why });
+            }
+            ("template.openshift.io", "Template") => self.unread.push(Unread { place, why: TEMPLATE.to_owned() }),
+            ("", "List") if value["items"].is_object() => self.unread.push(Unread { place, why: BROKEN.to_owned() }),
+            ("meta.k8s.io", "Table") => self.unread.push(Unread { place, why: BROKEN.to_owned() }),
             ("", "ServiceAccount") => {
                 let meta = &value["metadata"];
                 let name = meta["name"].as_str().unwrap_or_default().to_owned();
@@ -186,6 +227,7 @@ impl Reader {
     /// Everything that was read, ready to be evaluated at `now`.
     #[must_use]
     pub fn finish(mut self, now: Timestamp) -> Input {
+        self.homeless();
         let mut identities = Vec::new();
         for (value, place) in std::mem::take(&mut self.identities) {
             if let Some(object) = self.typed::<ClientIdentity>(value, &place, "ClientIdentity", &IDENTITY) {
@@ -195,6 +237,12 @@ impl Reader {
         let mut grants = Vec::new();
         for (value, place) in std::mem::take(&mut self.grants) {
             if let Some(object) = self.typed::<ClientGrant>(value, &place, "ClientGrant", &GRANT) {
+                if let Err(why) = parse::terms(&object.spec) {
+                    // Behind a colon it may repeat what stands there.
+                    let why = why.split(": ").next().unwrap_or_default();
+                    let why = format!("a ClientGrant breaks a rule that the API server has for it: {why}");
+                    self.unread.push(Unread { place: place.clone(), why });
+                }
                 grants.push(Arc::new(declared::grant(&object, place, now)));
             }
         }
@@ -234,6 +282,20 @@ impl Reader {
         }
     }
 
+    /// Clients and workloads of which some say a namespace and the others none would not be compared.
+    fn homeless(&mut self) {
+        let says = |objects: &[(Value, Place)], one: bool| objects.iter().any(|(of, _)| says_namespace(of) == one);
+        let (identities, workloads) = (&self.identities, &self.workloads);
+        let alone = match (says(identities, true), says(workloads, false)) {
+            (true, true) => workloads,
+            (false, false) if says(workloads, true) => identities,
+            _ => return,
+        };
+        let without = alone.iter().filter(|(of, place)| !says_namespace(of) && !place.file.is_empty());
+        let why = "it says no namespace, and others do: render it with its namespace, or say which with -n";
+        self.unread.extend(without.map(|(_, place)| Unread { place: place.clone(), why: why.to_owned() }));
+    }
+
     fn typed<T: serde::de::DeserializeOwned>(
         &mut self,
         mut value: Value,
@@ -271,6 +333,19 @@ impl Reader {
             }
         }
     }
+}
+
+fn says_namespace(object: &Value) -> bool {
+    object["metadata"]["namespace"].as_str().is_some_and(|namespace| !namespace.is_empty())
+}
+
+/// Whether something was meant to be an object, and is none: without its kind or version, or wrapped in an event of a
+/// watch.
+fn is_broken(value: &Value) -> bool {
+    let is_object = |value: &Value| value["kind"].is_string() && value["metadata"].is_object();
+    let named = value["metadata"]["name"].is_string() || value["metadata"]["generateName"].is_string();
+    let listed = value["items"].as_array().is_some_and(|items| items.iter().any(is_object));
+    named || listed || is_object(&value["object"])
 }
 
 /// Gives an object that the server is to name what its name will begin with, and a star: no object is called so.

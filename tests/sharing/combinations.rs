@@ -327,3 +327,175 @@ fn what_kustomize_builds_from_is_not_what_it_builds() {
     assert!(of("kustomization.yaml", flux).is_empty() && of("kustomization.yaml", "# nothing\n").is_empty());
     assert!(of("values.yaml", "resources: [x.yaml]\n").is_empty());
 }
+
+/// Objects without any pods name a client's Secret in many ways; the API server knows none of them as a reference.
+#[test]
+fn what_names_a_clients_secret_in_a_way_of_its_own_is_a_gap() {
+    let of = |kind: &str, rest: &str| format!("apiVersion: x.example/v1\nkind: {kind}\nmetadata: {{name: w{rest}}}\n");
+    let here = ", namespace: shop";
+    for spec in [
+        "spec: {workflowSpec: {volumes: [{name: v, secret: {secretName: b-oidc}}]}}",
+        "spec: {deployment: {volumes: [{projected: {sources: [{secret: {name: b-oidc}}]}}]}}",
+        "spec: {endpoints: [{oauth2: {clientSecret: {name: b-oidc, key: client-secret}}}]}",
+        "spec: {secrets: [other, b-oidc]}",
+        "spec: {valuesFrom: [{kind: Secret, name: b-oidc}]}",
+        "configFrom: {secretKeyRef: {name: b-oidc, key: client-secret}}",
+        "spec: {driver: {serviceAccount: b}}",
+        "spec: {auth: {serviceAccountRef: {name: b}}}",
+    ] {
+        let all = unread(&format!("{}{spec}\n", of("Odd", here)));
+        assert!(all.len() == 1 && all[0].contains("Odd of x.example/v1 is no kind that is read"), "{spec}: {all:?}");
+        assert!(unread(&format!("{}{spec}\n", of("Odd", ", namespace: else"))).is_empty(), "{spec}");
+    }
+    // What belongs to no namespace names it.
+    let wide = |namespace: &str| {
+        let text = "plugin: {secretKeyRef: {namespace: NS, name: b-oidc, key: k}}\n".replace("NS", namespace);
+        unread(&format!("{}{text}", of("Wide", "")))
+    };
+    assert_eq!((wide("shop").len(), wide("else").len()), (1, 0));
+    for (kind, spec) in [
+        ("Odd", "spec: {env: [{configMapKeyRef: {name: b-oidc, key: k}}], tls: {secretName: b-oidc}}"),
+        ("Odd", "status: {secretRef: {name: b-oidc}}"),
+        ("Event", "involvedObject: {kind: Secret, name: b-oidc}"),
+    ] {
+        assert!(unread(&format!("{}{spec}\n", of(kind, here))).is_empty(), "{spec}");
+    }
+    // Of what its own client lists it is known whose it is; another client's Secret in it is a gap all the same.
+    let lists =
+        "credentials: [{secret: {name: c-oidc, key: k}}], workloads: [{apiVersion: x.example/v1, kind: Odd, name: w}]";
+    let odd = |secret: &str| {
+        let spec = format!("spec: {{metadata: [{{secretKeyRef: {{name: {secret}, key: k}}}}]}}\n");
+        unread(&format!("{}---\n{}{spec}", identity("c", lists), of("Odd", here)))
+    };
+    assert_eq!((odd("c-oidc").len(), odd("b-oidc").len()), (0, 1));
+}
+
+#[test]
+fn what_is_no_whole_object_is_not_taken_for_nothing() {
+    let pod = "metadata: {name: p, namespace: shop}, spec: {containers: []}";
+    for (text, said) in [
+        (format!("{{kind: Pod, {pod}}}"), "no whole Kubernetes object"),
+        (format!("{{apiVersion: v1, Kind: Pod, {pod}}}"), "no whole Kubernetes object"),
+        (format!("{{apiVersion: v1, items: [{{apiVersion: v1, kind: Pod, {pod}}}]}}"), "no whole Kubernetes object"),
+        (format!("{{type: ADDED, object: {{apiVersion: v1, kind: Pod, {pod}}}}}"), "no whole Kubernetes object"),
+        ("{apiVersion: v1, kind: List, items: {a: b}}".to_owned(), "no whole Kubernetes object"),
+        ("{apiVersion: meta.k8s.io/v1, kind: Table, rows: []}".to_owned(), "no whole Kubernetes object"),
+        (
+            "{apiVersion: template.openshift.io/v1, kind: Template, metadata: {name: t}, objects: []}".to_owned(),
+            TEMPLATE,
+        ),
+        (format!("{{apiVersion: v1, kind: 'ENC[AES256_GCM,data:x]', {pod}}}"), TEMPLATE),
+        (format!("{{apiVersion: clientgrants.dev/v1alpha1, kind: ClientIdentity, {pod}}}"), "has no such kind"),
+        (format!("{{apiVersion: clientgrant.dev/v1alpha1, kind: clientidentity, {pod}}}"), "has no such kind"),
+        (
+            deployment("x", "containers: [{name: c, envFrom: [{secretRef: {name: 'ENC[AES256_GCM,data:x]'}}]}]"),
+            TEMPLATE,
+        ),
+    ] {
+        let all = unread(&text);
+        assert!(all.len() == 1 && all[0].contains(said), "{text}: {all:?}");
+    }
+    for text in [
+        "{apiVersion: v2, name: chart, version: 1.0.0}",
+        "{items: [a, b], metadata: {labels: {}}}",
+        "{apiVersion: clientgrant.dev/v1alpha1, kind: ClusterIdentityProvider, metadata: {name: corp}, spec: {}}",
+    ] {
+        assert!(unread(text).is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn objects_without_a_namespace_are_not_compared_with_nobody() {
+    let bare = |text: &str| text.replace(", namespace: shop", "").replace("namespace: shop", "");
+    let (ids, both) = (pair(), deployment("x", BOTH));
+    let gaps = |ids: &str, both: &str, namespace: Option<&str>| {
+        let mut reader = Reader::default();
+        namespace.into_iter().for_each(|namespace| reader.namespace(namespace));
+        reader.add("ids.yaml", ids.as_bytes());
+        reader.add("x.yaml", both.as_bytes());
+        let input = reader.finish(now());
+        let unread = input.unread.iter().filter(|u| u.why.starts_with("it says no namespace")).count();
+        (unread, has(&clientgrant::sharing::evaluate(input, now()), "SC-201 Deployment/shop/x"))
+    };
+    assert_ne!(bare(&ids), ids);
+    assert_eq!(gaps(&ids, &both, None), (0, true));
+    assert_eq!(gaps(&ids, &bare(&both), None), (1, false));
+    assert_eq!(gaps(&bare(&ids), &both, None), (2, false));
+    assert_eq!(gaps(&bare(&ids), &bare(&both), None), (0, false), "all of them are of one namespace");
+    for (ids, both) in [(ids.clone(), bare(&both)), (bare(&ids), both.clone()), (bare(&ids), bare(&both))] {
+        assert_eq!(gaps(&ids, &both, Some("shop")), (0, true));
+    }
+}
+
+#[test]
+fn a_pod_that_is_done_holds_nothing() {
+    let pod = |phase: &str| {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\n";
+        scan(&[&pair(), &format!("{pod}spec: {{{BOTH}}}\nstatus: {{phase: {phase}}}\n")])
+    };
+    for phase in ["Pending", "Running", "Unknown"] {
+        assert!(has(&pod(phase), "SC-201 Pod/shop/p"), "{phase}");
+    }
+    for phase in ["Succeeded", "Failed"] {
+        assert!(!has(&pod(phase), "SC-201 Pod/shop/p"), "{phase}");
+    }
+}
+
+#[test]
+fn of_variables_with_one_name_the_last_counts() {
+    let variable =
+        |name: &str, secret: &str| format!("{{name: {name}, valueFrom: {{secretKeyRef: {{name: {secret}, key: k}}}}}}");
+    let of = |first: &str, second: &str| {
+        let env = format!("{}, {}", variable(first, "b-oidc"), variable(second, "a-oidc"));
+        scan(&[&pair(), &deployment("x", &format!("serviceAccountName: a, containers: [{{name: c, env: [{env}]}}]"))])
+    };
+    assert!(has(&of("A", "B"), "SC-201 Deployment/shop/x"));
+    assert!(!has(&of("A", "A"), "SC-201 Deployment/shop/x"), "{:?}", found(&of("A", "A")));
+}
+
+#[test]
+fn a_secret_that_is_what_the_client_is_called_is_told_as_a_secret() {
+    let literal = |value: &str| {
+        let env = format!("[{{name: OIDC_CLIENT_SECRET, value: {value}}}, {{name: OIDC_CLIENT_ID, value: a}}]");
+        scan(&[&pair(), &deployment("x", &format!("serviceAccountName: a, containers: [{{name: c, env: {env}}}]"))])
+    };
+    for value in ["other", "a"] {
+        assert!(has(&literal(value), "SC-401 Deployment/shop/x"), "{value}: {:?}", found(&literal(value)));
+    }
+}
+
+#[test]
+fn what_others_fetch_for_a_container_is_not_told() {
+    let with = |volume: &str, annotation: &str, env: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: x, namespace: shop}}\nspec: {{template: {{metadata: \
+             {{annotations: {{{annotation}}}}}, spec: {{serviceAccountName: a, volumes: [{volume}], containers: [{{name: c, \
+             env: [{env}]}}]}}}}}}\n"
+        )
+    };
+    let store = "{name: v, csi: {driver: secrets-store-gke.csi.k8s.io, volumeAttributes: {secretProviderClass: b}}}";
+    for (text, opaque) in [
+        (with(store, "", ""), true),
+        (with("", "vault.security.banzaicloud.io/vault-env-from-path: secret/data/b", ""), true),
+        (with("", "", "{name: CLIENT_SECRET, value: 'vault:secret/data/b#client-secret'}"), true),
+        (with("", "", "{name: LOG_LEVEL, value: 'vault:secret/data/b#level'}"), false),
+        (with("", "vault.security.banzaicloud.io/vault-addr: 'https://vault:8200'", ""), false),
+    ] {
+        assert_eq!(has(&scan(&[&pair(), &text]), "SC-901 Deployment/shop/x"), opaque, "{text}");
+    }
+}
+
+#[test]
+fn a_grant_that_breaks_a_rule_is_not_said_to_be_over() {
+    let grant = |scopes: &str| {
+        format!(
+            "apiVersion: clientgrant.dev/v1alpha1\nkind: ClientGrant\nmetadata: {{name: g, namespace: shop}}\nspec: \
+             {{providerRef: {{kind: ClusterIdentityProvider, name: corp}}, clientID: a, basis: ClientOwn, scopes: {scopes}, \
+             purpose: {{id: p, description: A purpose.}}, owner: {{team: t, contact: t@example.com}}, \
+             expiresAt: '2199-01-01T00:00:00Z'}}\n"
+        )
+    };
+    assert_eq!(unread(&grant("[read]")), Vec::<String>::new());
+    let all = unread(&grant("['hunter2 x']"));
+    assert_eq!(all, ["a ClientGrant breaks a rule that the API server has for it: spec.scopes"]);
+}

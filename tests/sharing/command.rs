@@ -289,8 +289,17 @@ fn files_stand_in_order_and_links_do_not_go_in_circles() {
     let said = err(&output);
     let files: Vec<&str> =
         said.lines().filter_map(|l| l.strip_prefix("clientgrant: ")?.strip_prefix(&root)?.split(':').next()).collect();
-    assert_eq!(files, ["/a.yml", "/b/x.yaml", "/c.json", "/d.yaml"], "{said}");
+    assert_eq!(files, ["/a.yml", "/b/x.yaml", "/c.json", "/d.yaml", "/e.yaml"], "{said}");
     assert_eq!(code(&output), 2);
+}
+
+#[test]
+fn a_name_of_any_length_is_shown_in_a_table() {
+    let text = foreign().replace("thief", &"t".repeat(70_000));
+    let output = run(&["scan", "-f", "-"], &text);
+    let table = out(&output);
+    assert!(code(&output) == 1 && table.contains("SC-301"), "{}", err(&output));
+    assert!(table.lines().all(|line| line.chars().count() < 1_000) && table.contains("ttt…"), "{}", table.len());
 }
 
 #[test]

@@ -748,3 +748,21 @@ fn each_client_has_to_accept_what_can_be_done_to_it() {
         assert!(!is_open(&accepts("a", id), &accepts("b", id)), "{id}");
     }
 }
+
+#[test]
+fn pods_of_a_stateful_set_are_numbered() {
+    let [a, ..] = clients();
+    let sets = deployment("a", &holds("a-oidc", "k")).replace("kind: Deployment", "kind: StatefulSet");
+    let lists = a.replace("kind: Deployment", "kind: StatefulSet");
+    let reached = |name: &str| {
+        let role = role("Role", "r", &rule("pods/exec", "create", &format!(", resourceNames: [{name}]")));
+        let evaluation = scan(&[&lists, &sets, &role, &binding("RoleBinding", "r", "Role/r", READER)]);
+        evaluation.findings.iter().any(|f| f.rule == "SC-205")
+    };
+    for name in ["a-0", "a-17"] {
+        assert!(reached(name), "{name}");
+    }
+    for name in ["a", "a-", "a-metrics-0", "a-0-x", "b-0"] {
+        assert!(!reached(name), "{name}");
+    }
+}

@@ -41,12 +41,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// does not come.
 const ROW: Duration = Duration::from_secs(90);
 
+/// What of a status is decoded.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    phase: Value,
+}
+
 /// Of an object what facts are made of; the rest is not decoded. Loose, so that no odd workload is unreadable.
 #[derive(Clone, Debug, Deserialize)]
 struct Slim {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: Value,
+    /// Of a Pod.
+    #[serde(default)]
+    status: Status,
     /// Of a KongPlugin, which has its fields at the top.
     #[serde(default)]
     config: Value,
@@ -361,6 +371,7 @@ impl Stream {
         let Slim {
             metadata,
             spec,
+            status,
             config,
             config_from,
             config_patches,
@@ -382,6 +393,7 @@ impl Stream {
                 "ownerReferences": metadata.owner_references,
             },
             "spec": spec,
+            "status": {"phase": status.phase},
             "config": config,
             "configFrom": config_from,
             "configPatches": config_patches,

@@ -22,37 +22,57 @@ fn pods(object: &Value) -> Option<&Value> {
 
 /// Whether an object may concern a client.
 pub(super) fn may_concern(object: &Value) -> bool {
-    pods(object).is_some() || mentions(object) != Mentions::default()
+    pods(object).is_some() || (!speaks_of_others(object) && mentions(object) != Mentions::default())
 }
 
-/// What an object of a kind that is not known names for its containers, wherever they stand in it.
+/// Whether an object only says something about others, and gives nothing to anybody.
+fn speaks_of_others(object: &Value) -> bool {
+    let group = facts::group(object);
+    object["kind"] == "Event" || group == "wgpolicyk8s.io" || group == "openreports.io"
+}
+
+/// What an object of a kind that is not known names, wherever it stands in it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Mentions {
-    secrets: BTreeSet<String>,
+    /// With the namespace, if one is said.
+    secrets: BTreeSet<(Option<String>, String)>,
     accounts: BTreeSet<String>,
 }
 
+/// Fields that hold the name of a Secret, or a reference to one.
+const SECRETS: [&str; 4] = ["secretKeyRef", "secretRef", "secret", "secrets"];
+/// Fields that hold the name of a ServiceAccount, or a reference to one.
+const ACCOUNTS: [&str; 3] = ["serviceAccountName", "serviceAccount", "serviceAccountRef"];
+
 fn mentions(object: &Value) -> Mentions {
-    fn look(value: &Value, found: &mut Mentions) {
+    /// `of`: the field that holds the value.
+    fn look(of: &str, value: &Value, found: &mut Mentions) {
         match value {
+            Value::String(name) if ACCOUNTS.contains(&of) => _ = found.accounts.insert(name.clone()),
+            Value::String(name) if of == "secrets" => _ = found.secrets.insert((None, name.clone())),
+            Value::Array(values) => values.iter().for_each(|value| look(of, value, found)),
             Value::Object(fields) => {
-                for (name, value) in fields {
-                    match name.as_str() {
-                        "secretKeyRef" | "secretRef" => {
-                            found.secrets.extend(pod::text(value, "name").map(str::to_owned))
-                        }
-                        "serviceAccountName" => found.accounts.extend(value.as_str().map(str::to_owned)),
-                        _ => {}
-                    }
-                    look(value, found);
+                let (name, namespace) = (pod::text(value, "name"), pod::text(value, "namespace").map(str::to_owned));
+                // Many kinds have a reference of their own; all name the object and the key in it.
+                let key = pod::text(value, "key").is_some() && of != "configMapKeyRef";
+                let secret = SECRETS.contains(&of) || pod::text(value, "kind") == Some("Secret") || key;
+                if let Some(name) = name.filter(|_| secret) {
+                    found.secrets.insert((namespace, name.to_owned()));
+                } else if let Some(name) = name.filter(|_| ACCOUNTS.contains(&of)) {
+                    found.accounts.insert(name.to_owned());
                 }
+                if let Some(name) = pod::text(value, "secretName").filter(|_| of == "secret") {
+                    found.secrets.insert((None, name.to_owned()));
+                }
+                fields.iter().for_each(|(field, value)| look(field, value, found));
             }
-            Value::Array(values) => values.iter().for_each(|value| look(value, found)),
             _ => {}
         }
     }
     let mut found = Mentions::default();
-    look(&object["spec"], &mut found);
+    let fields = object.as_object().into_iter().flatten();
+    let own = |field: &str| matches!(field, "metadata" | "status");
+    fields.filter(|(field, _)| !own(field)).for_each(|(field, value)| look(field, value, &mut found));
     found
 }
 
@@ -68,23 +88,39 @@ pub(super) fn why(object: &Value, identities: &[Arc<Identity>], facts: &[Facts])
         pod::read(spec, &BTreeSet::new(), &mut of);
     }
     let named = mentions(object);
+    // What says no namespace may be of any: or it belongs to none.
+    let here = pod::text(meta, "namespace");
     let runs_as = |account: &str| of.service_account == account || named.accounts.contains(account);
     let concerns = |identity: &Identity| {
         let lists =
             |w: &WorkloadRef| w.name == name && facts::qualified(facts::group_in(&w.api_version), &w.kind) == qualified;
+        let of_namespace = identity.object.namespace.as_str();
+        let named_here = |secret: &String| {
+            let mut all = named.secrets.iter().filter(|(_, of)| of == secret);
+            all.any(|(namespace, _)| namespace.as_deref().is_none_or(|of| of == of_namespace))
+        };
         let holds = |credential: &Credential| match credential {
             Credential::Secret { name, key } => {
-                of.edges.iter().any(|e| e.secret == *name && e.keys.has(key))
-                    || (spec.is_none() && named.secrets.contains(name))
+                of.edges.iter().any(|e| e.secret == *name && e.keys.has(key)) || (spec.is_none() && named_here(name))
             }
             Credential::Federated(subject) => {
                 service_account(subject).is_some_and(|(of, account)| of == namespace && runs_as(account))
             }
         };
         let account = identity.service_account.as_deref().is_some_and(runs_as);
-        account || identity.workloads.iter().any(lists) || identity.credentials.iter().any(holds)
+        let names = account || identity.credentials.iter().any(holds);
+        match identity.workloads.iter().any(lists) {
+            // Of what has no pods of its own it is said then that it is the client's, and what it names too.
+            true => spec.is_some() || named == Mentions::default(),
+            false => names,
+        }
     };
-    if !identities.iter().any(|identity| identity.object.namespace == namespace && concerns(identity)) {
+    let near = |identity: &&Arc<Identity>| {
+        let of = identity.object.namespace.as_str();
+        let said = named.secrets.iter().any(|(namespace, _)| namespace.as_deref() == Some(of));
+        here.is_none_or(|here| here == of) || said
+    };
+    if !identities.iter().filter(near).any(|identity| concerns(identity)) {
         return None;
     }
     let why = format!("{kind} of {version} is no kind that is read, and it concerns a client");
@@ -94,5 +130,8 @@ pub(super) fn why(object: &Value, identities: &[Arc<Identity>], facts: &[Facts])
     // A reference that says no group is taken at its word.
     let owns = |(of, by): &Owner| *by == name && (*of == qualified || *of == kind);
     let made = facts.iter().any(|one| one.object.namespace == namespace && one.made_by().is_some_and(owns));
-    (!made).then(|| format!("{why}: give what it makes as well (kubectl get pods,replicationcontrollers,jobs -o yaml)"))
+    (!made).then(|| {
+        let list = "if it makes nothing, list it in spec.workloads of the ClientIdentity";
+        format!("{why}: give what it makes as well (kubectl get pods,replicationcontrollers,jobs -o yaml); {list}")
+    })
 }

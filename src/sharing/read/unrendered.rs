@@ -1,4 +1,4 @@
-//! What is still to be rendered: templates of Helm, variables of envsubst and Flux.
+//! What is still to be rendered: templates of Helm, variables of envsubst and Flux, and what SOPS encrypted.
 
 use serde_json::Value;
 
@@ -24,10 +24,10 @@ const STRUCTURE: [&str; 14] = [
 /// Fields of our own objects that nothing is compared with.
 const WORDS: [&str; 2] = ["reason", "purpose"];
 
-/// Whether a text is still to be rendered: `{{ }}`, or `${x}` as envsubst and Flux have it.
-fn is_unrendered(text: &str) -> bool {
+/// Whether a text is still to be rendered: `{{ }}`, `${x}` as envsubst and Flux have it, or `ENC[…]` of SOPS.
+pub(super) fn is_unrendered(text: &str) -> bool {
     let variable = |rest: &str| rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    text.contains("{{") || text.split("${").skip(1).any(variable)
+    text.contains("{{") || text.starts_with("ENC[") || text.split("${").skip(1).any(variable)
 }
 
 /// Whether something in it that is compared is still to be rendered.
