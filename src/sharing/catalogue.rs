@@ -202,7 +202,7 @@ is never taken for clean, and while anything could not be read nothing is conclu
 SC-304). Pods are read in Kubernetes' own workloads, Argo Rollouts and Knative Services. An object of another kind (such as
 a DeploymentConfig) that has pods which hold a client's credential, run as its ServiceAccount, or are listed by its
 ClientIdentity, or that names a client's Secret or ServiceAccount anywhere, is not read and said to be, unless what it makes is
-among the files.
+among the files, or, of what makes nothing, it is listed in `workloads` of the client's ClientIdentity.
 
 **In the operator.** From the first `ClientIdentity` on that its provider's rules admit, the operator watches ServiceAccounts
 and workloads, and says `CredentialExclusive` on it and on the client's grants: `True/Exclusive`, `False/SharedCredential` or
@@ -222,7 +222,8 @@ accepted, or not evaluable. A report in a namespace names objects and clients of
 ClientIdentity nothing is read or written there.
 
 **Exit codes.** 0: nothing open at or above `--fail-on` (default `medium`), and everything was read. 1: something is. 2:
-it could not run, or something could not be read (`--ignore-unread` lets that pass).
+it could not run, or something could not be read (`--ignore-unread` lets that pass): also where nothing came on standard
+input, or where some objects say a namespace and others none. `-n` says theirs, as a chart gets it when it is installed.
 
 **Rules that have to be asked for.** SC-206 and SC-403 are true of most clusters: they look only with `--also SC-206`.
 
@@ -275,6 +276,7 @@ what the finding is about, such as the ServiceAccount: of two clients either of 
 client that joins opens the finding again, and so does the end date. A suppressed finding is still shown.
 
 **What it does not see:** values copied inside an application, nodes, Secrets that an application fetches from a vault by
-itself, the same value in two Secrets (but see SC-901), ServiceAccounts, roles and pods that are not in the files. A template (`{{ }}`,
-`${x}`) has to be rendered first, and a Kustomization built.
+itself, the same value in two Secrets (but see SC-901), ServiceAccounts, roles and pods that are not in the files, and a token that
+Kubernetes writes into a Secret of type `kubernetes.io/service-account-token`. A template (`{{ }}`, `${x}`) has to be rendered
+first, what SOPS encrypted (`ENC[…]`) decrypted, and a Kustomization built.
 ";

@@ -125,6 +125,9 @@ fn federated(index: &Index, proposals: &mut BTreeMap<(String, ClientKey), Propos
     }
 }
 
+/// Audiences of tokens for a mesh, a cloud or a vault: they authenticate no client of an identity provider.
+const OTHERS: [&str; 5] = ["istio-ca", "identity.l5d.io", "sts.amazonaws.com", "api://AzureADTokenExchange", "vault"];
+
 impl Proposal {
     /// Takes in what a workload that has the client's id shows.
     fn holder(&mut self, index: &Index, workload: &Workload, client: &ClientKey) {
@@ -172,7 +175,7 @@ impl Proposal {
                 }
             }
         }
-        for token in workload.tokens().filter(|t| !t.audience.is_empty()) {
+        for token in workload.tokens().filter(|t| !t.audience.is_empty() && !OTHERS.contains(&t.audience.as_str())) {
             let subject = subject(&object.namespace, &workload.service_account);
             let line = format!("federated: {{subject: {}}}", quoted(&subject));
             self.credentials

@@ -124,6 +124,20 @@ fn every_way_to_show_who_a_client_is() {
 }
 
 #[test]
+fn a_token_for_a_mesh_or_a_cloud_is_no_credential_of_a_client() {
+    let pod = |audience: &str| {
+        let volume =
+            format!("{{name: t, projected: {{sources: [{{serviceAccountToken: {{audience: '{audience}'}}}}]}}}}");
+        let pod = format!("serviceAccountName: web, containers: [{{name: main, {ENV}}}], volumes: [{volume}]");
+        proposed(&[&grant("bot", "ann", "x"), &deployment("web", &pod)])
+    };
+    assert!(pod("https://idp.example").contains("federated:"), "positive control");
+    for audience in ["istio-ca", "sts.amazonaws.com", "api://AzureADTokenExchange", "vault"] {
+        assert!(!pod(audience).contains("federated:"), "{audience}");
+    }
+}
+
+#[test]
 fn what_is_declared_is_not_proposed_again() {
     let workload = deployment("web", &format!("containers: [{{name: main, {ENV}}}]"));
     let declared = identity("bot", &owns("bot-oidc", "value", "web"));
