@@ -191,9 +191,8 @@ impl Reader {
             (GROUP, "ClientIdentity") => self.identities.push((value, place)),
             (GROUP, "ClientGrant") => self.grants.push((value, place)),
             (GROUP, other) if OURS.contains(&other) => {}
-            (group, other) if group == GROUP || OURS.iter().any(|ours| other.eq_ignore_ascii_case(ours)) => {
-                let why =
-                    format!("{GROUP} has no such kind, or the kind is of another group: it has {}", OURS.join(", "));
+            (group, other) if is_almost_ours(group, other) => {
+                let why = format!("it is almost of {GROUP}, which has {}", OURS.join(", "));
                 self.unread.push(Unread { place, why });
             }
             ("template.openshift.io", "Template") => self.unread.push(Unread { place, why: TEMPLATE.to_owned() }),
@@ -333,6 +332,12 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether a kind is meant to be one of ours. Other groups have kinds of these names, too.
+fn is_almost_ours(group: &str, kind: &str) -> bool {
+    let named = ["ClientGrant", "ClientIdentity"].iter().any(|ours| kind.eq_ignore_ascii_case(ours));
+    group == GROUP || (named && (group.is_empty() || group.ends_with(".dev")))
 }
 
 fn says_namespace(object: &Value) -> bool {

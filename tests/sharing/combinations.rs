@@ -385,8 +385,14 @@ fn what_is_no_whole_object_is_not_taken_for_nothing() {
             TEMPLATE,
         ),
         (format!("{{apiVersion: v1, kind: 'ENC[AES256_GCM,data:x]', {pod}}}"), TEMPLATE),
-        (format!("{{apiVersion: clientgrants.dev/v1alpha1, kind: ClientIdentity, {pod}}}"), "has no such kind"),
-        (format!("{{apiVersion: clientgrant.dev/v1alpha1, kind: clientidentity, {pod}}}"), "has no such kind"),
+        (
+            format!("{{apiVersion: clientgrants.dev/v1alpha1, kind: ClientIdentity, {pod}}}"),
+            "it is almost of clientgrant.dev",
+        ),
+        (
+            format!("{{apiVersion: clientgrant.dev/v1alpha1, kind: clientidentity, {pod}}}"),
+            "it is almost of clientgrant.dev",
+        ),
         (
             deployment("x", "containers: [{name: c, envFrom: [{secretRef: {name: 'ENC[AES256_GCM,data:x]'}}]}]"),
             TEMPLATE,
@@ -397,6 +403,7 @@ fn what_is_no_whole_object_is_not_taken_for_nothing() {
     }
     for text in [
         "{apiVersion: v2, name: chart, version: 1.0.0}",
+        "{apiVersion: auth0.example.io/v1, kind: ClientGrant, metadata: {name: g}, spec: {}}",
         "{items: [a, b], metadata: {labels: {}}}",
         "{apiVersion: clientgrant.dev/v1alpha1, kind: ClusterIdentityProvider, metadata: {name: corp}, spec: {}}",
     ] {

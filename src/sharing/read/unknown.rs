@@ -88,39 +88,33 @@ pub(super) fn why(object: &Value, identities: &[Arc<Identity>], facts: &[Facts])
         pod::read(spec, &BTreeSet::new(), &mut of);
     }
     let named = mentions(object);
-    // What says no namespace may be of any: or it belongs to none.
+    // What says none belongs to none, or gets one when it is applied.
     let here = pod::text(meta, "namespace");
     let runs_as = |account: &str| of.service_account == account || named.accounts.contains(account);
     let concerns = |identity: &Identity| {
         let lists =
             |w: &WorkloadRef| w.name == name && facts::qualified(facts::group_in(&w.api_version), &w.kind) == qualified;
-        let of_namespace = identity.object.namespace.as_str();
+        let home = identity.object.namespace.as_str();
+        let near = here.is_none_or(|here| here == home);
         let named_here = |secret: &String| {
             let mut all = named.secrets.iter().filter(|(_, of)| of == secret);
-            all.any(|(namespace, _)| namespace.as_deref().is_none_or(|of| of == of_namespace))
+            spec.is_none() && all.any(|(namespace, _)| namespace.as_deref().map_or(near, |of| of == home))
         };
         let holds = |credential: &Credential| match credential {
             Credential::Secret { name, key } => {
-                of.edges.iter().any(|e| e.secret == *name && e.keys.has(key)) || (spec.is_none() && named_here(name))
+                (near && of.edges.iter().any(|e| e.secret == *name && e.keys.has(key))) || named_here(name)
             }
             Credential::Federated(subject) => {
-                service_account(subject).is_some_and(|(of, account)| of == namespace && runs_as(account))
+                near && service_account(subject).is_some_and(|(of, account)| of == home && runs_as(account))
             }
         };
-        let account = identity.service_account.as_deref().is_some_and(runs_as);
-        let names = account || identity.credentials.iter().any(holds);
-        match identity.workloads.iter().any(lists) {
+        if near && identity.workloads.iter().any(lists) {
             // Of what has no pods of its own it is said then that it is the client's, and what it names too.
-            true => spec.is_some() || named == Mentions::default(),
-            false => names,
+            return spec.is_some() || named == Mentions::default();
         }
+        (near && identity.service_account.as_deref().is_some_and(runs_as)) || identity.credentials.iter().any(holds)
     };
-    let near = |identity: &&Arc<Identity>| {
-        let of = identity.object.namespace.as_str();
-        let said = named.secrets.iter().any(|(namespace, _)| namespace.as_deref() == Some(of));
-        here.is_none_or(|here| here == of) || said
-    };
-    if !identities.iter().filter(near).any(|identity| concerns(identity)) {
+    if !identities.iter().any(|identity| concerns(identity)) {
         return None;
     }
     let why = format!("{kind} of {version} is no kind that is read, and it concerns a client");
