@@ -313,6 +313,21 @@ impl Bed {
         .await
     }
 
+    /// Waits until a grant awaits a consent and has nothing left to end. What a subject consents to before the second
+    /// pass of an end ends with it.
+    pub async fn cleared(&self, namespace: &str, name: &str) -> Result<()> {
+        self.wait(
+            &format!("namespaces/{namespace}/clientgrants/{name}"),
+            "cleared",
+            Duration::from_secs(20),
+            |object| {
+                object["status"]["revocation"].is_null() && condition(object, "Ready")["reason"] == "AwaitingConsent"
+            },
+        )
+        .await
+        .map(drop)
+    }
+
     /// Waits until a resource of our group is gone.
     pub async fn gone(&self, path: &str) -> Result<()> {
         self.wait(path, "gone", Duration::from_secs(20), Value::is_null).await.map(drop)

@@ -38,6 +38,7 @@
 //! | all of it, wired together | [`bed::Bed`] |
 //! | a thousand clients, and what they cost | [`scale::Fleet`] |
 //! | a tenant in a hurry beside another one | [`hot::Tenant`] |
+//! | how long the machine stood still | [`Stall`] |
 //! | the schema of SARIF logs | [`sarif::schema`] |
 //! | the image, without a container engine | [`image::layout::Image`] |
 //!
@@ -73,6 +74,7 @@ pub mod reports;
 mod run_dir;
 pub mod sarif;
 pub mod scale;
+mod stall;
 mod tools;
 mod user_agent;
 
@@ -91,5 +93,6 @@ pub use operator::{Operator, OperatorOptions};
 pub use process::Process;
 pub use proxy::{Action, Hold, Proxy, Recorded, Side, kill_at, kill_when};
 pub use run_dir::RunDir;
+pub use stall::Stall;
 pub use tools::{Maester, Tools};
 pub use user_agent::{AuthOutcome, AuthRequest, UserAgent};

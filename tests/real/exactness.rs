@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use clientgrant_testbed::bed::{Bed, CALLBACK, condition, is_probe};
+use clientgrant_testbed::bed::{Bed, CALLBACK, is_probe};
 use clientgrant_testbed::{Action, AuthOutcome, AuthRequest, ConsentApp, OAuthClient, TokenOutcome};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -80,12 +80,6 @@ async fn audience(bed: &Bed, token: &TokenOutcome) -> Vec<String> {
     strings(&seen["aud"])
 }
 
-/// Ann's grant has nothing left to end.
-async fn both_passes(bed: &Bed) {
-    let over = |o: &Value| o["status"]["revocation"].is_null() && condition(o, "Ready")["reason"] == "AwaitingConsent";
-    bed.wait("namespaces/finance/clientgrants/ann", "both passes", Duration::from_secs(15), over).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_flow_gives_the_declared_scopes_and_no_other() {
     let bed = bed().await;
@@ -125,8 +119,7 @@ async fn every_flow_gives_the_declared_scopes_and_no_other() {
     assert_eq!(token.error(), Some("access_denied"), "an app that does not ask gets nothing: {}", token.json);
     pause(1000).await;
     assert!(!active(&bed, &stolen).await, "the pair that carries more than its grant was ended");
-    // What is consented before the second pass ends with it.
-    both_passes(&bed).await;
+    bed.cleared("finance", "ann").await.unwrap();
 
     // The refresh flow.
     let tokens = chain(&bed, &client, "ann", SCOPE).await;
@@ -284,7 +277,7 @@ async fn a_remembered_consent_gives_nothing_and_neither_does_the_login_that_skip
     bed.operator.wait_log("reason=\"ConsentNotFound\"", Duration::from_secs(2)).await.unwrap();
 
     ending.release();
-    both_passes(&bed).await;
+    bed.cleared("finance", "ann").await.unwrap();
     assert!(!active(&bed, &stolen).await, "and what came of it ended with the pair");
     let asked = browser.authorize(&request, &bed.honest()).await.unwrap();
     assert!(!asked.consent_skip, "it is forgotten");

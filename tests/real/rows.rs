@@ -596,7 +596,6 @@ async fn observed(bed: &Real, album: &mut Album) {
     let drifted = |o: &Value| condition(o, "Drifted")["status"] == "True";
     let seen = bed.wait(&path("observed-drifted"), "drifted", LONG, drifted).await.unwrap();
     album.grant("observed-drifted", &seen);
-    bed.patch(CORP, json!({"spec": {"mode": "Enforce"}})).await.unwrap();
 }
 
 /// The provider object is deleted, and then taken away although grants name it.
@@ -606,6 +605,8 @@ async fn without_its_provider(bed: &Real, album: &mut Album) {
     bed.delete(CORP).await.unwrap();
     let corp = bed.get(CORP).await.unwrap().unwrap();
     album.keep("ClusterIdentityProvider", "deleting", &corp);
+    // Not before: what is told of that edit may come before the deletion, or after it.
+    bed.patch(CORP, json!({"spec": {"mode": "Enforce"}})).await.unwrap();
     bed.patch(CORP, json!({"metadata": {"finalizers": null}})).await.unwrap();
     bed.gone(CORP).await.unwrap();
     album.keep("PendingRevocation", "credential-lost", &pending(bed, "CredentialLost").await);

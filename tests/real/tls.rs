@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clientgrant_testbed::bed::{CALLBACK, condition};
 use clientgrant_testbed::canary::{consent_key, hook_key};
 use clientgrant_testbed::net::http;
-use clientgrant_testbed::{AuthRequest, Authority, ConsentApp, Pair, RunDir, Storage, TokenHook, free_port};
+use clientgrant_testbed::{AuthRequest, Authority, ConsentApp, Pair, RunDir, Stall, Storage, TokenHook, free_port};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -225,7 +225,7 @@ async fn who_says_nothing_keeps_nobody_waiting() {
     let (bed, question) = bed_over_tls(&mount, &authority).await;
     let url = bed.operator.decision_url();
     let client = client(&authority).pool_max_idle_per_host(0).build().unwrap();
-    let begun = Instant::now();
+    let (begun, stall) = (Instant::now(), Stall::watch());
     let mut silent = Vec::new();
     // More than may be in a handshake at once.
     for _ in 0..1_500 {
@@ -238,7 +238,7 @@ async fn who_says_nothing_keeps_nobody_waiting() {
         slowest = slowest.max(begun.elapsed());
     }
     println!("1,500 silent connections: the slowest of 20 decisions took {slowest:?}");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(1) + stall.lost(), "{slowest:?}");
     // They are hung up on.
     for mut stream in silent {
         let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0])).await;
