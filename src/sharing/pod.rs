@@ -113,8 +113,9 @@ pub fn read(spec: &Value, client_ids: &BTreeSet<String>, facts: &mut Template) {
             let path = format!("spec.{list}[{name}]");
             // It sees the processes of its target, and the target its own: what the one receives the other has.
             let name = text(container, "targetContainerName").unwrap_or(name);
-            environment(container, name, &path, facts);
-            literals(container, name, &path, client_ids, facts);
+            let variables = variables(container);
+            environment(container, &variables, name, &path, facts);
+            literals(container, &variables, name, &path, client_ids, facts);
             for mount in entries(&container["volumeMounts"]) {
                 let volume = text(mount, "name").unwrap_or_default();
                 mounted.insert(volume.to_owned());
@@ -239,8 +240,8 @@ fn hold(origin: Origin, source: &Value, name: &str, path: &str, held: &mut Vec<H
 }
 
 /// `env[].valueFrom.secretKeyRef` and `envFrom[].secretRef`, and the same of ConfigMaps.
-fn environment(container: &Value, name: &str, path: &str, facts: &mut Template) {
-    for variable in variables(container) {
+fn environment(container: &Value, variables: &[&Value], name: &str, path: &str, facts: &mut Template) {
+    for variable in variables {
         let named = text(variable, "name").unwrap_or_default();
         for origin in ORIGINS {
             let reference = &variable["valueFrom"][origin.variable];
@@ -287,17 +288,24 @@ fn variables(container: &Value) -> Vec<&Value> {
 }
 
 /// Client ids and likely credentials among literal variables and arguments; what is fetched from a vault instead.
-fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<String>, facts: &mut Template) {
-    let mut all = Vec::new();
+fn literals(
+    container: &Value,
+    variables: &[&Value],
+    name: &str,
+    path: &str,
+    client_ids: &BTreeSet<String>,
+    facts: &mut Template,
+) {
+    let Template { literals, opaque, .. } = facts;
     let mut note = |named: &str, value: &str, path: &dyn Fn() -> SmolStr| {
         let means = meaning(named, value, client_ids);
         let literal = |means| Literal { means, container: name.into(), path: path(), grade: Grade::Direct };
-        all.extend(means.map(literal));
+        literals.extend(means.map(literal));
     };
-    for variable in variables(container) {
+    for variable in variables {
         if let (Some(named), Some(value)) = (text(variable, "name"), text(variable, "value")) {
             if is_credential_name(named) && VAULTS.iter().any(|begin| value.starts_with(begin)) {
-                facts.opaque.push((format_smolstr!("{path}.env[{named}].value"), "a reference to a vault".into()));
+                opaque.push((format_smolstr!("{path}.env[{named}].value"), "a reference to a vault".into()));
                 continue;
             }
             note(named, value, &|| format_smolstr!("{path}.env[{named}].value"));
@@ -317,7 +325,6 @@ fn literals(container: &Value, name: &str, path: &str, client_ids: &BTreeSet<Str
             }
         }
     }
-    facts.literals.append(&mut all);
 }
 
 /// What a literal of this name means.

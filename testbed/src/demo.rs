@@ -219,7 +219,8 @@ impl Story {
         // The last of them may just have been refused, and is still to be ended.
         let admin = self.bed.hydra.admin();
         let late = Instant::now() + Duration::from_secs(20);
-        while !admin.list_consents("ann").await?.is_empty() {
+        let of_client = |consent: &Value| consent["consent_request"]["client"]["client_id"] == self.reporting.id();
+        while admin.list_consents("ann").await?.iter().any(of_client) {
             ensure!(Instant::now() < late, "what hostile apps left behind is not ended");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
