@@ -85,6 +85,10 @@ impl Reader {
         self.unread.push(Unread { place: Place { file: file.to_owned(), line }, why: why.into() });
     }
 
+    fn gap(&mut self, place: &Place, why: impl Into<String>) {
+        self.unread.push(Unread { place: place.clone(), why: why.into() });
+    }
+
     /// Says the namespace of objects that say none.
     pub fn namespace(&mut self, namespace: &str) {
         self.namespace = Some(namespace.to_owned());
@@ -167,15 +171,15 @@ impl Reader {
         let file = place.file.rsplit('/').next().unwrap_or_default();
         let named = kind.is_empty() && ["kustomization.yaml", "kustomization.yml"].contains(&file) && value.is_object();
         if named || facts::group(&value) == KUSTOMIZE {
-            return self.unread.push(Unread { place: place.clone(), why: UNBUILT.to_owned() });
+            return self.gap(place, UNBUILT);
         }
         let version = value["apiVersion"].as_str().unwrap_or_default();
         if is_unrendered(&kind) || is_unrendered(version) {
-            return self.unread.push(Unread { place: place.clone(), why: TEMPLATE.to_owned() });
+            return self.gap(place, TEMPLATE);
         }
         if kind.is_empty() || version.is_empty() {
             if is_broken(&value) {
-                self.unread.push(Unread { place: place.clone(), why: BROKEN.to_owned() });
+                self.gap(place, BROKEN);
             }
             return;
         }
@@ -192,12 +196,11 @@ impl Reader {
             (GROUP, "ClientGrant") => self.grants.push((value, place)),
             (GROUP, other) if OURS.contains(&other) => {}
             (group, other) if is_almost_ours(group, other) => {
-                let why = format!("it is almost of {GROUP}, which has {}", OURS.join(", "));
-                self.unread.push(Unread { place, why });
+                self.gap(&place, format!("it is almost of {GROUP}, which has {}", OURS.join(", ")));
             }
-            ("template.openshift.io", "Template") => self.unread.push(Unread { place, why: TEMPLATE.to_owned() }),
-            ("", "List") if value["items"].is_object() => self.unread.push(Unread { place, why: BROKEN.to_owned() }),
-            ("meta.k8s.io", "Table") => self.unread.push(Unread { place, why: BROKEN.to_owned() }),
+            ("template.openshift.io", "Template") => self.gap(&place, TEMPLATE),
+            ("", "List") if value["items"].is_object() => self.gap(&place, BROKEN),
+            ("meta.k8s.io", "Table") => self.gap(&place, BROKEN),
             ("", "ServiceAccount") => {
                 let meta = &value["metadata"];
                 let name = meta["name"].as_str().unwrap_or_default().to_owned();
@@ -214,7 +217,7 @@ impl Reader {
                 self.configmaps.push(value);
             }
             _ if rbac::is_rbac(&value) && RBAC.iter().filter_map(|way| value.pointer(way)).any(has_template) => {
-                self.unread.push(Unread { place, why: TEMPLATE.to_owned() });
+                self.gap(&place, TEMPLATE);
             }
             _ if rbac::is_rbac(&value) => self.rbac.extend(rbac::Piece::read(&value, place)),
             _ if facts::is_workload(&value) => self.workloads.push((value, place)),
@@ -239,8 +242,7 @@ impl Reader {
                 if let Err(why) = parse::terms(&object.spec) {
                     // Behind a colon it may repeat what stands there.
                     let why = why.split(": ").next().unwrap_or_default();
-                    let why = format!("a ClientGrant breaks a rule that the API server has for it: {why}");
-                    self.unread.push(Unread { place: place.clone(), why });
+                    self.gap(&place, format!("a ClientGrant breaks a rule that the API server has for it: {why}"));
                 }
                 grants.push(Arc::new(declared::grant(&object, place, now)));
             }
@@ -252,9 +254,9 @@ impl Reader {
             name(&mut value);
             let Some(one) = facts::extract(&value, place, &ids) else { continue };
             if is_template(&one) || is_hollow(&value) {
-                self.unread.push(Unread { place: one.place, why: TEMPLATE.to_owned() });
+                self.gap(&one.place, TEMPLATE);
             } else if one.object.name.is_empty() {
-                self.unread.push(Unread { place: one.place, why: nameless(&one.object.kind) });
+                self.gap(&one.place, nameless(&one.object.kind));
             } else {
                 facts.push(one);
             }
@@ -303,7 +305,7 @@ impl Reader {
         schema: &JSONSchemaProps,
     ) -> Option<T> {
         let mut fail = |why: String| {
-            self.unread.push(Unread { place: place.clone(), why });
+            self.gap(place, why);
             None
         };
         let names = ["name", "namespace", "generateName"].map(|field| &value["metadata"][field]);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -451,13 +451,11 @@ pub async fn install(plane: &ControlPlane) -> Result<()> {
     plane.kubectl(&["apply", "--server-side", "-f", crds]).await?;
     let established = ["wait", "--for=condition=Established", "--timeout=30s", "-f", crds];
     // Of one without any condition so far kubectl does not wait, but says that it cannot read them.
-    for _ in 0..20 {
-        if plane.kubectl(&established).await.is_ok() {
-            break;
-        }
+    let late = Instant::now() + Duration::from_secs(10);
+    while let Err(error) = plane.kubectl(&established).await {
+        ensure!(Instant::now() < late, "the definitions are not established: {error:#}");
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    plane.kubectl(&established).await?;
     let helm = Helm::new(plane.tools())?;
     let templates = ["serviceaccount", "rbac", "policies"].map(|name| format!("--show-only=templates/{name}.yaml"));
     let account = helm.template(&templates.each_ref().map(String::as_str))?;

@@ -111,6 +111,12 @@ impl Operator {
         Ok(())
     }
 
+    /// Waits until `/livez` answers 200: it listens, whether it has read everything or not.
+    pub async fn listens(&self, timeout: Duration) -> Result<()> {
+        let url = format!("{}/livez", self.health_url());
+        wait_http(&self.client, &url, &self.process, timeout).await
+    }
+
     /// Waits until `/readyz` answers 200.
     pub async fn ready(&self, timeout: Duration) -> Result<()> {
         let url = format!("{}/readyz", self.health_url());

@@ -99,11 +99,7 @@ async fn until_every_kind_is_read_completely_the_answer_is_no() {
         rights(&bed, role, whole, Some(kind)).await;
         bed.proxy.clear();
         bed.operator.restart().unwrap();
-        let end = Instant::now() + Duration::from_secs(30);
-        while http.get(format!("{}/livez", bed.operator.health_url())).send().await.is_err() {
-            assert!(Instant::now() < end, "without {kind}: it does not listen");
-            pause(50).await;
-        }
+        bed.operator.listens(Duration::from_secs(30)).await.unwrap();
         // Long enough to read everything else.
         pause(1500).await;
         let health = http.get(&ready).send().await.unwrap();
