@@ -514,7 +514,7 @@ impl World {
         if let Some(old) = old.as_ref().filter(|e| self.leadership.leads() && !e.unreadable) {
             // While we lead nobody else writes it: another status than what we said is not read but replaced.
             let ours = status == old.status || old.sent.iter().any(|sent| Some(sent) == status.as_ref());
-            forged = !ours && !older(&version, &old.version);
+            forged = !ours && !parse::older(&version, &old.version);
             news = forged && version != old.version;
             if !ours {
                 status = old.status.clone();
@@ -634,7 +634,7 @@ impl World {
         let version = object.metadata.resource_version.clone().unwrap_or_default();
         let mut inner = self.write();
         let old = inner.pending.get(&id).and_then(|name| inner.grants.get(name)).cloned();
-        if old.as_ref().is_some_and(|e| e.grant.uid == grant.uid && older(&version, &e.version)) {
+        if old.as_ref().is_some_and(|e| e.grant.uid == grant.uid && parse::older(&version, &e.version)) {
             return None;
         }
         if let Some(old) = old.as_ref().filter(|e| e.grant.uid != grant.uid) {
@@ -675,7 +675,7 @@ impl World {
         let Some(old) = inner.grants.get(&grant.name).cloned() else { return };
         // The watch may have been faster; a recreated object is another one.
         let version = object.metadata.resource_version.clone().unwrap_or_default();
-        if old.grant.uid != grant.uid || older(&version, &old.version) {
+        if old.grant.uid != grant.uid || parse::older(&version, &old.version) {
             return;
         }
         grant.gave |= old.grant.gave;
@@ -1050,11 +1050,6 @@ fn since(old: Option<&Grant>, new: &mut Grant) {
             (old.narrowed || less, old.reopened || reopened)
         }
     };
-}
-
-/// Resource versions of one server are numbers that grow; what is not a number is not compared.
-fn older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
 }
 
 fn lane(grant: &Grant, standing: &Standing) -> Lane {

@@ -115,19 +115,32 @@ impl Detector {
 
     /// A ClientIdentity is this.
     pub fn identity(&self, object: &ClientIdentity) {
-        let (name, object) = (parse::name(&object.metadata), Arc::new(object.clone()));
+        let name = parse::name(&object.metadata);
         if self.picture().readable(IDENTITIES, &name.namespace, &name.name) {
             self.wake();
         }
+        self.store(name, object, |_| true);
+    }
+
+    /// What the API server answered to a write of ours. The watch may have been faster: it has the last word.
+    fn answered(&self, object: &ClientIdentity) {
+        let version = |object: &ClientIdentity| object.metadata.resource_version.clone().unwrap_or_default();
+        self.store(parse::name(&object.metadata), object, |old| {
+            let same = old.map(|old| &old.object).filter(|old| old.metadata.uid == object.metadata.uid);
+            same.is_some_and(|old| !parse::older(&version(object), &version(old)))
+        });
+    }
+
+    fn store(&self, name: GrantName, object: &ClientIdentity, is_news: impl FnOnce(Option<&Stored>) -> bool) {
         let mut all = locked(&self.identities);
         let old = all.get(&name);
-        if old.is_some_and(|old| old.object == object) {
+        if !is_news(old) || old.is_some_and(|old| *old.object == *object) {
             return;
         }
         // What says the same stays the same pointer.
-        let declared = Arc::new(declared::identity(&object, Place::default()));
+        let declared = Arc::new(declared::identity(object, Place::default()));
         let declared = old.map(|old| &old.declared).filter(|old| **old == declared).cloned().unwrap_or(declared);
-        all.insert(name, Stored { object, declared });
+        all.insert(name, Stored { object: Arc::new(object.clone()), declared });
         drop(all);
         self.wake();
     }
@@ -410,4 +423,37 @@ fn changes<'a>(
     let exceptions = identities.iter().flat_map(|i| &i.exceptions).filter_map(|e| instant::parse(&e.expires_at));
     let terms = grants.iter().filter_map(|(_, grant)| grant.terms.as_ref().ok());
     exceptions.chain(terms.flat_map(|t| t.not_before.into_iter().chain([t.expires_at])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_the_watch_overtook_is_not_kept() {
+        let all = Detector::default();
+        let identity = |uid: &str, version: u64, client: &str| {
+            let object = serde_json::json!({
+                "apiVersion": "clientgrant.dev/v1alpha1",
+                "kind": "ClientIdentity",
+                "metadata": {"namespace": "it", "name": "helpdesk", "uid": uid, "resourceVersion": version.to_string()},
+                "spec": {"providerRef": {"kind": "ClusterIdentityProvider", "name": "corp"}, "clientID": client},
+            });
+            serde_json::from_value::<ClientIdentity>(object).unwrap()
+        };
+        let kept = || all.identities().iter().map(|stored| stored.object.spec.client_id.clone()).collect::<Vec<_>>();
+        all.identity(&identity("a", 9, "before"));
+        all.answered(&identity("a", 10, "answer"));
+        assert_eq!(kept(), ["answer"]);
+        // A person edits while our write of 11 is answered: 100 is another number of digits.
+        all.identity(&identity("a", 100, "edited"));
+        all.answered(&identity("a", 11, "answer"));
+        assert_eq!(kept(), ["edited"]);
+        all.identity(&identity("b", 101, "made anew"));
+        all.answered(&identity("a", 102, "answer"));
+        assert_eq!(kept(), ["made anew"]);
+        all.no_identity(&GrantName { namespace: "it".into(), name: "helpdesk".into() });
+        all.answered(&identity("b", 103, "answer"));
+        assert_eq!(kept(), [""; 0], "what is gone does not come back");
+    }
 }

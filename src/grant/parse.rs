@@ -98,6 +98,13 @@ pub fn name(meta: &ObjectMeta) -> GrantName {
     GrantName { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
 }
 
+/// Whether one resource version comes before another: of one server they are numbers that grow. What is not a
+/// number is not compared.
+#[must_use]
+pub fn older(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+}
+
 fn revocation(status: &api::Revocation) -> Option<Revocation> {
     Some(Revocation {
         cause: status.cause,

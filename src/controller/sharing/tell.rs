@@ -111,7 +111,7 @@ async fn put(context: &Context, object: &Arc<ClientIdentity>, status: &ClientIde
     new.status = Some(status.clone());
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     let work = api.replace_status(&name.name, &params, &new);
-    publish::sent(context, &name, work, |stored| context.sharing.identity(stored)).await
+    publish::sent(context, &name, work, |stored| context.sharing.answered(stored)).await
 }
 
 /// One line and one Event for what became of findings.
