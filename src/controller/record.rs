@@ -37,6 +37,8 @@ struct Page {
     lost: Vec<Line>,
     /// The resourceVersion of our last write: an older event does not know of it.
     version: u64,
+    /// The resourceVersion of the last event: it knows of every older write.
+    seen: u64,
 }
 
 impl Book {
@@ -48,19 +50,41 @@ impl Book {
         self.pages().get(&record::shard(issuer, client))?.lines.get(&record::key(issuer, client)).cloned()
     }
 
-    fn wrote(&self, line: &Line, version: Option<&str>) {
+    /// A line was written. Returns false if an event already said what became of it since.
+    fn wrote(&self, line: &Line, version: Option<&str>) -> bool {
         let mut pages = self.pages();
         let page = pages.entry(record::shard(&line.issuer, &line.client_id)).or_default();
+        let version = number(version);
+        if version < page.seen {
+            return false;
+        }
         page.lines.insert(line.key(), line.clone());
         page.damaged.retain(|key| *key != line.key());
         page.lost.retain(|lost| lost.key() != line.key());
-        page.version = page.version.max(number(version));
+        page.version = page.version.max(version);
+        true
+    }
+
+    /// One ConfigMap is this now; without a version: it is gone. Returns what it says, unless that is older than what
+    /// we wrote.
+    fn seen(&self, name: &str, version: Option<&str>, data: &BTreeMap<String, String>) -> Option<Told> {
+        let mut pages = self.pages();
+        let page = pages.entry(name.to_owned()).or_default();
+        if version.is_some() && number(version) < page.version {
+            return None;
+        }
+        page.seen = number(version);
+        let told = record::told(data, &page.lines);
+        page.lines.extend(told.lines.iter().map(|line| (line.key(), line.clone())));
+        page.damaged.clone_from(&told.damaged);
+        page.lost.clone_from(&told.lost);
+        Some(told)
     }
 
     /// The history of the cluster went back: the versions of before say nothing. What was written down since
     /// the copy is still known, and is written again.
     pub(super) fn rewind(&self) {
-        self.pages().values_mut().for_each(|page| page.version = 0);
+        self.pages().values_mut().for_each(|page| (page.version, page.seen) = (0, 0));
     }
 
     fn lost(&self) -> Vec<Line> {
@@ -78,19 +102,8 @@ fn api(context: &Context) -> Api<ConfigMap> {
 
 /// One ConfigMap of the record is this now; without data: it is gone.
 pub fn seen(context: &Arc<Context>, name: &str, version: Option<&str>, data: &BTreeMap<String, String>) {
-    let (told, lost) = {
-        let mut pages = context.book.pages();
-        let page = pages.entry(name.to_owned()).or_default();
-        if version.is_some() && number(version) < page.version {
-            return;
-        }
-        let Told { lines, damaged, lost } = record::told(data, &page.lines);
-        page.lines.extend(lines.iter().map(|line| (line.key(), line.clone())));
-        page.damaged = damaged;
-        page.lost = lost;
-        (lines, !page.lost.is_empty())
-    };
-    told.iter().for_each(|line| tell(context, line));
+    let Some(Told { lines, lost, .. }) = context.book.seen(name, version, data) else { return };
+    lines.iter().for_each(|line| tell(context, line));
     let damaged: BTreeSet<String> = context.book.pages().values().flat_map(|page| page.damaged.clone()).collect();
     if !damaged.is_empty() {
         tracing::error!(
@@ -99,7 +112,7 @@ pub fn seen(context: &Arc<Context>, name: &str, version: Option<&str>, data: &BT
         );
     }
     context.world.set_damaged(damaged);
-    if lost {
+    if !lost.is_empty() {
         tokio::spawn(restore(context.clone()));
     }
 }
@@ -158,8 +171,9 @@ async fn write(context: &Context, line: &Line) -> Result<(), kube::Error> {
     let stored = tokio::time::timeout(DEADLINE, put(&api(context), line)).await;
     let stored =
         stored.map_err(|_| kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut))))??;
-    context.book.wrote(line, stored.metadata.resource_version.as_deref());
-    tell(context, line);
+    if context.book.wrote(line, stored.metadata.resource_version.as_deref()) {
+        tell(context, line);
+    }
     Ok(())
 }
 
@@ -191,5 +205,26 @@ pub async fn put(api: &Api<ConfigMap>, line: &Line) -> Result<ConfigMap, kube::E
             api.patch(&name, &PatchParams::default(), &patch).await
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_came_before_the_answer_to_a_write_stays() {
+        let line = |complete| Line::managed("https://idp", "a", complete, Previous::default());
+        let released = Line { released: Some("2026-01-01T00:00:00Z".into()), ..line(true) };
+        let (book, name) = (Book::default(), record::shard("https://idp", "a"));
+        let page = |line: &Line| BTreeMap::from([(line.key(), serde_json::to_string(line).unwrap())]);
+        assert!(book.wrote(&line(false), Some("9")));
+        assert!(book.seen(&name, Some("8"), &BTreeMap::new()).is_none(), "older than our write");
+        assert!(book.wrote(&line(true), Some("10")) && book.seen(&name, Some("10"), &page(&line(true))).is_some());
+        assert!(book.seen(&name, Some("100"), &page(&released)).is_some());
+        assert!(!book.wrote(&line(true), Some("11")), "the answer comes late");
+        assert_eq!(book.line("https://idp", "a"), Some(released));
+        book.rewind();
+        assert!(book.wrote(&line(true), Some("12")), "the history of before says nothing");
     }
 }

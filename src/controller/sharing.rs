@@ -122,13 +122,10 @@ impl Detector {
         self.store(name, object, |_| true);
     }
 
-    /// What the API server answered to a write of ours. The watch may have been faster: it has the last word.
+    /// What the API server answered to a write of ours.
     fn answered(&self, object: &ClientIdentity) {
-        let version = |object: &ClientIdentity| object.metadata.resource_version.clone().unwrap_or_default();
-        self.store(parse::name(&object.metadata), object, |old| {
-            let same = old.map(|old| &old.object).filter(|old| old.metadata.uid == object.metadata.uid);
-            same.is_some_and(|old| !parse::older(&version(object), &version(old)))
-        });
+        let new = &object.metadata;
+        self.store(parse::name(new), object, |old| parse::is_news(new, old.map(|old| &old.object.metadata)));
     }
 
     fn store(&self, name: GrantName, object: &ClientIdentity, is_news: impl FnOnce(Option<&Stored>) -> bool) {

@@ -105,6 +105,14 @@ pub fn older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
 }
 
+/// Whether what the API server answered to a write of ours is news beside what is known of the object. The watch may
+/// have been faster, and has the last word: an object that it showed changed, made anew or gone stays so.
+#[must_use]
+pub fn is_news(answer: &ObjectMeta, known: Option<&ObjectMeta>) -> bool {
+    let version = |meta: &ObjectMeta| meta.resource_version.clone().unwrap_or_default();
+    known.is_some_and(|known| known.uid == answer.uid && !older(&version(answer), &version(known)))
+}
+
 fn revocation(status: &api::Revocation) -> Option<Revocation> {
     Some(Revocation {
         cause: status.cause,
