@@ -49,7 +49,7 @@ async fn sweep(config: Config) -> Result<(), String> {
     tokio::time::timeout(PATIENCE, context.all_read()).await.map_err(late)?;
     let dues = context.world.overdue(clock::now());
     let all: usize = dues.iter().map(|due| due.grants.len()).sum();
-    let looks = dues.into_iter().map(|due| reconcile::twice(&context, due));
+    let looks = dues.into_iter().map(|due| reconcile::end(&context, due));
     let ended: usize = futures::future::join_all(looks).await.iter().map(std::collections::BTreeSet::len).sum();
     println!("{ended} of {all} grants that were past their end and not confirmed are ended");
     if ended == all { Ok(()) } else { Err(format!("{} could not be ended; the log says why", all - ended)) }

@@ -27,6 +27,8 @@ use crate::world::{Due, Entry, Lane};
 
 /// A client that does not come to rest in this many rounds is tried again later.
 const ROUNDS: usize = 4;
+/// A sweep looks at a client this often at most.
+const LOOKS: usize = 4;
 /// Calls to the API server and lists at the IdP at once, for one client.
 const AT_ONCE: usize = 8;
 /// An end does not wait longer than this for the API server to take its intent.
@@ -69,16 +71,23 @@ pub async fn worker(context: Arc<Context>) {
     }
 }
 
-/// Two looks at one client, a pass of its revocations apart. Returns the grants among `due` of which both
-/// passes were done.
-pub async fn twice(context: &Context, due: Due) -> BTreeSet<Arc<str>> {
-    let mut memory = Memory::default();
-    let grants = due.grants.clone();
-    correlation::scope("look", client(context, due.clone(), &mut memory)).await;
-    tokio::time::sleep(PASS_GAP + Duration::from_millis(100)).await;
-    correlation::scope("look", client(context, Due { changed: false, ..due }, &mut memory)).await;
-    let over = |uid: &&Arc<str>| memory.track.grants.get(*uid).is_some_and(|(_, passes)| passes.second.is_some());
-    grants.iter().filter(over).cloned().collect()
+/// Looks at one client until both passes of what is to be ended are done, a pass apart: two looks, or more where
+/// the IdP fails meanwhile. Returns the grants among `due` of which both were done.
+pub async fn end(context: &Context, due: Due) -> BTreeSet<Arc<str>> {
+    let (mut memory, mut over) = (Memory::default(), BTreeSet::new());
+    for turn in 0..LOOKS {
+        if turn > 0 {
+            tokio::time::sleep(PASS_GAP + Duration::from_millis(100)).await;
+        }
+        let look = Due { changed: due.changed && turn == 0, ..due.clone() };
+        correlation::scope("look", client(context, look, &mut memory)).await;
+        let is_over = |uid: &&Arc<str>| memory.track.grants.get(*uid).is_some_and(|(_, p)| p.second.is_some());
+        over = due.grants.iter().filter(is_over).cloned().collect();
+        if over.len() == due.grants.len() {
+            break;
+        }
+    }
+    over
 }
 
 /// Runs calls at once, at most so many.

@@ -1,22 +1,33 @@
 //! Stored objects that the operator cannot read: they stop nobody, and give nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clientgrant_testbed::bed::{condition, grant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Real, bed, chain};
+use crate::support::{Real, bed, chain, pause};
 
 const CRD: &str = "apis/apiextensions.k8s.io/v1/customresourcedefinitions/clientgrants.clientgrant.dev";
 const GRANTS: &str = "apis/clientgrant.dev/v1alpha1/namespaces/finance/clientgrants";
 
-/// An older schema, or none: what an upgrade, a restore or a hand in etcd leaves behind.
-async fn schema(bed: &Real, spec: &Value) {
+/// An older schema, or none: what an upgrade, a restore or a hand in etcd leaves behind. `open`: whether it takes
+/// anything.
+async fn schema(bed: &Real, spec: &Value, open: bool) {
     let kind = "application/merge-patch+json";
     let (status, answer) = bed.raw(Method::PATCH, CRD, Some((json!({"spec": spec}), kind))).await.unwrap();
     assert_eq!(status, 200, "{answer}");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The API server goes by it some time later.
+    let (start, odd) = (Instant::now(), grant("finance", "odd", &json!({"scopes": 5})));
+    let path = format!("{GRANTS}/odd?fieldManager=hand&force=true&dryRun=All");
+    loop {
+        let body = Some((odd.clone(), "application/apply-patch+yaml"));
+        if (bed.raw(Method::PATCH, &path, body).await.unwrap().0 < 300) == open {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "not served");
+        pause(100).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +55,7 @@ async fn an_object_that_cannot_be_read_stops_nobody_else() {
         },
     });
     open["versions"][0]["selectableFields"] = Value::Null;
-    schema(&bed, &open).await;
+    schema(&bed, &open, true).await;
     let broken: [(&str, Value); 6] = [
         ("scopes-as-text", json!({"scopes": "openid"})),
         ("end-of-time", json!({"expiresAt": "9999-12-31T23:59:59Z"})),
@@ -68,7 +79,7 @@ async fn an_object_that_cannot_be_read_stops_nobody_else() {
     let hand = json!({"spec": {"scopes": 5}});
     let (status, answer) = bed.raw(Method::PATCH, &path, Some((hand, "application/merge-patch+json"))).await.unwrap();
     assert_eq!(status, 200, "{answer}");
-    schema(&bed, &whole["spec"]).await;
+    schema(&bed, &whole["spec"], false).await;
 
     for round in ["as it came", "after a restart"] {
         bed.client(&format!("later-{}", round.len()), json!({"scope": "openid"})).await.unwrap();

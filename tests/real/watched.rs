@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use clientgrant::api::schema;
 use clientgrant::telemetry::CATALOGUE;
 use clientgrant_testbed::Tools;
 use reqwest::Method;
@@ -119,21 +120,29 @@ async fn definitions_that_are_older_than_the_operator_are_told() {
     let whole = crd["spec"]["versions"].clone();
     let schema = crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
     assert!(schema.as_object_mut().unwrap().remove("suspend").is_some());
-    let served = async |bed: &Real, versions: &Value| {
+    let served = async |bed: &Real, versions: &Value, whole: bool| {
         let patch = json!([{"op": "replace", "path": "/spec/versions", "value": versions}]);
         let (status, answer) = bed.raw(Method::PATCH, CRD, Some((patch, "application/json-patch+json"))).await.unwrap();
         assert_eq!(status, 200, "{answer}");
-        // It is told under another hash once it is served.
-        pause(1_000).await;
+        // The API server publishes it some time later.
+        let start = Instant::now();
+        loop {
+            let (_, document) = bed.raw(Method::GET, &schema::openapi_path()[1..], None).await.unwrap();
+            if schema::lacking(&document).is_empty() == whole {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "not served");
+            pause(100).await;
+        }
     };
-    served(&bed, &crd["spec"]["versions"]).await;
+    served(&bed, &crd["spec"]["versions"], false).await;
     bed.operator.restart().unwrap();
     bed.ready().await.unwrap();
     let line = bed.operator.wait_log("older than this operator", Duration::from_secs(20)).await.unwrap();
     assert!(line.contains("ClientGrant.spec.suspend") && line.contains("ERROR"), "{line}");
     gauge(&bed, "1.0").await;
 
-    served(&bed, &whole).await;
+    served(&bed, &whole, true).await;
     bed.operator.restart().unwrap();
     bed.ready().await.unwrap();
     gauge(&bed, "0.0").await;
