@@ -3,13 +3,14 @@
 //! [`Index::new`] joins all of it at once. [`Live`](super::live::Live) keeps an index while its parts change, and
 //! is compared with this one. No rule reads anything else.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::jiff::Timestamp;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
+use super::Map;
 use super::client::Client;
 use super::configmap::ConfigMaps;
 use super::declared::{Credential, Grant, Identity};
@@ -24,17 +25,53 @@ use super::role::{Role, Roles};
 use super::workload::{Exposure, Workload};
 use crate::grant::ClientKey;
 
+/// What there is under a name, by another one: mostly one, which stands with the name. Sorted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Few<V>(SmallVec<[(SmolStr, V); 1]>);
+
+impl<V> Default for Few<V> {
+    fn default() -> Self {
+        Self(SmallVec::new())
+    }
+}
+
+impl<V> Few<V> {
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(of, _)| of.as_str().cmp(name))
+    }
+
+    fn get(&self, name: &str) -> Option<&V> {
+        let (_, value) = self.0.get(self.find(name).ok()?)?;
+        Some(value)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&SmolStr, &V)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+
+    fn or_default(&mut self, name: SmolStr) -> &mut V
+    where
+        V: Default,
+    {
+        let at = self.find(&name).unwrap_or_else(|at| {
+            self.0.insert(at, (name, V::default()));
+            at
+        });
+        &mut self.0[at].1
+    }
+}
+
 /// What one namespace declares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
     /// Secret, then key: the clients that say it is theirs.
-    bound: HashMap<SmolStr, BTreeMap<SmolStr, BTreeSet<ClientKey>>>,
+    bound: Map<SmolStr, Few<BTreeSet<ClientKey>>>,
     /// ServiceAccount: the clients that are authenticated by its tokens.
-    federated: HashMap<SmolStr, BTreeSet<ClientKey>>,
+    federated: Map<SmolStr, BTreeSet<ClientKey>>,
     /// ServiceAccount: the clients whose account it is, where no workload is listed.
-    accounts: HashMap<SmolStr, Arc<BTreeSet<ClientKey>>>,
+    accounts: Map<SmolStr, Arc<BTreeSet<ClientKey>>>,
     /// Name of a workload, then kind: the clients that list it.
-    workloads: HashMap<SmolStr, BTreeMap<SmolStr, Arc<BTreeSet<ClientKey>>>>,
+    workloads: Map<SmolStr, Few<Arc<BTreeSet<ClientKey>>>>,
 }
 
 /// What could not be read.
@@ -58,13 +95,13 @@ pub struct Index {
     /// Sorted by client.
     pub registrations: Vec<Registration>,
     /// Every client that a `ClientIdentity` or a grant names.
-    pub clients: HashMap<ClientKey, Client>,
+    pub clients: Map<ClientKey, Client>,
     /// What could not be read: then nothing is concluded from what is absent.
     pub unread: Vec<Unread>,
     /// It is all that a cluster has: what is not among it is not there.
     pub whole: bool,
     /// By namespace.
-    pub(super) declared: HashMap<SmolStr, Declared>,
+    pub(super) declared: Map<SmolStr, Declared>,
     /// What ConfigMaps say.
     pub(super) configmaps: ConfigMaps,
     /// Who may do what.
@@ -101,10 +138,10 @@ impl Default for Index {
             workloads: Vec::new(),
             identities: Vec::new(),
             registrations: Vec::new(),
-            clients: HashMap::new(),
+            clients: Map::default(),
             unread: Vec::new(),
             whole: false,
-            declared: HashMap::new(),
+            declared: Map::default(),
             configmaps: ConfigMaps::default(),
             policy: Policy::new(Rbac::default()),
             roles: Roles::default(),
@@ -184,7 +221,7 @@ impl Index {
             for credential in &identity.credentials {
                 let clients = match credential {
                     Credential::Secret { name, key } => {
-                        of.bound.entry(name.as_str().into()).or_default().entry(key.as_str().into()).or_default()
+                        of.bound.entry(name.as_str().into()).or_default().or_default(key.as_str().into())
                     }
                     // Of another namespace it could be said by anybody, and frame whoever runs there.
                     Credential::Federated(subject) => match service_account(subject) {
@@ -199,7 +236,7 @@ impl Index {
             for workload in &identity.workloads {
                 let kind = qualified(group_in(&workload.api_version), &workload.kind);
                 let named = of.workloads.entry(workload.name.as_str().into()).or_default();
-                Arc::make_mut(named.entry(kind).or_default()).insert(client());
+                Arc::make_mut(named.or_default(kind)).insert(client());
             }
             if let Some(account) = identity.service_account.as_ref().filter(|_| identity.workloads.is_empty()) {
                 Arc::make_mut(of.accounts.entry(account.as_str().into()).or_default()).insert(client());

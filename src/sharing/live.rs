@@ -5,7 +5,7 @@
 //! there on it is a number, too. [`Live::differences`] compares all of it with the index that is made anew from the
 //! same facts.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
+use super::Map;
 use super::configmap::{self, ConfigMap};
 use super::declared::{Grant, Identity};
 use super::evaluate::Input;
@@ -76,10 +77,10 @@ struct Touched {
 }
 
 /// By namespace and name, what refers to something.
-type Referring = HashMap<(SmolStr, SmolStr), BTreeSet<Id>>;
+type Referring = Map<(SmolStr, SmolStr), BTreeSet<Id>>;
 
 /// Takes a member out of a set; a set of nothing goes.
-fn drop_from<K: Hash + Eq>(sets: &mut HashMap<K, BTreeSet<Id>>, key: &K, member: Id) {
+fn drop_from<K: Hash + Eq>(sets: &mut Map<K, BTreeSet<Id>>, key: &K, member: Id) {
     if let Some(set) = sets.get_mut(key) {
         set.remove(&member);
         if set.is_empty() {
@@ -101,11 +102,11 @@ fn refer(referring: &mut Referring, top: Id, namespace: &SmolStr, old: &BTreeSet
 #[derive(Debug, Default)]
 pub struct Live {
     nodes: Slab<Node>,
-    ids: HashMap<Arc<Object>, Id>,
+    ids: Map<Arc<Object>, Id>,
     /// What a person wrote, by namespace.
-    namespaces: HashMap<SmolStr, BTreeSet<Id>>,
+    namespaces: Map<SmolStr, BTreeSet<Id>>,
     /// By namespace and name, what a ServiceAccount says about its token.
-    accounts: HashMap<SmolStr, HashMap<SmolStr, Option<bool>>>,
+    accounts: Map<SmolStr, Map<SmolStr, Option<bool>>>,
     /// By namespace and name of a ConfigMap, what refers to it.
     referring: Referring,
     index: Index,
@@ -127,7 +128,7 @@ impl Live {
     #[must_use]
     pub fn objects(&self) -> usize {
         self.nodes.iter().filter(|(_, node)| node.told.is_some()).count()
-            + self.accounts.values().map(HashMap::len).sum::<usize>()
+            + self.accounts.values().map(Map::len).sum::<usize>()
             + self.index.identities.len()
             + self.index.grants().count()
     }
