@@ -12,7 +12,7 @@ use clientgrant::grant::rules::Miss;
 use clientgrant::grant::standing::{Held, Refusal, Standing};
 use clientgrant::grant::verdict::{self, Facts, Finding, Verdict};
 use clientgrant::grant::{
-    Basis, ClientView, Grant, Mode, ProviderState, RevocationCause, Subject, Timestamp, pending, plan,
+    Basis, Capabilities, ClientView, Grant, Mode, ProviderState, RevocationCause, Subject, Timestamp, pending, plan,
 };
 use clientgrant::sharing::judge::Shared;
 
@@ -73,7 +73,11 @@ impl Found {
             handover: self.handover,
             shared: &self.shared,
         };
-        verdict::compose(&facts, now)
+        let verdict = verdict::compose(&facts, now);
+        // The API server refuses an apply that has one in the place of a filled one.
+        let status = serde_json::to_string(&verdict.status).expect("a status is JSON");
+        assert!(!status.contains("{}"), "an empty object: {status}");
+        verdict
     }
 
     fn status(&self) -> ClientGrantStatus {
@@ -368,6 +372,16 @@ fn enforcement_is_told_as_it_is() {
     assert_eq!(enforcement.not_enforced, ["SharedAdminAPI"]);
     let model = with(found(), |f| f.view = provider_with(f.view.clone(), |p| p.capabilities.points = &[]));
     assert_eq!(said(model).1, "NothingEnforced");
+    // A provider that cannot be used: nothing is known of it.
+    let unknown = with(found(), |f| {
+        f.view = provider_with(f.view.clone(), |p| {
+            p.capabilities =
+                Capabilities { points: &[], not_enforced: &[], max_residual_seconds: None, ..p.capabilities };
+        });
+    });
+    let status = unknown.status();
+    assert_eq!(find_condition(&status.conditions, ConditionType::Enforced).unwrap().reason, "NotProved");
+    assert!(status.enforcement.is_none());
 }
 
 #[test]
