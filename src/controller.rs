@@ -149,5 +149,6 @@ impl Context {
     /// Another replica may have worked since: what is remembered about clients says nothing any more.
     pub fn forget(&self) {
         self.memories().clear();
+        self.world.forget_collected();
     }
 }

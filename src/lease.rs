@@ -194,6 +194,12 @@ impl Leadership {
         self.term().is_some()
     }
 
+    /// Whether nobody else leads, as far as this replica knows: that its lease is late does not change that.
+    #[must_use]
+    pub fn is_elected(&self) -> bool {
+        matches!(self.state().0, State::Alone | State::Leading { .. })
+    }
+
     /// The number of the term in which this replica leads; `None`: it does not. The same number means that nobody
     /// else led in between.
     #[must_use]

@@ -584,7 +584,15 @@ impl World {
         let due = || Due::changed(entry.key.clone(), BTreeSet::new(), Lane::Narrow).with(&entry.grant);
         let due = (*old != *entry.grant).then(due);
         inner.link(entry);
+        self.changed.notify_one();
         (due, news)
+    }
+
+    /// Whether that is still so of this generation of it.
+    #[must_use]
+    pub fn is_unreadable(&self, meta: &ObjectMeta) -> bool {
+        let this = (meta.uid.clone().unwrap_or_default(), meta.generation.unwrap_or_default());
+        self.read().unreadable.get(&parse::name(meta)) == Some(&this)
     }
 
     /// What a grant that was just deleted leaves to be revoked, where it was not us who let it go: somebody
@@ -629,11 +637,28 @@ impl World {
 
     /// A duty that outlived its grant was read.
     pub fn set_pending(&self, object: &PendingRevocation) -> Option<Due> {
+        self.note_pending(object, |_| true)
+    }
+
+    /// What the API server answered to a write of such a duty.
+    pub fn fed_back_pending(&self, object: &PendingRevocation) {
+        let known = |old: Option<&PendingRevocation>| parse::is_news(&object.metadata, old.map(|old| &old.metadata));
+        self.note_pending(object, known);
+    }
+
+    fn note_pending(
+        &self,
+        object: &PendingRevocation,
+        is_news: impl FnOnce(Option<&PendingRevocation>) -> bool,
+    ) -> Option<Due> {
         let grant = Arc::new(pending::grant(object)?);
         let id = parse::name(&object.metadata).name;
         let version = object.metadata.resource_version.clone().unwrap_or_default();
         let mut inner = self.write();
         let old = inner.pending.get(&id).and_then(|name| inner.grants.get(name)).cloned();
+        if !is_news(old.as_ref().and_then(|e| e.pending.as_deref())) {
+            return None;
+        }
         if old.as_ref().is_some_and(|e| e.grant.uid == grant.uid && parse::older(&version, &e.version)) {
             return None;
         }
@@ -757,6 +782,13 @@ impl World {
         }
         self.changed.notify_one();
         inner.settle_issuers();
+        inner.forget_views();
+    }
+
+    /// A term begins: what may be removed is found anew.
+    pub fn forget_collected(&self) {
+        let mut inner = self.write();
+        inner.collect.clear();
         inner.forget_views();
     }
 

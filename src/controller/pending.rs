@@ -63,7 +63,7 @@ async fn create(context: &Context, duty: &PendingRevocation) -> Written {
 pub async fn keep(context: Arc<Context>, duty: PendingRevocation) {
     for _ in 0..TRIES {
         // A follower leaves it to the leader, which was told the same.
-        if !context.world.leadership().leads() || create(&context, &duty).await == Written::Stored {
+        if !context.world.leadership().is_elected() || create(&context, &duty).await == Written::Stored {
             return;
         }
         tokio::time::sleep(AGAIN).await;
@@ -83,7 +83,7 @@ pub async fn say(context: &Context, view: &ClientView, entry: &Entry, verdict: &
 }
 
 async fn put(context: &Context, object: &PendingRevocation, status: &PendingRevocationStatus) -> Written {
-    publish::apply_status(context, &api(context), object, status, |stored| _ = context.world.set_pending(stored)).await
+    publish::apply_status(context, &api(context), object, status, |stored| context.world.fed_back_pending(stored)).await
 }
 
 /// First deleted, then let go: killed in between, it is revoked once more and not left behind.

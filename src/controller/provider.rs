@@ -371,6 +371,8 @@ async fn supervise(
             }
         }
         let Some((idp, _)) = &current else { continue };
+        // A look that failed may have taken it out of use.
+        usable &= context.world.provider(&object.key).is_some_and(|(_, idp)| idp.is_some());
         let looked = correlation::scope("provider", look(&context, &object, &kept, idp, usable)).await;
         context.world.set_found(&object.key, looked.as_ref().map_or_else(|t| t.reason, |_| Reason::Connected));
         if looked.is_ok() && !held {

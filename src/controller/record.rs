@@ -23,11 +23,14 @@ use crate::grant::record::{self, Line, Previous, Told};
 /// The label that every ConfigMap of the record carries.
 pub const LABEL: &str = "clientgrant.dev/record";
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Lines that could not be written again are tried again after this.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The record as it was last read or written: by ConfigMap, by key.
 #[derive(Debug, Default)]
 pub struct Book {
     pages: Mutex<BTreeMap<String, Page>>,
+    restoring: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -127,10 +130,16 @@ fn tell(context: &Context, line: &Line) {
 
 /// Writes lines again that somebody took away or scribbled over.
 pub async fn restore(context: Arc<Context>) {
-    if !context.world.leadership().leads() {
-        return;
-    }
-    for line in context.book.lost() {
+    // One does it for all: the lines are read anew before each write, as others may have written since.
+    let _one = context.book.restoring.lock().await;
+    let mut last = None;
+    while let Some(line) = context.book.lost().into_iter().next() {
+        if last.replace(line.clone()).is_some_and(|last| last == line) {
+            tokio::time::sleep(AGAIN).await;
+        }
+        if !context.world.leadership().is_elected() {
+            return;
+        }
         tracing::warn!(
             client = line.client_id,
             issuer = line.issuer,

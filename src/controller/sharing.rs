@@ -244,10 +244,15 @@ pub async fn run(context: Arc<Context>) {
             checked = Instant::now();
         }
         let term = context.world.leadership().term();
-        if leading.as_ref().map(|leading: &Leading| leading.term) != term {
+        let elected = context.world.leadership().is_elected();
+        if !elected || term.is_some_and(|term| leading.as_ref().is_none_or(|of: &Leading| of.term != term)) {
             leading = term.map(Leading::new);
         }
-        next = turn(&context, &mut listed, leading.as_mut()).await;
+        next = turn(&context, &mut listed, leading.as_mut().filter(|_| term.is_some())).await;
+        // The lease is late: nobody tells when it is renewed, and what failed meanwhile is to be written.
+        if elected && term.is_none() {
+            next = Some(clock::now() + AGAIN);
+        }
     }
 }
 

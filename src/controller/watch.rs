@@ -13,7 +13,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, NamespaceResourceScope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::publish::Written;
 use super::{Context, pending, publish, record};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, set_condition};
 use crate::api::{
@@ -35,6 +36,9 @@ use crate::world::{Due, Identity, Lane, Quarantine, Source};
 /// connection that died silently is found.
 pub const WATCH_TIMEOUT: u32 = 55;
 
+/// That an object cannot be read is said so often where that fails, and each time after so much more.
+const UNREADABLE_TRIES: u32 = 5;
+const UNREADABLE_AGAIN: Duration = Duration::from_secs(5);
 /// A status that somebody else wrote is looked at after this.
 const FORGED_AGAIN: Duration = Duration::from_secs(1);
 
@@ -312,14 +316,25 @@ fn schedule(context: &Context, object: &ClientGrant) {
     }
 }
 
-/// Tells the person who can correct the object. A merge patch, because the API server applies nothing to
-/// an object that does not fit its schema (status 500). Where a rule of the schema cannot even be
+/// Tells the person who can correct the object, as soon as this replica leads. A merge patch, because the API server
+/// applies nothing to an object that does not fit its schema (status 500). Where a rule of the schema cannot even be
 /// evaluated on it, no patch is taken either: then only the log says it.
 async fn say_unreadable(context: Arc<Context>, meta: Box<ObjectMeta>) {
-    if !context.world.leadership().leads() {
-        return;
+    let mut news = context.world.leadership().news();
+    let mut failures = 0;
+    while failures < UNREADABLE_TRIES && context.world.is_unreadable(&meta) {
+        if context.world.leadership().leads() {
+            match tell_unreadable(&context, &meta).await {
+                Written::Stored | Written::Gone => return,
+                Written::Changed | Written::Failed => failures += 1,
+            }
+        }
+        _ = tokio::time::timeout(UNREADABLE_AGAIN * (failures + 1), news.changed()).await;
     }
-    let name = parse::name(&meta);
+}
+
+async fn tell_unreadable(context: &Context, meta: &ObjectMeta) -> Written {
+    let name = parse::name(meta);
     let mut conditions = Vec::new();
     for (type_, status) in [
         (ConditionType::Ready, ConditionStatus::False),
@@ -330,12 +345,21 @@ async fn say_unreadable(context: Arc<Context>, meta: Box<ObjectMeta>) {
         set_condition(&mut conditions, type_, status, Reason::InvalidSpec, message, meta.generation, clock::now());
     }
     let status = json!({"observedGeneration": meta.generation, "effective": null, "conditions": conditions});
-    let body = json!({"metadata": {"resourceVersion": meta.resource_version}, "status": status});
-    let api: Api<DeserializeGuard<ClientGrant>> = Api::namespaced(context.kube.clone(), &name.namespace);
+    let body = json!({"metadata": {"uid": meta.uid}, "status": status});
+    let api = Api::namespaced_with(context.kube.clone(), &name.namespace, &ApiResource::erase::<ClientGrant>(&()));
     let params = PatchParams { field_manager: Some(publish::MANAGER.into()), ..PatchParams::default() };
-    if let Err(error) = api.patch_status(&name.name, &params, &Patch::Merge(body)).await {
-        tracing::warn!(grant = %name, %error, "the API server did not take a write");
-    }
+    let work = async {
+        let stored: DynamicObject = api.get(&name.name).await?;
+        let said = &stored.data["status"];
+        let mut ready = said["conditions"].as_array().into_iter().flatten().filter(|of| of["type"] == "Ready");
+        let same = ready.any(|of| of["reason"] == Reason::InvalidSpec.as_str());
+        // Whoever led before has said it.
+        if same && said["observedGeneration"].as_i64() == meta.generation {
+            return Ok(stored);
+        }
+        api.patch_status(&name.name, &params, &Patch::Merge(body)).await
+    };
+    publish::sent(context, &name, work, |_| {}).await
 }
 
 fn namespaces(context: &Arc<Context>, seen: Seen<Namespace>) {

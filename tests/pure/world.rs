@@ -147,6 +147,30 @@ fn an_older_answer_does_not_undo_newer_news() {
     assert!(world.entry(&name).is_none(), "an answer brings no object back");
 }
 
+#[test]
+fn an_answer_brings_no_duty_back_that_is_gone() {
+    let world = connected();
+    let grant = grant("g", user("ann"));
+    let duty = pending::of(&view([grant.clone()]), &grant, at(0)).expect("a duty");
+    let duty = |uid: &str, version: u64| {
+        let mut duty = duty.clone();
+        duty.metadata.uid = Some(uid.into());
+        duty.metadata.resource_version = Some(version.to_string());
+        duty
+    };
+    let id = duty("1", 0).metadata.name.unwrap();
+    let kept = || world.entry(&pending::grant(&duty("1", 0)).unwrap().name).map(|entry| entry.version);
+    world.set_pending(&duty("1", 9));
+    world.fed_back_pending(&duty("1", 10));
+    assert_eq!(kept().as_deref(), Some("10"));
+    world.set_pending(&duty("2", 100));
+    world.fed_back_pending(&duty("1", 101));
+    assert_eq!(kept().as_deref(), Some("100"), "another one has its name since");
+    world.remove_pending(&id);
+    world.fed_back_pending(&duty("2", 102));
+    assert_eq!(kept(), None);
+}
+
 /// The cluster was put back to an older copy: what it says of a grant has a lower version and counts all the
 /// same, and no write is taken with a version of before.
 #[test]

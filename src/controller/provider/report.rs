@@ -205,7 +205,7 @@ where
     let work = api.patch_status(&object.key.name, &params, &patch);
     match tokio::time::timeout(Duration::from_secs(10), work).await {
         Ok(answer) => answer.map(drop),
-        Err(_) => Ok(()),
+        Err(_) => Err(kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))),
     }
 }
 

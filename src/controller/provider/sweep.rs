@@ -27,6 +27,9 @@ const SAMPLE: usize = 20;
 /// What remains from one sweep to the next.
 #[derive(Debug, Default)]
 pub(super) struct Sweeping {
+    /// The term in which all of it was seen. Somebody else may have led since the last one, and what was seen before
+    /// agrees with nothing.
+    term: Option<u64>,
     sweep: Sweep,
     /// Clients by subject, of consents that no grant names.
     undeclared: BTreeMap<String, BTreeSet<Arc<str>>>,
@@ -42,6 +45,12 @@ pub(super) struct Sweeping {
 }
 
 impl Sweeping {
+    fn begin(&mut self, term: u64) {
+        if self.term != Some(term) {
+            *self = Self { term: Some(term), ..Self::default() };
+        }
+    }
+
     /// Client and subject of each of them.
     fn pairs(&self) -> impl Iterator<Item = (&Arc<str>, &String)> {
         self.undeclared.iter().flat_map(|(subject, clients)| clients.iter().map(move |client| (client, subject)))
@@ -65,6 +74,7 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
     let (asked, term) = (context.sharing.spoken(&context.world, provider), context.world.leadership().term());
     let listed = idp.list_clients(&wanted, Some(Spoken { provider, clients: &asked })).await?;
     if let Some(term) = term {
+        kept.sweeping().begin(term);
         context.sharing.registrations(term, provider, asked, listed.registrations);
     }
     let found = listed.clients;

@@ -279,3 +279,26 @@ async fn a_tenant_who_was_at_the_address_first() {
     bed.gone("clusteridentityproviders/second").await.unwrap();
     provider_says(&bed, "first", "Connected").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_names_another_one_for_a_while() {
+    let bed = lenient().await;
+    let_finance_connect(&bed).await;
+    let own = own_hydra();
+    let issuer = format!("{}/own", own.url());
+    bed.put(&provider_path("own"), tenant_provider("own", &issuer, own.url())).await.unwrap();
+    provider_says(&bed, "own", "Connected").await;
+    let through = json!({"kind": "IdentityProvider", "name": "own"});
+    bed.grant("finance", "app", json!({"clientID": "app", "providerRef": through})).await.unwrap();
+    bed.reason("finance", "app", "UnknownClient").await.unwrap();
+
+    own.set_rule(|r| match r.path().ends_with("openid-configuration") {
+        true => Action::Answer(200, r#"{"issuer": "https://another.example"}"#.into()),
+        false => honest(r.path()),
+    });
+    provider_says(&bed, "own", "IssuerMismatch").await;
+    bed.reason("finance", "app", "ProviderUnavailable").await.unwrap();
+    own.set_rule(|r| honest(r.path()));
+    provider_says(&bed, "own", "Connected").await;
+    bed.reason("finance", "app", "UnknownClient").await.unwrap();
+}
