@@ -550,6 +550,7 @@ impl Story {
                 self.collect(n);
             } else if let Some(status) = said.status {
                 self.honest(&grant.subject, &status);
+                storable(&status);
                 self.store(n, |o| o.status = Some(status));
                 self.world.fed_back(&self.objects[&n]);
             }

@@ -1,10 +1,10 @@
 //! Small worlds to decide about.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use clientgrant::api::{self, ClientGrant, ClientGrantSpec};
+use clientgrant::api::{self, ClientGrant, ClientGrantSpec, ClientGrantStatus};
 use clientgrant::grant::collect::Collect;
 use clientgrant::grant::consent::{Consent, Context};
 use clientgrant::grant::observed::{Found, Observation, ObservedClient};
@@ -15,6 +15,7 @@ use clientgrant::grant::{
     UnmanagedClients,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::CustomResourceExt as _;
 use proptest::prelude::*;
 
 pub const CLIENT: &str = "app";
@@ -52,6 +53,21 @@ pub fn at(seconds: i64) -> Timestamp {
 /// The end of a grant that does not end during the story.
 pub fn far() -> Timestamp {
     at(30 * 86_400)
+}
+
+/// The API server takes this status: by the schema, and as an apply over any other one. With an empty object in the
+/// place of a filled one it makes null of that, and refuses it.
+pub fn storable(status: &ClientGrantStatus) {
+    static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+        let crd = serde_json::to_value(ClientGrant::crd()).expect("a definition is JSON");
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        jsonschema::options().should_validate_formats(true).build(schema).expect("a schema")
+    });
+    let text = serde_json::to_string(status).expect("a status is JSON");
+    assert!(!text.contains("{}"), "an empty object: {text}");
+    let value = serde_json::from_str(&text).expect("JSON");
+    let refused: Vec<String> = SCHEMA.iter_errors(&value).map(|error| error.to_string()).collect();
+    assert!(refused.is_empty(), "{refused:?}: {text}");
 }
 
 pub fn user(id: &str) -> Subject {

@@ -74,9 +74,7 @@ impl Found {
             shared: &self.shared,
         };
         let verdict = verdict::compose(&facts, now);
-        // The API server refuses an apply that has one in the place of a filled one.
-        let status = serde_json::to_string(&verdict.status).expect("a status is JSON");
-        assert!(!status.contains("{}"), "an empty object: {status}");
+        verdict.status.iter().for_each(storable);
         verdict
     }
 
@@ -609,4 +607,16 @@ fn a_plan_with_work_left_is_never_exact() {
     ] {
         assert_eq!(Finding::of(&plan), Finding::Converging, "{plan:?}");
     }
+}
+
+#[test]
+#[should_panic(expected = "an empty object")]
+fn a_status_with_an_empty_object_is_not_storable() {
+    storable(&with(active(), |status| status.observed = Some(api::Observed::default())));
+}
+
+#[test]
+#[should_panic(expected = "is longer than")]
+fn a_status_beyond_the_schema_is_not_storable() {
+    storable(&with(active(), |status| status.conditions[0].message = "m".repeat(32_769)));
 }
