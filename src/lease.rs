@@ -226,12 +226,16 @@ impl Leadership {
         if !led {
             tracing::info!(transitions, "this replica leads");
         }
-        if !led || *state.1 != transitions {
+        // Somebody else may have led in between, and given it back before this replica saw that.
+        let begins = !led || *state.1 != transitions;
+        if begins {
             state.1 = Arc::new(transitions);
         }
         state.0 = State::Leading { renewed: at, failed: None };
         drop(state);
-        self.news.send_if_modified(|leads| !std::mem::replace(leads, true));
+        if begins {
+            self.news.send_replace(true);
+        }
     }
 
     fn lost(&self) {
@@ -508,8 +512,12 @@ mod tests {
         leadership.renewed((Instant::now(), clock::now()), 3);
         assert!(!leadership.still(Leave::Everything, &term), "another term");
         let (_, term) = leadership.leave().unwrap();
+        let mut news = leadership.news();
+        leadership.renewed((Instant::now(), clock::now()), 3);
+        assert!(!news.has_changed().unwrap());
         leadership.renewed((Instant::now(), clock::now()), 5);
         assert!(!leadership.still(Leave::Everything, &term), "somebody else led meanwhile, unseen");
+        assert!(news.has_changed().unwrap() && *news.borrow_and_update(), "which is told");
     }
 
     #[test]

@@ -75,11 +75,17 @@ pub async fn keep(context: Arc<Context>, duty: PendingRevocation) {
 /// Says how far a duty is; deletes one that is done.
 pub async fn say(context: &Context, view: &ClientView, entry: &Entry, verdict: &Verdict) -> Written {
     let Some(object) = &entry.pending else { return Written::Stored };
-    match pending::status(view, object, verdict, clock::now()) {
+    let written = match pending::status(view, object, verdict, clock::now()) {
         Some(status) if object.status.as_ref() == Some(&status) => Written::Stored,
         Some(status) => put(context, object, &status).await,
         None => done(context, object).await,
+    };
+    if written == Written::Gone {
+        // The answer to its creation may have come after the watch had told its end.
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        context.queue.push_all(context.world.remove_pending(name));
     }
+    written
 }
 
 async fn put(context: &Context, object: &PendingRevocation, status: &PendingRevocationStatus) -> Written {

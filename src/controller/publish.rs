@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Context;
-use crate::api::{ClientGrant, ClientGrantStatus};
+use crate::api::{ClientGrant, ClientGrantStatus, Observed};
 use crate::grant::parse::FINALIZER;
 use crate::world::Entry;
 
@@ -115,6 +115,12 @@ async fn say(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Wr
     let (name, uid) = (&entry.grant.name, &entry.grant.uid);
     if entry.forged {
         tracing::warn!(grant = %name, "somebody else wrote the status; it is replaced");
+        return replace(context, entry, status).await;
+    }
+    // Of an apply that has an empty object in the place of a filled one the API server makes null, and refuses it.
+    let empty = Observed::default();
+    let old = entry.status.as_ref().and_then(|status| status.observed.as_ref());
+    if status.observed.as_ref() == Some(&empty) && old.is_some_and(|old| *old != empty) {
         return replace(context, entry, status).await;
     }
     context.world.sending(name, uid, status);

@@ -7,6 +7,7 @@
 //! only a line that says so is released.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct Book {
     pages: Mutex<BTreeMap<String, Page>>,
-    restoring: tokio::sync::Mutex<()>,
+    /// Somebody writes lost lines again.
+    restoring: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +78,8 @@ impl Book {
         if version.is_some() && number(version) < page.version {
             return None;
         }
-        page.seen = number(version);
+        // Of a deletion the version is not told.
+        page.seen = version.map_or(page.seen, |version| number(Some(version)));
         let told = record::told(data, &page.lines);
         page.lines.extend(told.lines.iter().map(|line| (line.key(), line.clone())));
         page.damaged.clone_from(&told.damaged);
@@ -88,6 +91,10 @@ impl Book {
     /// the copy is still known, and is written again.
     pub(super) fn rewind(&self) {
         self.pages().values_mut().for_each(|page| (page.version, page.seen) = (0, 0));
+    }
+
+    fn is_lost(&self, line: &Line) -> bool {
+        self.pages().values().any(|page| page.lost.contains(line))
     }
 
     fn lost(&self) -> Vec<Line> {
@@ -128,26 +135,29 @@ fn tell(context: &Context, line: &Line) {
     context.queue.push_all(due);
 }
 
-/// Writes lines again that somebody took away or scribbled over.
+/// Writes lines again that somebody took away or scribbled over, until none is lost.
 pub async fn restore(context: Arc<Context>) {
-    // One does it for all: the lines are read anew before each write, as others may have written since.
-    let _one = context.book.restoring.lock().await;
-    let mut last = None;
-    while let Some(line) = context.book.lost().into_iter().next() {
-        if last.replace(line.clone()).is_some_and(|last| last == line) {
-            tokio::time::sleep(AGAIN).await;
+    while !context.book.restoring.swap(true, Ordering::SeqCst) {
+        for line in context.book.lost() {
+            // Others may have written it since.
+            if !context.book.is_lost(&line) {
+                continue;
+            }
+            tracing::warn!(
+                client = line.client_id,
+                issuer = line.issuer,
+                "a line of the record of managed clients was lost, and is written again"
+            );
+            if let Err(error) = write(&context, &line).await {
+                tracing::warn!(%error, "the record of managed clients could not be written");
+            }
         }
-        if !context.world.leadership().is_elected() {
+        // What is lost from here on starts another one.
+        context.book.restoring.store(false, Ordering::SeqCst);
+        if context.book.lost().is_empty() || !context.world.leadership().is_elected() {
             return;
         }
-        tracing::warn!(
-            client = line.client_id,
-            issuer = line.issuer,
-            "a line of the record of managed clients was lost, and is written again"
-        );
-        if let Err(error) = write(&context, &line).await {
-            tracing::warn!(%error, "the record of managed clients could not be written");
-        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -345,7 +345,6 @@ async fn tell_unreadable(context: &Context, meta: &ObjectMeta) -> Written {
         set_condition(&mut conditions, type_, status, Reason::InvalidSpec, message, meta.generation, clock::now());
     }
     let status = json!({"observedGeneration": meta.generation, "effective": null, "conditions": conditions});
-    let body = json!({"metadata": {"uid": meta.uid}, "status": status});
     let api = Api::namespaced_with(context.kube.clone(), &name.namespace, &ApiResource::erase::<ClientGrant>(&()));
     let params = PatchParams { field_manager: Some(publish::MANAGER.into()), ..PatchParams::default() };
     let work = async {
@@ -353,10 +352,12 @@ async fn tell_unreadable(context: &Context, meta: &ObjectMeta) -> Written {
         let said = &stored.data["status"];
         let mut ready = said["conditions"].as_array().into_iter().flatten().filter(|of| of["type"] == "Ready");
         let same = ready.any(|of| of["reason"] == Reason::InvalidSpec.as_str());
-        // Whoever led before has said it.
-        if same && said["observedGeneration"].as_i64() == meta.generation {
+        // Whoever led before has said it; or what is there now is another one.
+        let told = same && said["observedGeneration"].as_i64() == meta.generation;
+        if told || (&stored.metadata.uid, stored.metadata.generation) != (&meta.uid, meta.generation) {
             return Ok(stored);
         }
+        let body = json!({"metadata": {"resourceVersion": stored.metadata.resource_version}, "status": status});
         api.patch_status(&name.name, &params, &Patch::Merge(body)).await
     };
     publish::sent(context, &name, work, |_| {}).await

@@ -115,6 +115,12 @@ pub struct Sweep {
 }
 
 impl Sweep {
+    /// Nothing was seen yet; what was removed within the hour counts.
+    #[must_use]
+    pub fn anew(self) -> Self {
+        Self { spent: self.spent, ..Self::default() }
+    }
+
     /// Takes in a picture; `released` is the hold that a person has released. Returns what may be removed,
     /// and what waits.
     pub fn take_in(
@@ -247,6 +253,9 @@ mod tests {
         assert!(sweep.take_in(&picture(0..3), CARE, None, at(600)).1.is_none());
         _ = sweep.take_in(&picture(3..6), CARE, None, at(700));
         assert!(sweep.take_in(&picture(3..6), CARE, None, at(1300)).1.is_some(), "three were spent");
+        let mut anew = sweep.clone().anew();
+        assert_eq!(anew.take_in(&picture(3..6), CARE, None, at(1300)), (BTreeMap::new(), None), "nothing was seen");
+        assert!(anew.take_in(&picture(3..6), CARE, None, at(1900)).1.is_some(), "but three were spent");
         let (collect, hold) = sweep.take_in(&picture(3..6), CARE, None, at(4200));
         assert_eq!((collect.len(), hold), (3, None), "an hour later");
     }

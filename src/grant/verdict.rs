@@ -656,9 +656,9 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
             not_enforced: capabilities.not_enforced.iter().map(|p| (*p).to_owned()).collect(),
             max_residual_seconds: capabilities.max_residual_seconds,
         };
-        // Nothing is known of a provider that cannot be used.
+        // Nothing is known of a provider that cannot be used. That is not an empty object: see `publish::say`.
         let known = enforcement != api::Enforcement::default();
-        status.enforcement = Some(enforcement);
+        status.enforcement = known.then_some(enforcement);
         let (value, reason, message) = if !known {
             (Unknown, Reason::NotProved, "The provider cannot be used: who holds the grant is not known.".to_owned())
         } else if capabilities.points.is_empty() {
@@ -696,11 +696,6 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
             look = Some(look.map_or(at, |l| l.min(at)));
         }
     }
-    // The API server takes no apply with an empty object in the place of a filled one: it makes null of that, and
-    // refuses it.
-    status.enforcement = status.enforcement.filter(|of| *of != api::Enforcement::default());
-    status.observed = status.observed.filter(|of| *of != api::Observed::default());
-    status.drift = status.drift.filter(|of| *of != api::Drift::default());
     status.observed_generation = generation;
     let progress = said.reason == Reason::Progressing;
     let waiting = WAITS.contains(&said.reason);

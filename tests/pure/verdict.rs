@@ -612,7 +612,7 @@ fn a_plan_with_work_left_is_never_exact() {
 #[test]
 #[should_panic(expected = "an empty object")]
 fn a_status_with_an_empty_object_is_not_storable() {
-    storable(&with(active(), |status| status.observed = Some(api::Observed::default())));
+    storable(&with(active(), |status| status.enforcement = Some(api::Enforcement::default())));
 }
 
 #[test]

@@ -162,6 +162,7 @@ async fn the_hook_answers_within_two_seconds_whoever_is_silent() {
         true => Action::Blackhole,
         false => Action::Forward,
     });
+    let stall = Stall::watch();
     let token = users.refresh(&refresh).await.unwrap();
     assert_eq!(token.error(), Some("access_denied"), "{}", token.json);
     bed.operator.wait_log("reason=\"LookupFailed\"", Duration::from_secs(1)).await.unwrap();

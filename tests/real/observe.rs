@@ -86,6 +86,14 @@ async fn everything_passes_and_is_told_and_nothing_is_written() {
     let excess = |o: &Value| o["status"]["drift"]["excess"].is_null();
     bed.wait(path, "without excess", long, excess).await.unwrap();
 
+    // Where nothing is left of it, that is told, too.
+    let none = json!([{"op": "replace", "path": "/scope", "value": "unrelated"}]);
+    bed.hydra.admin().patch_client("batch", &none).await.unwrap();
+    let batch = "namespaces/finance/clientgrants/batch";
+    let nothing = |o: &Value| o["status"]["observed"]["scopes"].is_null();
+    let seen = bed.wait(batch, "nothing", long, nothing).await.unwrap();
+    assert!(strings(&seen["status"]["drift"]["missing"]).contains(&"scope ledger:read".to_owned()), "{seen:#}");
+
     // Suspended and deleted: told, not done.
     bed.patch(path, json!({"spec": {"suspend": true}})).await.unwrap();
     let told = |o: &Value| strings(&o["status"]["drift"]["excess"]).iter().any(|e| e.contains("not in force"));

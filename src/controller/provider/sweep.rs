@@ -47,7 +47,9 @@ pub(super) struct Sweeping {
 impl Sweeping {
     fn begin(&mut self, term: u64) {
         if self.term != Some(term) {
-            *self = Self { term: Some(term), ..Self::default() };
+            // What was removed within the hour was, whoever led since.
+            let sweep = std::mem::take(&mut self.sweep).anew();
+            *self = Self { term: Some(term), sweep, ..Self::default() };
         }
     }
 
@@ -96,6 +98,10 @@ pub(super) async fn sweep(context: &Context, object: &Object, kept: &Kept, idp: 
     let undeclared = object.spec.undeclared_consents.unwrap_or_default();
     if undeclared != UndeclaredConsents::Ignore {
         consents(context, object, kept, idp).await;
+    }
+    // What was seen in a term that is over, or late, agrees with nothing.
+    if term.is_none() || context.world.leadership().term() != term {
+        return Ok(());
     }
     let mut state = kept.sweeping();
     if undeclared == UndeclaredConsents::Revoke {
