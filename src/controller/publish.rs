@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Context;
-use crate::api::{ClientGrant, ClientGrantStatus, Observed};
+use crate::api::{ClientGrant, ClientGrantStatus};
 use crate::grant::parse::FINALIZER;
 use crate::world::Entry;
 
@@ -30,6 +30,8 @@ pub enum Written {
     Gone,
     /// It was changed meanwhile: look again.
     Changed,
+    /// By the schema it is not valid.
+    Invalid,
     /// The API server did not take it: try again.
     Failed,
 }
@@ -58,7 +60,8 @@ pub(super) async fn sent<T>(
         Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Written::Changed,
         Ok(Err(error)) => {
             tracing::warn!(object = %what, %error, "the API server did not take a write");
-            Written::Failed
+            let invalid = matches!(&error, kube::Error::Api(status) if status.code == 422);
+            if invalid { Written::Invalid } else { Written::Failed }
         }
         Err(_) => {
             tracing::warn!(object = %what, "the API server did not answer a write in time");
@@ -117,12 +120,6 @@ async fn say(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Wr
         tracing::warn!(grant = %name, "somebody else wrote the status; it is replaced");
         return replace(context, entry, status).await;
     }
-    // Of an apply that has an empty object in the place of a filled one the API server makes null, and refuses it.
-    let empty = Observed::default();
-    let old = entry.status.as_ref().and_then(|status| status.observed.as_ref());
-    if status.observed.as_ref() == Some(&empty) && old.is_some_and(|old| *old != empty) {
-        return replace(context, entry, status).await;
-    }
     context.world.sending(name, uid, status);
     let body = json!({
         "apiVersion": "clientgrant.dev/v1alpha1",
@@ -133,6 +130,11 @@ async fn say(context: &Context, entry: &Entry, status: &ClientGrantStatus) -> Wr
     let api = api(context, entry);
     let params = PatchParams::apply(MANAGER).force();
     let written = sent_grant(context, entry, api.patch_status(&name.name, &params, &Patch::Apply(body))).await;
+    // An apply takes away what it applied before and no more: of an object of which others own a part, or that is empty
+    // now, it leaves null or less than the schema asks for.
+    if written == Written::Invalid {
+        return replace(context, entry, status).await;
+    }
     // What others have written into it is not ours to take away by an apply.
     let stored = context.world.entry(name).filter(|e| e.grant.uid == *uid);
     match stored {

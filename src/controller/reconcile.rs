@@ -626,7 +626,9 @@ async fn say(context: &Context, due: Due, look: Look, memory: &mut Memory) {
             }
             // The watch brings the newer object; if it already has, look at that one.
             Written::Changed => context.queue.at(again(Lane::Apply), uid, soon),
-            Written::Failed => context.queue.at(again(Lane::Apply), uid, soon + Duration::from_secs(1)),
+            Written::Invalid | Written::Failed => {
+                context.queue.at(again(Lane::Apply), uid, soon + Duration::from_secs(1))
+            }
         }
     }
 

@@ -326,7 +326,7 @@ async fn say_unreadable(context: Arc<Context>, meta: Box<ObjectMeta>) {
         if context.world.leadership().leads() {
             match tell_unreadable(&context, &meta).await {
                 Written::Stored | Written::Gone => return,
-                Written::Changed | Written::Failed => failures += 1,
+                Written::Changed | Written::Invalid | Written::Failed => failures += 1,
             }
         }
         _ = tokio::time::timeout(UNREADABLE_AGAIN * (failures + 1), news.changed()).await;

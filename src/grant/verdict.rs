@@ -501,7 +501,8 @@ fn observed(facts: &Facts<'_>, status: &mut ClientGrantStatus, now: Timestamp) -
     };
     let since = facts.reading.and_then(|r| r.consent.as_ref()).map(|c| instant::format(c.since));
     let before = status.observed.take().and_then(|o| o.consent_since);
-    status.observed = Some(api::Observed { scopes: drift.scopes.to_vec(), consent_since: since.or(before) });
+    status.observed =
+        Some(api::Observed { scopes: bounds::fit_list(drift.scopes.iter()), consent_since: since.or(before) });
     let message = "Compared with the identity provider. Nothing is written there, because its mode is Observe.";
     let mut said = Said::settled(drift.active, Reason::Observed, message);
     if matches!(facts.grant.subject, Subject::User(_)) {
@@ -656,7 +657,7 @@ fn finish(facts: &Facts<'_>, mut status: ClientGrantStatus, said: Said, now: Tim
             not_enforced: capabilities.not_enforced.iter().map(|p| (*p).to_owned()).collect(),
             max_residual_seconds: capabilities.max_residual_seconds,
         };
-        // Nothing is known of a provider that cannot be used. That is not an empty object: see `publish::say`.
+        // Nothing is known of a provider that cannot be used. That is no empty object: an apply of one is refused.
         let known = enforcement != api::Enforcement::default();
         status.enforcement = known.then_some(enforcement);
         let (value, reason, message) = if !known {

@@ -56,7 +56,7 @@ pub fn far() -> Timestamp {
 }
 
 /// The API server takes this status: by the schema, and as an apply over any other one. Of an empty object in the
-/// place of a filled one it makes null, and refuses it; but for the one that is not applied then.
+/// place of a filled one it makes null, and refuses it, so that there is only the one that says something.
 pub fn storable(status: &ClientGrantStatus) {
     static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
         let crd = serde_json::to_value(ClientGrant::crd()).expect("a definition is JSON");

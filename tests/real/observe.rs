@@ -86,13 +86,22 @@ async fn everything_passes_and_is_told_and_nothing_is_written() {
     let excess = |o: &Value| o["status"]["drift"]["excess"].is_null();
     bed.wait(path, "without excess", long, excess).await.unwrap();
 
-    // Where nothing is left of it, that is told, too.
-    let none = json!([{"op": "replace", "path": "/scope", "value": "unrelated"}]);
-    bed.hydra.admin().patch_client("batch", &none).await.unwrap();
+    // Where nothing is left of it, that is told, too, and what becomes of it then.
     let batch = "namespaces/finance/clientgrants/batch";
+    let registered = async |scope: &str| {
+        let scope = json!([{"op": "replace", "path": "/scope", "value": scope}]);
+        bed.hydra.admin().patch_client("batch", &scope).await.unwrap();
+    };
+    registered("unrelated").await;
     let nothing = |o: &Value| o["status"]["observed"]["scopes"].is_null();
     let seen = bed.wait(batch, "nothing", long, nothing).await.unwrap();
     assert!(strings(&seen["status"]["drift"]["missing"]).contains(&"scope ledger:read".to_owned()), "{seen:#}");
+    registered("other").await;
+    let other = |o: &Value| strings(&o["status"]["drift"]["excess"]).contains(&"scope other".to_owned());
+    bed.wait(batch, "something else", long, other).await.unwrap();
+    registered("ledger:read").await;
+    let repaired = |o: &Value| o["status"]["drift"]["excess"].is_null() && condition(o, "Active")["status"] == "True";
+    bed.wait(batch, "as it should be", long, repaired).await.unwrap();
 
     // Suspended and deleted: told, not done.
     bed.patch(path, json!({"spec": {"suspend": true}})).await.unwrap();

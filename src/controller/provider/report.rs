@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Context, Kept, Object, RELEASE_HOLD, Trouble};
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, remove_condition, set_condition};
-use crate::api::{ClusterIdentityProvider, GrantCounts, Guarantee, IdentityProvider, IdentityProviderStatus};
+use crate::api::{ClusterIdentityProvider, GrantCounts, Guarantee, IdentityProvider, IdentityProviderStatus, bounds};
 use crate::clock;
 use crate::controller::publish;
 use crate::grant::collect::Hold;
@@ -50,7 +50,7 @@ pub(super) async fn publish_status(
                 _ => (False, Reason::UnverifiedVersion, "This version was not tried; v2.3.0 is the verified one."),
             };
             set_condition(list, ConditionType::Verified, verified.0, verified.1, verified.2, generation, now);
-            status.version = version.map(str::to_owned);
+            status.version = version.map(|version| bounds::fit(version, bounds::SHORT));
             note_hook(&mut status, kept.hook(), generation, now);
             // After a start it takes a while until what waits is known again.
             if kept.sweeping().hold.is_some() || !kept.rewound.load(Ordering::Relaxed) {

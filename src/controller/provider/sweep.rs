@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Context, Kept, Object};
-use crate::api::{Undeclared, UndeclaredConsents, duration};
+use crate::api::{Undeclared, UndeclaredConsents, bounds, duration};
 use crate::clock;
 use crate::grant::collect::{Candidate, Care, Hold, Picture, Sweep};
 use crate::grant::fault::Fault;
@@ -61,7 +61,9 @@ impl Sweeping {
     /// Consents that no grant names, for the provider's status.
     pub(super) fn told(&self) -> Option<Undeclared> {
         let count = self.pairs().count();
-        let sample = self.pairs().take(SAMPLE).map(|(client, subject)| format!("{client} User/{subject}")).collect();
+        let name =
+            |(client, subject): (&Arc<str>, &String)| bounds::fit(&format!("{client} User/{subject}"), bounds::ENTRY);
+        let sample = self.pairs().take(SAMPLE).map(name).collect();
         (count > 0).then(|| Undeclared { count: i64::try_from(count).unwrap_or(i64::MAX), sample })
     }
 }

@@ -98,7 +98,7 @@ async fn write(
         Written::Gone => look,
         // The watch brings the newer one.
         Written::Changed => None,
-        Written::Failed => Some(now + AGAIN),
+        Written::Invalid | Written::Failed => Some(now + AGAIN),
     }
 }
 

@@ -148,3 +148,29 @@ async fn somebody_who_writes_that_a_revocation_is_done() {
     }
     unharmed(&bed).await;
 }
+
+/// What was written anew belongs to another writer then, of which an apply takes nothing away: an end that comes after
+/// is told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_wipes_what_a_grant_says_before_it_ends() {
+    let bed = bed().await;
+    bed.client("finance-reporting", json!({"scope": SCOPE})).await.unwrap();
+    bed.grant("finance", "app", json!({"basis": "AdminConsent"})).await.unwrap();
+    bed.reason("finance", "app", "Granted").await.unwrap();
+    pause(2000).await;
+    let long = Duration::from_secs(20);
+    forge(&bed, "app", &Value::Null).await;
+    let effective = |end: &str| {
+        let end = json!(end);
+        move |o: &Value| o["status"]["effective"]["expiresAt"] == end && condition(o, "Active")["status"] == "True"
+    };
+    let again = |o: &Value| o["status"]["effective"].is_object() && condition(o, "Active")["status"] == "True";
+    bed.wait(&path("app"), "granted again", long, again).await.unwrap();
+    let end = ahead(7200);
+    bed.patch(&path("app"), json!({"spec": {"expiresAt": end}})).await.unwrap();
+    bed.wait(&path("app"), "renewed", long, effective(&end)).await.unwrap();
+    bed.patch(&path("app"), json!({"spec": {"suspend": true}})).await.unwrap();
+    let seen = bed.reason("finance", "app", "Suspended").await.unwrap();
+    assert_eq!(condition(&seen, "Active")["status"], "False");
+    assert!(seen["status"]["effective"].is_null(), "{seen:#}");
+}
