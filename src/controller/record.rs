@@ -137,7 +137,8 @@ fn tell(context: &Context, line: &Line) {
 
 /// Writes lines again that somebody took away or scribbled over, until none is lost.
 pub async fn restore(context: Arc<Context>) {
-    while !context.book.restoring.swap(true, Ordering::SeqCst) {
+    // A follower leaves it to the leader, which was told the same.
+    while context.world.leadership().is_elected() && !context.book.restoring.swap(true, Ordering::SeqCst) {
         for line in context.book.lost() {
             // Others may have written it since.
             if !context.book.is_lost(&line) {
@@ -154,7 +155,7 @@ pub async fn restore(context: Arc<Context>) {
         }
         // What is lost from here on starts another one.
         context.book.restoring.store(false, Ordering::SeqCst);
-        if context.book.lost().is_empty() || !context.world.leadership().is_elected() {
+        if context.book.lost().is_empty() {
             return;
         }
         tokio::time::sleep(AGAIN).await;
