@@ -40,6 +40,17 @@ fn api(context: &Context, entry: &Entry) -> Api<ClientGrant> {
     Api::namespaced(context.kube.clone(), &entry.grant.name.namespace)
 }
 
+/// Waits for what the API server answers, for so long; an answer that is late is an error, too.
+pub(super) async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(answer) => answer,
+        Err(late) => Err(kube::Error::Service(late.into())),
+    }
+}
+
 /// Sends a write and takes in what the API server answers.
 pub(super) async fn sent<T>(
     context: &Context,

@@ -16,7 +16,7 @@ use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, publish};
 use crate::grant::Managed;
 use crate::grant::observed::ObservedClient;
 use crate::grant::record::{self, Line, Previous, Told};
@@ -188,9 +188,7 @@ async fn write(context: &Context, line: &Line) -> Result<(), kube::Error> {
     if !context.world.leadership().leads() {
         return Err(kube::Error::Service(Box::new(std::io::Error::other("this replica does not lead"))));
     }
-    let stored = tokio::time::timeout(DEADLINE, put(&api(context), line)).await;
-    let stored =
-        stored.map_err(|_| kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut))))??;
+    let stored = publish::within(DEADLINE, put(&api(context), line)).await?;
     if context.book.wrote(line, stored.metadata.resource_version.as_deref()) {
         tell(context, line);
     }

@@ -203,10 +203,7 @@ where
     let params = PatchParams::apply(publish::MANAGER).force();
     let patch = Patch::Apply(body);
     let work = api.patch_status(&object.key.name, &params, &patch);
-    match tokio::time::timeout(Duration::from_secs(10), work).await {
-        Ok(answer) => answer.map(drop),
-        Err(_) => Err(kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut)))),
-    }
+    publish::within(Duration::from_secs(10), work).await.map(drop)
 }
 
 /// Holds the object until its grants are gone: without it nobody could end what they gave. Returns true

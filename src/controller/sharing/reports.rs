@@ -18,7 +18,7 @@ use tokio::sync::watch as watch_channel;
 use super::Known;
 use crate::config::ReportApi;
 use crate::controller::Context;
-use crate::controller::publish::MANAGER;
+use crate::controller::publish::{self, MANAGER};
 use crate::discovery;
 use crate::grant::GrantName;
 use crate::sharing::facts::resource;
@@ -418,8 +418,5 @@ impl Reporter {
 }
 
 async fn answer<T>(work: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
-    match tokio::time::timeout(DEADLINE, work).await {
-        Ok(answer) => answer,
-        Err(late) => Err(kube::Error::Service(late.into())),
-    }
+    publish::within(DEADLINE, work).await
 }
